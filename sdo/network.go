@@ -1,0 +1,66 @@
+package sdo
+
+import "context"
+
+// Vector is a batch of numbers that lives on a device: a slice on the CPU, a
+// buffer range on a GPU. The algorithm never looks inside.
+//
+// It is an alias of an interface literal on purpose: package graph declares
+// the same alias under the name Tensor, so any graph executor is a Space as it
+// stands and neither package imports the other.
+type Vector = interface{ Len() int }
+
+// Space is the arithmetic on vectors that a sampler and an optimiser need. All
+// methods may only enqueue work; Read and RowDots wait for it.
+type Space interface {
+	NewVector(n int) (Vector, error)
+	FreeVector(v Vector)
+	Write(ctx context.Context, dst Vector, src []float64) error
+	Read(ctx context.Context, src Vector) ([]float64, error)
+	// Combine sets dst = sum_k coeffs[k]*xs[k]. dst may be one of xs. No terms
+	// sets dst to zero.
+	Combine(dst Vector, coeffs []float64, xs []Vector) error
+	// RowDots splits x and y into equal rows and returns <x_r, y_r> of each.
+	RowDots(ctx context.Context, x, y Vector, rows int) ([]float64, error)
+	// ScaleRows multiplies row r of v by scales[r]; len(scales) equal rows.
+	ScaleRows(v Vector, scales []float64) error
+	// Adam makes one AdamW update in place (decoupled weight decay, bias
+	// correction by step, counted from 1). Row r of p moves with lr[r];
+	// len(lr) equal rows. m and v are the moments.
+	Adam(p, m, v, grad Vector, lr []float64, beta1, beta2, eps, weightDecay float64, step int) error
+	// Normal fills v with standard normal numbers from a counter-based
+	// generator: the same numbers on every device.
+	Normal(v Vector, seed uint64, stream uint32) error
+}
+
+// Input is one question to the denoiser: a batch of states, all at one time.
+type Input struct {
+	X        Vector  // rows x row length, row-major
+	Timestep float64 // the time the network is told, in its training units
+	Cond     Vector  // condition per row, nil for an unconditional call
+}
+
+// Network is one denoiser that can be differentiated a call at a time. Predict
+// and Keep write into out, which the caller owns.
+type Network interface {
+	// Predict evaluates the network and keeps nothing.
+	Predict(ctx context.Context, in Input, out Vector) error
+	// Keep evaluates the network and leaves its buffers alive until Release.
+	Keep(ctx context.Context, in Input, out Vector) (Kept, error)
+}
+
+// Kept is one network call whose graph is still alive.
+type Kept interface {
+	// Backward writes dst = J^T seed, the gradient at the call's X. seed is the
+	// gradient at the output. dst may not alias seed.
+	Backward(ctx context.Context, seed, dst Vector) error
+	Bytes() int64 // activations pinned by this call
+	Release()
+}
+
+// Objective is a differentiable metric on the final sample.
+type Objective interface {
+	// Evaluate returns one loss per row of x and, where grad is not nil,
+	// writes the gradient of their sum at x into grad.
+	Evaluate(ctx context.Context, x Vector, grad Vector) ([]float64, error)
+}

@@ -29,9 +29,9 @@ type Device struct {
 // Usage counts the bytes an executor holds, by its own ledger and not by the
 // operating system's.
 type Usage struct {
-	Params      int64 // weights
-	Vectors     int64 // tensors made by NewVector
-	Activations int64 // scratch arena + live tapes
+	Params          int64 // weights
+	Vectors         int64 // tensors made by NewVector
+	Activations     int64 // scratch arena + live tapes
 	PeakActivations int64 // highest Activations since ResetPeak
 }
 

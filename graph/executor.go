@@ -79,7 +79,7 @@ type Executor interface {
 	// NewParam uploads a parameter.
 	NewParam(data []float32, storage Storage) (Tensor, error)
 	// Compile makes a plan ready. params holds a tensor for every parameter
-	// node of the plan.
+	// node of the plan; constants are uploaded by Compile itself.
 	Compile(plan *Plan, params map[*Node]Tensor) (Program, error)
 
 	// The vector space. These methods are sdo.Space word for word.

@@ -1,0 +1,169 @@
+// Package sampler turns a noise schedule, a timestep spacing and a solver into
+// a table of scalars. It is not a sampling loop and holds no tensors: whoever
+// has tensors runs the loop with the table's numbers, and gets the derivative
+// of the whole loop from the same numbers (Table.Freeze).
+//
+// Schedules, spacings and DDIM follow diffusers' DDIMScheduler, so that a
+// scheduler_config.json written there means the same here. Song et al., DDIM,
+// arXiv 2010.02502; schedules with zero terminal signal-to-noise, Lin et al.,
+// arXiv 2305.08891.
+package sampler
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Prediction names what a network was trained to output, in diffusers' words.
+type Prediction string
+
+const (
+	PredictEpsilon Prediction = "epsilon"      // the noise
+	PredictV       Prediction = "v_prediction" // Signal*noise - Noise*clean, arXiv 2202.00512
+	PredictSample  Prediction = "sample"       // the clean sample
+)
+
+// Spacing names the rule that picks inference timesteps among the training
+// timesteps, in diffusers' words.
+type Spacing string
+
+const (
+	SpacingLeading  Spacing = "leading"
+	SpacingLinspace Spacing = "linspace"
+	SpacingTrailing Spacing = "trailing"
+)
+
+// Beta schedules, in diffusers' words.
+const (
+	ScheduleLinear       = "linear"
+	ScheduleScaledLinear = "scaled_linear"
+	ScheduleCosine       = "squaredcos_cap_v2"
+)
+
+// maxTrainTimesteps bounds a config that lies about its size; real schedules
+// have a thousand or a few thousand.
+const maxTrainTimesteps = 1_000_000
+
+// Config is diffusers' scheduler_config.json. Start from DefaultConfig or
+// ParseConfig: the zero value is not valid.
+type Config struct {
+	NumTrainTimesteps        int        `json:"num_train_timesteps"`
+	BetaStart                float64    `json:"beta_start"`
+	BetaEnd                  float64    `json:"beta_end"`
+	BetaSchedule             string     `json:"beta_schedule"`
+	TrainedBetas             []float64  `json:"trained_betas"` // replaces the beta schedule
+	ClipSample               bool       `json:"clip_sample"`   // must be false, see Validate
+	SetAlphaToOne            bool       `json:"set_alpha_to_one"`
+	StepsOffset              int        `json:"steps_offset"` // leading spacing only
+	PredictionType           Prediction `json:"prediction_type"`
+	Thresholding             bool       `json:"thresholding"` // must be false, see Validate
+	DynamicThresholdingRatio float64    `json:"dynamic_thresholding_ratio"`
+	ClipSampleRange          float64    `json:"clip_sample_range"`
+	SampleMaxValue           float64    `json:"sample_max_value"`
+	TimestepSpacing          Spacing    `json:"timestep_spacing"`
+	RescaleBetasZeroSNR      bool       `json:"rescale_betas_zero_snr"`
+}
+
+// DefaultConfig holds the defaults of diffusers' DDIMScheduler, which is what
+// a key that is absent from scheduler_config.json means. Clipping is on there;
+// turn ClipSample off before use.
+func DefaultConfig() Config {
+	return Config{
+		NumTrainTimesteps:        1000,
+		BetaStart:                0.0001,
+		BetaEnd:                  0.02,
+		BetaSchedule:             ScheduleLinear,
+		ClipSample:               true,
+		SetAlphaToOne:            true,
+		PredictionType:           PredictEpsilon,
+		DynamicThresholdingRatio: 0.995,
+		ClipSampleRange:          1,
+		SampleMaxValue:           1,
+		TimestepSpacing:          SpacingLeading,
+	}
+}
+
+// foreignKeys belong to diffusers' sibling schedulers and change nothing in a
+// deterministic DDIM run.
+var foreignKeys = []string{"variance_type", "skip_prk_steps"}
+
+// ParseConfig reads a scheduler_config.json. Absent keys take diffusers'
+// defaults, keys that begin with an underscore are ignored, an unknown key is
+// an error. It does not call Validate, so that a caller may first change what
+// it means to (ClipSample above all).
+func ParseConfig(data []byte) (Config, error) {
+	config := DefaultConfig()
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(data, &keys); err != nil {
+		return Config{}, fmt.Errorf("scheduler config: not a JSON object: %w", err)
+	}
+	for key := range keys {
+		if strings.HasPrefix(key, "_") || slices.Contains(foreignKeys, key) {
+			delete(keys, key)
+		}
+	}
+	known, err := json.Marshal(keys)
+	if err != nil {
+		return Config{}, fmt.Errorf("scheduler config: %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(known))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&config); err != nil {
+		return Config{}, fmt.Errorf("scheduler config: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return config, nil
+}
+
+// Validate refuses, with one sentence, every value this package would not
+// honour. Clipping and thresholding are refused because a clipped coordinate
+// changes which quantity the transport scalars may hold fixed (METHOD.md 1.4).
+func (c Config) Validate() error {
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("scheduler config: "+format, args...)
+	}
+	switch {
+	case c.NumTrainTimesteps < 1 || c.NumTrainTimesteps > maxTrainTimesteps:
+		return refuse("num_train_timesteps is %d, want 1 to %d", c.NumTrainTimesteps, maxTrainTimesteps)
+	case c.ClipSample:
+		return refuse("clip_sample is true, but steering needs an unclipped sampler; set it to false")
+	case c.Thresholding:
+		return refuse("thresholding is true, but steering needs an unclipped sampler; set it to false")
+	case c.StepsOffset < 0:
+		return refuse("steps_offset is %d, want 0 or more", c.StepsOffset)
+	}
+	switch c.PredictionType {
+	case PredictEpsilon, PredictV, PredictSample:
+	default:
+		return refuse("prediction_type is %q, want epsilon, v_prediction or sample", c.PredictionType)
+	}
+	switch c.TimestepSpacing {
+	case SpacingLeading, SpacingLinspace, SpacingTrailing:
+	default:
+		return refuse("timestep_spacing is %q, want leading, linspace or trailing", c.TimestepSpacing)
+	}
+	if c.TrainedBetas != nil {
+		if len(c.TrainedBetas) != c.NumTrainTimesteps {
+			return refuse("trained_betas has %d values, num_train_timesteps is %d", len(c.TrainedBetas), c.NumTrainTimesteps)
+		}
+		for i, beta := range c.TrainedBetas {
+			if !(beta > 0 && beta < 1) {
+				return refuse("trained_betas[%d] is %v, want a number between 0 and 1", i, beta)
+			}
+		}
+		return nil
+	}
+	switch c.BetaSchedule {
+	case ScheduleLinear, ScheduleScaledLinear:
+		if !(c.BetaStart > 0 && c.BetaStart <= c.BetaEnd && c.BetaEnd < 1) || math.IsNaN(c.BetaEnd) {
+			return refuse("beta_start is %v and beta_end %v, want 0 < beta_start <= beta_end < 1", c.BetaStart, c.BetaEnd)
+		}
+	case ScheduleCosine:
+	default:
+		return refuse("beta_schedule is %q, want linear, scaled_linear or squaredcos_cap_v2", c.BetaSchedule)
+	}
+	return nil
+}

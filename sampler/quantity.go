@@ -1,0 +1,74 @@
+package sampler
+
+import (
+	"fmt"
+	"math"
+)
+
+// Level is a point of the noise schedule: there a state is
+// Signal*clean + Noise*noise (METHOD.md 1.4 calls the two a and s).
+type Level struct{ Signal, Noise float64 }
+
+// LevelAt returns the variance-preserving level of alphaBar.
+func LevelAt(alphaBar float64) Level {
+	return Level{Signal: math.Sqrt(alphaBar), Noise: math.Sqrt(1 - alphaBar)}
+}
+
+// AlphaBar returns the share of signal power.
+func (l Level) AlphaBar() float64 { return l.Signal * l.Signal }
+
+// Freeze names the quantity that SDO holds fixed in every network call but the
+// kept one. The choice changes the surrogate gradient, not the sample
+// (METHOD.md 1.4, "The frozen quantity matters").
+type Freeze string
+
+const (
+	FreezeEps    Freeze = "eps"    // the noise: the authors' rule
+	FreezeV      Freeze = "v"      // the velocity: keeps the gradient near its true scale
+	FreezeX0     Freeze = "x0"     // the clean sample: gives zero if the last step is fully clean
+	FreezeSolver Freeze = "solver" // what the solver is fed: the network's own output
+)
+
+// mix is a linear combination clean*x0 + noise*eps of the two unknowns. States
+// and network outputs of every kind are mixes, so any of them follows from any
+// two others that are not parallel.
+type mix struct{ clean, noise float64 }
+
+func (l Level) state() mix { return mix{l.Signal, l.Noise} }
+
+// output is the mix that a network of this prediction type estimates.
+func (l Level) output(p Prediction) mix {
+	switch p {
+	case PredictV:
+		return mix{-l.Noise, l.Signal}
+	case PredictSample:
+		return mix{1, 0}
+	default:
+		return mix{0, 1}
+	}
+}
+
+// frozen is the mix that a freeze holds fixed.
+func (l Level) frozen(f Freeze, p Prediction) (mix, error) {
+	switch f {
+	case FreezeEps:
+		return l.output(PredictEpsilon), nil
+	case FreezeV:
+		return l.output(PredictV), nil
+	case FreezeX0:
+		return l.output(PredictSample), nil
+	case FreezeSolver:
+		return l.output(p), nil
+	}
+	return mix{}, fmt.Errorf("freeze is %q, want eps, v, x0 or solver", f)
+}
+
+// in returns the coefficients with m = ofU*u + ofV*v. ok is false where u and
+// v are parallel and m cannot be told from them.
+func (m mix) in(u, v mix) (ofU, ofV float64, ok bool) {
+	det := u.clean*v.noise - u.noise*v.clean
+	if det == 0 {
+		return 0, 0, false
+	}
+	return (m.clean*v.noise - m.noise*v.clean) / det, (u.clean*m.noise - u.noise*m.clean) / det, true
+}

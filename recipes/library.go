@@ -1,0 +1,75 @@
+package recipes
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+//go:embed *.yaml
+var library embed.FS
+
+// List returns the names of the embedded recipes in alphabetical order.
+func List() []string {
+	files, err := fs.Glob(library, "*.yaml")
+	if err != nil {
+		panic("recipes: " + err.Error()) // the pattern is a constant
+	}
+	for i, f := range files {
+		files[i] = strings.TrimSuffix(f, ".yaml")
+	}
+	return files
+}
+
+// Text returns the text of an embedded recipe.
+func Text(name string) ([]byte, error) { return library.ReadFile(name + ".yaml") }
+
+// Find reads an embedded recipe by name, or else the file of that name in
+// files; files may be nil where there are none. Pictures that a recipe file
+// names lie beside it: Find makes their paths relative to files.
+func Find(name string, files fs.FS, overrides ...Override) (*Recipe, error) {
+	if data, err := Text(name); err == nil {
+		return Parse(data, name+".yaml", overrides...)
+	}
+	unknown := fmt.Errorf("recipe %s: not found; the built-in recipes are %s", name, list(List()))
+	if hint := nearest(name, List()); hint != "" {
+		unknown = fmt.Errorf("recipe %s: not found; %s", name, hint)
+	}
+	if files == nil {
+		return nil, unknown
+	}
+	info, err := fs.Stat(files, name)
+	if err != nil {
+		return nil, unknown
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("recipe %s: is a folder; give a YAML or JSON file", name)
+	}
+	if info.Size() > maxBytes {
+		return nil, Problem{Where: name, Field: "recipe", Expected: fmt.Sprintf("at most %d KiB", maxBytes>>10), Got: fmt.Sprintf("%d bytes", info.Size())}
+	}
+	data, err := fs.ReadFile(files, name)
+	if err != nil {
+		return nil, fmt.Errorf("recipe %s: %w", name, err)
+	}
+	r, err := Parse(data, name, overrides...)
+	if err != nil {
+		return nil, err
+	}
+	beside := func(p *string) {
+		if *p != "" && !path.IsAbs(*p) {
+			*p = path.Join(path.Dir(name), *p)
+		}
+	}
+	for i := range r.Objective {
+		t := &r.Objective[i]
+		beside(&t.Image)
+		beside(&t.Mask)
+		if t.Source != nil {
+			beside(&t.Source.Image)
+		}
+	}
+	return r, nil
+}

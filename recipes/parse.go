@@ -1,0 +1,336 @@
+package recipes
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// Override replaces one value of a recipe before it is checked.
+type Override struct {
+	Path  string // dotted path of the key, list entries by number: "objective.0.weight"
+	Value string // YAML
+	From  string // what an error calls it, for example "--updates"
+}
+
+// Parse reads a recipe from YAML or JSON, applies overrides in order, fills in
+// defaults and checks everything that does not need a model. name stands for
+// the file in errors. The error is a Problem or Problems.
+func Parse(data []byte, name string, overrides ...Override) (*Recipe, error) {
+	root, err := parseTree(data, name, true)
+	if err != nil {
+		return nil, err
+	}
+	if root.kind != mapping {
+		return nil, Problem{Where: root.where, Field: "recipe", Expected: "a mapping that begins with version: 1", Got: root.got()}
+	}
+	for _, o := range overrides {
+		to, err := parseTree([]byte(o.Value), o.From, false)
+		if err != nil {
+			var p Problem
+			if errors.As(err, &p) && p.Got == "an empty file" {
+				to = &value{where: o.From, kind: null}
+			} else {
+				return nil, err
+			}
+		}
+		if err := root.set(o.Path, to); err != nil {
+			return nil, err
+		}
+	}
+	var c reader
+	r := c.recipe(root)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func any1(float64) bool          { return true }
+func positive(f float64) bool    { return f > 0 }
+func notNegative(f float64) bool { return f >= 0 }
+
+// Defaults is a recipe without an objective: 16 pictures of the embedded model,
+// latent SDO with the author's freeze and optimiser.
+func Defaults() Recipe {
+	return Recipe{
+		Version:       Version,
+		Model:         "avatars-16-s",
+		NumImages:     16,
+		Sampler:       Sampler{Name: "ddim", NumInferenceSteps: 20, TimestepSpacing: "trailing"},
+		GuidanceScale: 1,
+		Variables:     []string{"latent"},
+		Method:        Method{Name: "sdo", Freeze: "eps", Active: "first"},
+		Optimizer:     Optimizer{Name: "adam", LR: 0.05, Betas: [2]float64{0.9, 0.9}},
+		Updates:       60,
+		Guards:        Guards{LatentNorm: "project", EarlyStop: true},
+	}
+}
+
+func (c *reader) recipe(root *value) *Recipe {
+	r := Defaults()
+	r.source = root
+	s := c.section(root, "")
+
+	if s.need("version", fmt.Sprintf("version: %d", Version)) {
+		s.count("version", &r.Version, Version, Version)
+	}
+	if s.need("name", "a short name for the run") {
+		if s.text("name", &r.Name); s.v.fields["name"].kind == text && strings.TrimSpace(r.Name) == "" {
+			s.wrong("name", "a short name for the run", "")
+		}
+	}
+	s.text("description", &r.Description)
+	s.text("model", &r.Model)
+	s.text("guide", &r.Guide)
+	s.text("judge", &r.Judge)
+	seed := int64(r.Seed)
+	s.whole("seed", &seed, 0, MaxSeed)
+	r.Seed = uint64(seed)
+	s.count("num_images", &r.NumImages, 1, MaxImages)
+
+	t := s.mapping("sampler")
+	t.word("name", &r.Sampler.Name, Samplers)
+	t.count("num_inference_steps", &r.Sampler.NumInferenceSteps, 1, MaxSteps)
+	t.word("timestep_spacing", &r.Sampler.TimestepSpacing, Spacings)
+	t.float("eta", &r.Sampler.Eta, "0, the deterministic sampler", func(f float64) bool { return f == 0 })
+	t.done()
+
+	s.float("guidance_scale", &r.GuidanceScale, "a number from 0 to 100", func(f float64) bool { return f >= 0 && f <= 100 })
+	r.Condition = c.condition(s)
+	if r.GuidanceScale != 1 && len(r.Condition) == 0 && s.has("guidance_scale") {
+		s.wrong("guidance_scale", "1 where no condition is given", "add a condition or remove guidance_scale")
+	}
+
+	r.Variables = c.words(s, "variables", r.Variables, Variables)
+	r.Objective = c.objective(s)
+
+	t = s.mapping("method")
+	t.word("name", &r.Method.Name, Methods)
+	t.word("freeze", &r.Method.Freeze, Freezes)
+	t.word("active", &r.Method.Active, Actives)
+	t.done()
+
+	t = s.mapping("optimizer")
+	t.word("name", &r.Optimizer.Name, Optimizers)
+	t.float("lr", &r.Optimizer.LR, "a number above 0", positive)
+	c.betas(t, &r.Optimizer.Betas)
+	t.done()
+
+	s.count("updates", &r.Updates, 0, MaxUpdates)
+	if r.Updates > 0 && len(r.Objective) == 0 && len(c.problems) == 0 {
+		s.wrong("objective", "at least one term", "or set updates: 0 to sample without steering")
+	}
+
+	t = s.mapping("guards")
+	t.word("latent_norm", &r.Guards.LatentNorm, LatentNorms)
+	t.flag("early_stop", &r.Guards.EarlyStop)
+	t.done()
+
+	s.done()
+	return &r
+}
+
+func (c *reader) condition(s *section) map[string]string {
+	t := s.mapping("condition")
+	if len(t.v.keys) == 0 {
+		return nil
+	}
+	m := map[string]string{}
+	for _, key := range t.v.keys {
+		var v string
+		t.text(key, &v)
+		m[key] = v
+	}
+	return m
+}
+
+func (c *reader) words(s *section, key string, def, allowed []string) []string {
+	v := s.get(key)
+	if v == nil {
+		return def
+	}
+	if v.kind != sequence || len(v.items) == 0 {
+		s.wrong(key, "a list of "+list(allowed), "")
+		return def
+	}
+	var words []string
+	for _, item := range v.items {
+		if item.kind != text || !contains(allowed, item.text) {
+			c.add(item.where, s.path(key), "one of "+list(allowed), item.got(), nearest(item.text, allowed))
+		}
+		words = append(words, item.text)
+	}
+	return words
+}
+
+func (c *reader) betas(s *section, dst *[2]float64) {
+	const expected = "two numbers from 0 to below 1"
+	v := s.get("betas")
+	if v == nil {
+		return
+	}
+	if v.kind != sequence || len(v.items) != 2 {
+		s.wrong("betas", expected, "")
+		return
+	}
+	for i, item := range v.items {
+		f, ok := item.float()
+		if !ok || !(f >= 0 && f < 1) {
+			c.add(item.where, s.path("betas"), expected, item.got(), "")
+			return
+		}
+		dst[i] = f
+	}
+}
+
+func (c *reader) objective(s *section) []Term {
+	v := s.get("objective")
+	if v == nil {
+		return nil
+	}
+	if v.kind != sequence {
+		s.wrong("objective", "a list of terms", "begin each with - term: "+Terms[0])
+		return nil
+	}
+	if len(v.items) > 32 {
+		s.wrong("objective", "at most 32 terms", "")
+		return nil
+	}
+	var terms []Term
+	for i, item := range v.items {
+		path := fmt.Sprintf("objective.%d", i)
+		if item.kind != mapping {
+			c.add(item.where, path, "a term, a mapping with the key term", item.got(), "")
+			continue
+		}
+		terms = append(terms, c.term(c.section(item, path)))
+	}
+	return terms
+}
+
+// term reads the keys every term has, then those of its kind.
+func (c *reader) term(s *section) Term {
+	t := Term{Weight: 1}
+	if !s.need("term", "one of "+list(Terms)) {
+		return t
+	}
+	before := len(c.problems)
+	s.word("term", &t.Term, Terms)
+	if len(c.problems) > before {
+		return t // without a kind every further complaint would be noise
+	}
+	s.float("weight", &t.Weight, "a finite number", any1)
+	if s.get("stop_below") != nil {
+		t.StopBelow = new(float64)
+		s.float("stop_below", t.StopBelow, "a number, 0 or more", notNegative)
+	}
+	switch t.Term {
+	case "attribute":
+		t.Margin = 2
+		if s.need("attribute", "the name of an attribute") {
+			s.text("attribute", &t.Attribute)
+		}
+		if s.need("value", "the value the attribute should have") {
+			s.text("value", &t.Value)
+		}
+		s.float("margin", &t.Margin, "a number above 0", positive)
+	case "region_color":
+		if s.need("region", "[x, y, width, height]") {
+			t.Region = s.rect("region")
+		}
+		if s.need("color", `a colour "#rrggbb"`) {
+			s.color("color", &t.Color)
+		}
+	case "pixels":
+		c.pixels(s, &t)
+	case "inpaint":
+		c.inpaint(s, &t)
+	case "symmetry":
+		t.Axis = "horizontal"
+		s.word("axis", &t.Axis, []string{"horizontal"})
+	}
+	s.done()
+	return t
+}
+
+func (c *reader) pixels(s *section, t *Term) {
+	s.text("image", &t.Image)
+	s.text("mask", &t.Mask)
+	rows, palette := s.get("rows"), s.mapping("palette")
+	switch {
+	case (rows == nil) == (t.Image == ""):
+		c.add(s.v.where, s.prefix, "either rows with a palette or an image", "both or neither", "")
+		return
+	case rows == nil:
+		if s.has("palette") {
+			s.wrong("palette", "a palette only with rows", "")
+		}
+		return
+	case t.Mask != "":
+		s.wrong("mask", "a mask only with an image", `give pixels that do not count the palette colour free`)
+		return
+	}
+	t.Palette = map[string]Color{}
+	for _, key := range palette.v.keys {
+		if len([]rune(key)) != 1 {
+			c.add(palette.at(key), palette.path(key), "a single character", quote(key), "")
+			continue
+		}
+		if v := palette.get(key); v.kind == text && v.text == string(Free) {
+			t.Palette[key] = Free
+			continue
+		}
+		var col Color
+		palette.color(key, &col)
+		t.Palette[key] = col
+	}
+	if rows.kind != sequence || len(rows.items) == 0 {
+		s.wrong("rows", "a list of text rows, one character a pixel", "")
+		return
+	}
+	for _, row := range rows.items {
+		if row.kind != text {
+			c.add(row.where, s.path("rows"), "a text row, one character a pixel", row.got(), `put it in "quotes"`)
+			return
+		}
+		if n, first := len([]rune(row.text)), len([]rune(rows.items[0].text)); n != first {
+			c.add(row.where, s.path("rows"), fmt.Sprintf("%d characters as in the first row", first), fmt.Sprint(n), "")
+			return
+		}
+		for _, r := range row.text {
+			if _, ok := t.Palette[string(r)]; !ok {
+				c.add(row.where, s.path("rows"), "characters of the palette ("+list(sortedKeys(t.Palette))+")", quote(string(r)), "")
+				return
+			}
+		}
+		t.Rows = append(t.Rows, row.text)
+	}
+}
+
+func (c *reader) inpaint(s *section, t *Term) {
+	if s.need("source", "an avatar {seed, index} or {image}") {
+		u := s.mapping("source")
+		src := &Source{}
+		var seed int64
+		u.whole("seed", &seed, 0, MaxSeed)
+		u.count("index", &src.Index, 0, math.MaxInt32)
+		u.text("image", &src.Image)
+		u.done()
+		src.Seed = uint64(seed)
+		if avatar := u.has("seed") || u.has("index"); avatar == (src.Image != "") && (avatar || len(c.problems) == 0) {
+			c.add(u.v.where, u.prefix, "either seed and index of an avatar or an image", "both or neither", "")
+		}
+		t.Source = src
+	}
+	if !s.need("hidden", "one of "+list(Sides)+" or [x, y, width, height]") {
+		return
+	}
+	t.Hidden = &Hidden{}
+	if s.v.fields["hidden"].kind == sequence {
+		t.Hidden.Rect = s.rect("hidden")
+	} else {
+		s.word("hidden", &t.Hidden.Side, Sides)
+	}
+}

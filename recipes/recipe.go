@@ -1,0 +1,195 @@
+// Package recipes is the one declarative description of a run: what to sample,
+// what to steer it towards and how. The command line, the page and the worker
+// all read the same files.
+//
+// It knows the words of a recipe and checks them; it does not know any model.
+// What a term means as numbers is package engine's business, and everything
+// that depends on a model (its attributes, its picture size) is checked there
+// through CheckAttributes and CheckPictures.
+package recipes
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Version is the recipe version this build reads and writes.
+const Version = 1
+
+// Limits of a recipe. They are the same for every model and every place a
+// recipe runs, so that a recipe accepted by one is accepted by all.
+const (
+	MaxSteps   = 1000
+	MaxImages  = 256
+	MaxUpdates = 10000
+	MaxSeed    = 1<<53 - 1 // the largest whole number JSON carries exactly
+)
+
+// The words a recipe may use.
+var (
+	Terms       = []string{"attribute", "region_color", "pixels", "inpaint", "symmetry", "total_variation"}
+	Methods     = []string{"sdo", "full", "full-checkpoint", "identity"}
+	Freezes     = []string{"eps", "v", "x0"}
+	Actives     = []string{"first"}
+	Samplers    = []string{"ddim"}
+	Spacings    = []string{"leading", "linspace", "trailing"}
+	Optimizers  = []string{"adam"}
+	Variables   = []string{"latent"}
+	LatentNorms = []string{"project", "penalty", "none"}
+	Sides       = []string{"left", "right", "top", "bottom"}
+)
+
+// Recipe is one run. Parse fills in every default, so a recipe that came from
+// Parse is complete and its MarshalYAML form repeats the run on its own.
+type Recipe struct {
+	Version     int    `yaml:"version" json:"version"`
+	Name        string `yaml:"name" json:"name"`
+	Description string `yaml:"description,omitempty" json:"description,omitempty"`
+
+	Model string `yaml:"model" json:"model"`                     // built-in name or diffusers folder
+	Guide string `yaml:"guide,omitempty" json:"guide,omitempty"` // classifier that attribute terms differentiate; empty: the model's own
+	Judge string `yaml:"judge,omitempty" json:"judge,omitempty"` // classifier that only reports; empty: the model's own
+
+	Seed          uint64            `yaml:"seed" json:"seed"` // image i starts from stream i of this seed
+	NumImages     int               `yaml:"num_images" json:"num_images"`
+	Sampler       Sampler           `yaml:"sampler" json:"sampler"`
+	GuidanceScale float64           `yaml:"guidance_scale" json:"guidance_scale"` // 1 asks the network once a step
+	Condition     map[string]string `yaml:"condition,omitempty" json:"condition,omitempty"`
+
+	Variables []string  `yaml:"variables,flow" json:"variables"`
+	Objective []Term    `yaml:"objective" json:"objective"`
+	Method    Method    `yaml:"method" json:"method"`
+	Optimizer Optimizer `yaml:"optimizer" json:"optimizer"`
+	Updates   int       `yaml:"updates" json:"updates"`
+	Guards    Guards    `yaml:"guards" json:"guards"`
+
+	source *value // where things were written, for errors found later
+}
+
+// Sampler names the solver and its grid.
+type Sampler struct {
+	Name              string  `yaml:"name" json:"name"`
+	NumInferenceSteps int     `yaml:"num_inference_steps" json:"num_inference_steps"`
+	TimestepSpacing   string  `yaml:"timestep_spacing" json:"timestep_spacing"`
+	Eta               float64 `yaml:"eta" json:"eta"` // share of fresh noise; only 0, the deterministic sampler, is offered
+}
+
+// Method says which gradient moves the variables (METHOD.md section 2.6).
+type Method struct {
+	Name   string `yaml:"name" json:"name"`
+	Freeze string `yaml:"freeze" json:"freeze"` // which form of the network's output is held constant
+	Active string `yaml:"active" json:"active"` // which call keeps its graph
+}
+
+// Optimizer is the rule that turns gradients into updates.
+type Optimizer struct {
+	Name  string     `yaml:"name" json:"name"`
+	LR    float64    `yaml:"lr" json:"lr"`
+	Betas [2]float64 `yaml:"betas,flow" json:"betas"`
+}
+
+// Guards keep latents where the model was trained.
+type Guards struct {
+	LatentNorm string `yaml:"latent_norm" json:"latent_norm"` // project: onto the sphere of radius sqrt(d) after every update
+	EarlyStop  bool   `yaml:"early_stop" json:"early_stop"`   // freeze a picture once its terms are at or below stop_below
+}
+
+// Term is one part of the objective. Term names its kind; the kind decides
+// which of the other fields it may and must have.
+type Term struct {
+	Term      string   `yaml:"term" json:"term"`
+	Weight    float64  `yaml:"weight" json:"weight"`
+	StopBelow *float64 `yaml:"stop_below,omitempty" json:"stop_below,omitempty"` // unweighted loss at which this term is satisfied
+
+	// attribute: the guide should see Value, ahead of every other value of the
+	// attribute by at least Margin in log-odds.
+	Attribute string  `yaml:"attribute,omitempty" json:"attribute,omitempty"`
+	Value     string  `yaml:"value,omitempty" json:"value,omitempty"`
+	Margin    float64 `yaml:"margin,omitempty" json:"margin,omitempty"`
+
+	// region_color: the mean colour of Region should be Color.
+	Region *Rect `yaml:"region,flow,omitempty" json:"region,omitempty"`
+	Color  Color `yaml:"color,omitempty" json:"color,omitempty"`
+
+	// pixels: match a picture, drawn inline with Rows and Palette or read from
+	// Image. Palette colour Free, or alpha 0, or black in Mask, compares
+	// nothing.
+	Rows    []string         `yaml:"rows,omitempty" json:"rows,omitempty"`
+	Palette map[string]Color `yaml:"palette,omitempty" json:"palette,omitempty"`
+	Image   string           `yaml:"image,omitempty" json:"image,omitempty"`
+	Mask    string           `yaml:"mask,omitempty" json:"mask,omitempty"`
+
+	// inpaint: agree with Source everywhere but under Hidden.
+	Source *Source `yaml:"source,omitempty" json:"source,omitempty"`
+	Hidden *Hidden `yaml:"hidden,omitempty" json:"hidden,omitempty"`
+
+	// symmetry: be one's own mirror image; horizontal swaps left and right.
+	Axis string `yaml:"axis,omitempty" json:"axis,omitempty"`
+}
+
+// Source is the picture an inpaint term restores: avatar Index of the training
+// generator under Seed, or the file Image.
+type Source struct {
+	Seed  uint64 `yaml:"seed" json:"seed"`
+	Index int    `yaml:"index" json:"index"`
+	Image string `yaml:"image,omitempty" json:"image,omitempty"`
+}
+
+// CheckAttributes holds the recipe against a model's attributes: for each name
+// in names, values(name) lists what it may be.
+func (r *Recipe) CheckAttributes(names []string, values func(name string) []string) error {
+	var c reader
+	root := c.section(r.source, "")
+	check := func(s *section, nameKey, valueKey, name, value string) {
+		if !contains(names, name) {
+			c.add(s.at(nameKey), s.path(nameKey), "one of "+list(names), quote(name), nearest(name, names))
+		} else if allowed := values(name); !contains(allowed, value) {
+			c.add(s.at(valueKey), s.path(valueKey), "one of "+list(allowed), quote(value), nearest(value, allowed))
+		}
+	}
+	condition := root.child("condition")
+	for _, name := range sortedKeys(r.Condition) {
+		check(condition, name, name, name, r.Condition[name])
+	}
+	for i, t := range r.Objective {
+		if t.Term == "attribute" {
+			check(root.child("objective").child(fmt.Sprint(i)), "attribute", "value", t.Attribute, t.Value)
+		}
+	}
+	return c.err()
+}
+
+// Clone returns an independent copy.
+func (r *Recipe) Clone() *Recipe {
+	data, err := json.Marshal(r)
+	if err != nil {
+		panic("recipe: " + err.Error()) // every field is plain data
+	}
+	c := &Recipe{source: r.source}
+	if err := json.Unmarshal(data, c); err != nil {
+		panic("recipe: " + err.Error())
+	}
+	return c
+}
+
+// Canonical returns the recipe as YAML with every default written out, in the
+// order of the struct. Parse(Canonical) gives the same recipe back.
+func (r *Recipe) Canonical() []byte {
+	data, err := yaml.MarshalWithOptions(r, yaml.IndentSequence(true), yaml.UseSingleQuote(false))
+	if err != nil {
+		panic("recipe: " + err.Error()) // every field is plain data
+	}
+	return data
+}
+
+// Validate checks a recipe built in Go by the rules of Parse.
+func (r *Recipe) Validate() error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("recipe %q: %w", r.Name, err) // NaN and infinity are not JSON
+	}
+	_, err = Parse(data, "recipe "+quote(r.Name))
+	return err
+}

@@ -1,0 +1,259 @@
+package recipes
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"image"
+	"image/color"
+	"image/png"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// minimal is a recipe with nothing but what is required; tests append to it.
+const minimal = "version: 1\nname: test\nobjective: [{term: total_variation}]\n"
+
+func mustParse(t *testing.T, text string, overrides ...Override) *Recipe {
+	t.Helper()
+	r, err := Parse([]byte(text), "test.yaml", overrides...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// same compares two recipes by content; where they were written may differ.
+func same(a, b *Recipe) bool {
+	x, y := *a, *b
+	x.source, y.source = nil, nil
+	return reflect.DeepEqual(x, y)
+}
+
+func TestEmbeddedRecipes(t *testing.T) {
+	want := []string{"dark-glasses", "happy-mood", "match-sketch", "red-shirt-blue-background", "restore-half"}
+	if got := List(); !reflect.DeepEqual(got, want) {
+		t.Fatalf("List() = %v, want %v", got, want)
+	}
+	for _, name := range want {
+		r, err := Find(name, nil)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if r.Name != name || r.Description == "" {
+			t.Errorf("%s: name %q, description %q", name, r.Name, r.Description)
+		}
+		if err := r.CheckPictures(16, 16); err != nil {
+			t.Error(err)
+		}
+		if err := r.Validate(); err != nil {
+			t.Error(err)
+		}
+		if back := mustParse(t, string(r.Canonical())); !same(r, back) {
+			t.Errorf("%s: canonical YAML reads back differently:\n%s", name, r.Canonical())
+		}
+		data, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back := mustParse(t, string(data)); !same(r, back) {
+			t.Errorf("%s: JSON reads back differently:\n%s", name, data)
+		}
+		if c := r.Clone(); !same(r, c) {
+			t.Errorf("%s: clone differs", name)
+		}
+	}
+}
+
+func TestDefaultsAndOverrides(t *testing.T) {
+	r := mustParse(t, minimal)
+	want := Defaults()
+	want.Name, want.Objective = "test", []Term{{Term: "total_variation", Weight: 1}}
+	if !same(r, &want) {
+		t.Errorf("minimal recipe = %+v\nwant %+v", r, want)
+	}
+	r = mustParse(t, minimal,
+		Override{"updates", "7", "--updates"},
+		Override{"optimizer.betas", "[0.8, 0.99]", "--set"},
+		Override{"condition.hair", "none", "--set"},
+		Override{"objective.0.weight", "-2.5", "--set"})
+	if r.Updates != 7 || r.Optimizer.Betas != [2]float64{0.8, 0.99} || r.Condition["hair"] != "none" || r.Objective[0].Weight != -2.5 {
+		t.Errorf("overrides gave %+v", r)
+	}
+}
+
+// Every problem is one sentence that says where, what was expected, what was
+// found and, where there is something to say, what to do.
+func TestProblems(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"", "test.yaml: recipe: expected a mapping that begins with version: 1, got an empty file"},
+		{"- a\n", "test.yaml:1: recipe: expected a mapping that begins with version: 1, got a list of 1"},
+		{"name: x\n", "test.yaml:1: version: expected version: 1, got nothing"},
+		{"version: 2\nname: x\n", "test.yaml:1: version: expected a whole number from 1 to 1, got 2"},
+		{minimal + "update: 3\n", "test.yaml:4: update: expected one of the keys version, name, description, model, guide, judge, seed, num_images, sampler, guidance_scale, condition, variables, objective, method, optimizer, updates, guards, got an unknown key; did you mean updates?"},
+		{minimal + "updates: many\n", `test.yaml:4: updates: expected a whole number from 0 to 10000, got "many"`},
+		{minimal + "updates: 1.5\n", "test.yaml:4: updates: expected a whole number from 0 to 10000, got 1.5"},
+		{minimal + "updates: 10001\n", "test.yaml:4: updates: expected a whole number from 0 to 10000, got 10001"},
+		{minimal + "num_images: 0\n", "test.yaml:4: num_images: expected a whole number from 1 to 256, got 0"},
+		{minimal + "sampler: {num_inference_steps: 0}\n", "test.yaml:4: sampler.num_inference_steps: expected a whole number from 1 to 1000, got 0"},
+		{minimal + "sampler: {num_inference_steps: 1001}\n", "test.yaml:4: sampler.num_inference_steps: expected a whole number from 1 to 1000, got 1001"},
+		{minimal + "sampler: fast\n", `test.yaml:4: sampler: expected a mapping, got "fast"`},
+		{minimal + "sampler: {eta: 1}\n", "test.yaml:4: sampler.eta: expected 0, the deterministic sampler, got 1"},
+		{minimal + "optimizer:\n  lr: 0\n", "test.yaml:5: optimizer.lr: expected a number above 0, got 0"},
+		{minimal + "optimizer:\n  lr: .nan\n", "test.yaml:5: optimizer.lr: expected a number above 0, got NaN"},
+		{minimal + "optimizer: {betas: [0.9, 1]}\n", "test.yaml:4: optimizer.betas: expected two numbers from 0 to below 1, got 1"},
+		{minimal + "method: {name: sdoo}\n", `test.yaml:4: method.name: expected one of sdo, full, full-checkpoint, identity, got "sdoo"; did you mean sdo?`},
+		{minimal + "method: {freeze: w}\n", `test.yaml:4: method.freeze: expected one of eps, v, x0, got "w"`},
+		{minimal + "variables: [prompt]\n", `test.yaml:4: variables: expected one of latent, got "prompt"`},
+		{minimal + "guards: {early_stop: 1}\n", "test.yaml:4: guards.early_stop: expected true or false, got 1"},
+		{minimal + "seed: 9007199254740992\n", "test.yaml:4: seed: expected a whole number from 0 to 9007199254740991, got 9007199254740992"},
+		{minimal + "guidance_scale: 3\n", "test.yaml:4: guidance_scale: expected 1 where no condition is given, got 3; add a condition or remove guidance_scale"},
+		{minimal + "name: again\n", "test.yaml:4: "},
+		{minimal + "model: &a x\n", "test.yaml:4: recipe: expected plain values, got anchor, which a recipe may not use"},
+		{"version: 1\nname: [\n", "test.yaml:2: syntax: expected YAML or JSON, got text that does not parse; "},
+		{"version: 1\nname: x\n", "test.yaml:1: objective: expected at least one term, got nothing; or set updates: 0 to sample without steering"},
+		{"version: 1\nname: x\n---\nname: y\n", "test.yaml:4: recipe: expected one document, got a second one"},
+		{"version: 1\nname: x\nobjective: {}\n", "test.yaml:3: objective: expected a list of terms, got a mapping; begin each with - term: attribute"},
+		{term("term: atribute"), `test.yaml:4: objective.0.term: expected one of attribute, region_color, pixels, inpaint, symmetry, total_variation, got "atribute"; did you mean attribute?`},
+		{term("weight: 1"), "test.yaml:4: objective.0.term: expected one of attribute, region_color, pixels, inpaint, symmetry, total_variation, got nothing"},
+		{term("term: attribute, value: dark"), "test.yaml:4: objective.0.attribute: expected the name of an attribute, got nothing"},
+		{term("term: total_variation, weight: .inf"), "test.yaml:4: objective.0.weight: expected a finite number, got +Inf"},
+		{term("term: total_variation, color: red"), "test.yaml:4: objective.0.color: expected one of the keys term, weight, stop_below, got an unknown key"},
+		{term(`term: region_color, region: [0, 0, 4, 4], color: "#12345g"`), `test.yaml:4: objective.0.color: expected a colour "#rrggbb", got "#12345g"`},
+		{term(`term: region_color, region: [0, 0, 0, 4], color: "#123456"`), "test.yaml:4: objective.0.region: expected [x, y, width, height] in whole pixels with width and height at least 1, got 0 as entry 2"},
+		{term(`term: pixels, rows: ["ab", "a"], palette: {a: free, b: free}`), "test.yaml:4: objective.0.rows: expected 2 characters as in the first row, got 1"},
+		{term(`term: pixels, rows: ["ab"], palette: {a: free}`), `test.yaml:4: objective.0.rows: expected characters of the palette (a), got "b"`},
+		{term(`term: pixels`), "test.yaml:4: objective.0: expected either rows with a palette or an image, got both or neither"},
+		{term(`term: inpaint, source: {seed: 1}, hidden: lefty`), `test.yaml:4: objective.0.hidden: expected one of left, right, top, bottom, got "lefty"; did you mean left?`},
+		{term(`term: inpaint, source: {}, hidden: left`), "test.yaml:4: objective.0.source: expected either seed and index of an avatar or an image, got both or neither"},
+		{strings.Repeat("[", 100000), "test.yaml: recipe: expected at most 32 levels, got deeper nesting"},
+	}
+	for _, tt := range tests {
+		_, err := Parse([]byte(tt.text), "test.yaml")
+		if err == nil {
+			t.Errorf("%.80q: no error, want %q", tt.text, tt.want)
+			continue
+		}
+		whole := err.Error() == tt.want
+		if prefix := strings.HasSuffix(tt.want, " "); strings.Contains(err.Error(), "\n") || !whole && !(prefix && strings.HasPrefix(err.Error(), tt.want)) {
+			t.Errorf("%.80q:\n got %s\nwant %s", tt.text, err, tt.want)
+		}
+	}
+	_, err := Parse([]byte(minimal), "test.yaml", Override{"updates", "many", "--updates"})
+	if want := `--updates: updates: expected a whole number from 0 to 10000, got "many"`; err == nil || err.Error() != want {
+		t.Errorf("override: got %v, want %s", err, want)
+	}
+	var problems Problems
+	if _, err := Parse([]byte("version: 1\nname: x\nseed: a\nupdates: b\n"), "t"); !errors.As(err, &problems) || len(problems) != 2 {
+		t.Errorf("two mistakes gave %v", err)
+	}
+}
+
+func term(body string) string { return "version: 1\nname: x\nobjective:\n  - {" + body + "}\n" }
+
+func TestValidateBuiltInGo(t *testing.T) {
+	r := mustParse(t, minimal)
+	r.Optimizer.LR = math.NaN()
+	if err := r.Validate(); err == nil {
+		t.Error("NaN learning rate passed")
+	}
+	r.Optimizer.LR = -1
+	if err := r.Validate(); err == nil || !strings.Contains(err.Error(), "optimizer.lr: expected a number above 0, got -1") {
+		t.Errorf("negative learning rate: %v", err)
+	}
+}
+
+func TestCheckAgainstModel(t *testing.T) {
+	values := map[string][]string{"mood": {"happy", "sad"}, "hat": {"no", "yes"}}
+	check := func(text string) error {
+		return mustParse(t, text).CheckAttributes([]string{"mood", "hat"}, func(n string) []string { return values[n] })
+	}
+	if err := check(term("term: attribute, attribute: hat, value: no") + "condition: {mood: sad}\n"); err != nil {
+		t.Errorf("yes and no are words, not booleans: %v", err)
+	}
+	for text, want := range map[string]string{
+		term("term: attribute, attribute: hats, value: yes"):          `test.yaml:4: objective.0.attribute: expected one of mood, hat, got "hats"; did you mean hat?`,
+		term("term: attribute, attribute: mood, value: glad"):         `test.yaml:4: objective.0.value: expected one of happy, sad, got "glad"; did you mean sad?`,
+		minimal + "condition:\n  hat: maybe\n":                        `test.yaml:5: condition.hat: expected one of no, yes, got "maybe"`,
+		minimal + "condition: {glasses: dark}\nguidance_scale: 1.5\n": `test.yaml:4: condition.glasses: expected one of mood, hat, got "glasses"`,
+	} {
+		if err := check(text); err == nil || err.Error() != want {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	}
+	r := mustParse(t, term(`term: region_color, region: [10, 0, 7, 4], color: "#123456"`))
+	want := "test.yaml:4: objective.0.region: expected [x, y, width, height] inside 16x16 pixels, got [10 0 7 4]"
+	if err := r.CheckPictures(16, 16); err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+	r = mustParse(t, term(`term: pixels, rows: ["a"], palette: {a: free}`))
+	if err := r.CheckPictures(16, 16); err == nil || !strings.Contains(err.Error(), "expected 16 rows of 16 characters") {
+		t.Errorf("small sketch: %v", err)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	r := mustParse(t, term(`term: pixels, rows: ["a.", ".b"], palette: {a: "#ff0000", b: "#003300", ".": free}`))
+	rgb, mask, err := r.Objective[0].Target(nil, 2, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []float64{1, 0, 0, 1}; !reflect.DeepEqual(mask, want) {
+		t.Errorf("mask %v, want %v", mask, want)
+	}
+	if want := []float64{1, 0, 0, 0, 0, 0, 0, 0.2, 0, 0, 0, 0}; !reflect.DeepEqual(rgb, want) {
+		t.Errorf("rgb %v, want %v", rgb, want)
+	}
+
+	img := image.NewNRGBA(image.Rect(0, 0, 2, 2))
+	img.SetNRGBA(1, 0, color.NRGBA{0, 0, 255, 255})
+	var buf bytes.Buffer
+	if err := png.Encode(&buf, img); err != nil {
+		t.Fatal(err)
+	}
+	text := term("term: pixels, image: face.png")
+	files := fstest.MapFS{"a/face.png": {Data: buf.Bytes()}, "a/r.yaml": {Data: []byte(text)}}
+	r, err = Find("a/r.yaml", files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rgb, mask, err = r.Objective[0].Target(files, 2, 2)
+	if err != nil || !reflect.DeepEqual(mask, []float64{0, 1, 0, 0}) || rgb[9] != 1 {
+		t.Errorf("picture beside the recipe: rgb %v mask %v err %v", rgb, mask, err)
+	}
+	if _, _, err = r.Objective[0].Target(files, 16, 16); err == nil || err.Error() != "picture a/face.png: is 2x2 pixels, the model draws 16x16" {
+		t.Errorf("wrong size: %v", err)
+	}
+	if _, err := Find("drak-glasses", files); err == nil || err.Error() != "recipe drak-glasses: not found; did you mean dark-glasses?" {
+		t.Errorf("misspelt recipe: %v", err)
+	}
+}
+
+// FuzzParse holds two properties over any text: Parse never panics, and what
+// it accepts reads back from its canonical form as the same recipe.
+func FuzzParse(f *testing.F) {
+	for _, name := range List() {
+		data, _ := Text(name)
+		f.Add(data)
+	}
+	for _, s := range []string{minimal, "{\"version\":1,\"name\":\"x\",\"updates\":0}", "? [a]\n: b", "a: &x\n  <<: *x", "- - - - -", "\"", "a: |\n  b", "\x00"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := Parse(data, "fuzz")
+		if err != nil {
+			return
+		}
+		back, err := Parse(r.Canonical(), "canonical")
+		if err != nil {
+			t.Fatalf("canonical form of an accepted recipe: %v\n%s", err, r.Canonical())
+		}
+		if !same(r, back) {
+			t.Fatalf("canonical form reads back differently:\n%s", r.Canonical())
+		}
+	})
+}

@@ -1,0 +1,318 @@
+package model
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// Names of the files of a folder. The first five are diffusers' own; the last
+// two stand beside them and diffusers ignores them.
+const (
+	configFile     = "config.json"
+	schedulerFile  = "scheduler_config.json"
+	weightsFile    = "diffusion_pytorch_model.safetensors"
+	weightsF16File = "diffusion_pytorch_model.fp16.safetensors"
+	weightsBinFile = "diffusion_pytorch_model.bin"
+	attributesFile = "attributes.json"
+	embedderFile   = "attribute_embedder.safetensors"
+
+	classifierWeightsFile = "model.safetensors"
+)
+
+// UNet2D is a diffusers folder in memory: a network's config and weights, its
+// scheduler as raw JSON, and the attribute embedder where there is one.
+type UNet2D struct {
+	Config    UNet2DConfig
+	Scheduler json.RawMessage    // scheduler_config.json, nil without one
+	Weights   Weights            // names as the current diffusers spells them
+	Embedder  *AttributeEmbedder // nil without attributes.json
+	Stored    DType              // element type of the weights in the file
+}
+
+// LoadUNet2D reads a diffusers folder: config.json and the weights at the root
+// or under unet/, scheduler_config.json at the root or under scheduler/. The
+// config is judged before the weights are opened, and every tensor's name and
+// shape before one is read.
+func LoadUNet2D(fsys fs.FS) (*UNet2D, error) {
+	dir := "."
+	if !exists(fsys, configFile) && exists(fsys, "unet/"+configFile) {
+		dir = "unet"
+	}
+	text, err := readConfig(fsys, path.Join(dir, configFile))
+	if err != nil {
+		return nil, err
+	}
+	m := &UNet2D{}
+	if m.Config, err = ParseUNet2DConfig(text); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{schedulerFile, "scheduler/" + schedulerFile} {
+		if !exists(fsys, name) {
+			continue
+		}
+		if m.Scheduler, err = fs.ReadFile(fsys, name); err != nil {
+			return nil, err
+		}
+		if !json.Valid(m.Scheduler) {
+			return nil, fmt.Errorf("%s: not JSON; the file is damaged, fetch it again", name)
+		}
+		break
+	}
+
+	params, err := m.Config.Params()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", configFile, err)
+	}
+	weights := path.Join(dir, weightsFile)
+	if half := path.Join(dir, weightsF16File); !exists(fsys, weights) && exists(fsys, half) {
+		weights = half
+	}
+	if !exists(fsys, weights) && exists(fsys, path.Join(dir, weightsBinFile)) {
+		return nil, fmt.Errorf("%s: pickled weights are never opened here; convert them to %s with diffusers' save_pretrained",
+			path.Join(dir, weightsBinFile), weightsFile)
+	}
+	if m.Weights, m.Stored, err = loadWeights(fsys, weights, params, modernName); err != nil {
+		return nil, err
+	}
+	m.Embedder, err = loadEmbedder(fsys, dir, m.Config)
+	return m, err
+}
+
+func loadEmbedder(fsys fs.FS, dir string, config UNet2DConfig) (*AttributeEmbedder, error) {
+	name := path.Join(dir, attributesFile)
+	if !exists(fsys, name) {
+		return nil, nil
+	}
+	if config.ClassInput() != ClassVector {
+		return nil, fmt.Errorf(`%s: attributes need a network with class_embed_type "identity"; remove the file or use another config`, name)
+	}
+	text, err := fs.ReadFile(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	attributes, err := ParseAttributes(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	e := &AttributeEmbedder{Attributes: attributes, Dim: config.TimeEmbedDim()}
+	e.Weights, _, err = loadWeights(fsys, path.Join(dir, embedderFile), e.Params(), nil)
+	return e, err
+}
+
+// attributesJSON is the file attributes.json.
+type attributesJSON struct {
+	Attributes Attributes `json:"attributes"`
+}
+
+// ParseAttributes reads an attributes.json: {"attributes": [{"name", "values"}]}.
+func ParseAttributes(text []byte) (Attributes, error) {
+	var file attributesJSON
+	if err := decodeStrict(text, &file); err != nil {
+		return nil, err
+	}
+	return file.Attributes, file.Attributes.Validate()
+}
+
+// Save writes the folder, weights as F32 or as F16 under diffusers' variant
+// name; weights of the other type are removed, since a loader would find both.
+// Each file is written atomically; the config comes last, so that a folder with
+// a config is complete.
+func (m *UNet2D) Save(dir string, dtype DType) error {
+	params, err := m.Config.Params()
+	if err != nil {
+		return err
+	}
+	if err := m.Weights.Check(params); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	name, stale := weightsFile, weightsF16File
+	if dtype == F16 {
+		name, stale = stale, name
+	}
+	if err := saveWeights(filepath.Join(dir, name), m.Weights, dtype); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, stale)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if e := m.Embedder; e != nil {
+		if err := e.Weights.Check(e.Params()); err != nil {
+			return fmt.Errorf("attribute embedder: %w", err)
+		}
+		if err := saveWeights(filepath.Join(dir, embedderFile), e.Weights, dtype); err != nil {
+			return err
+		}
+		if err := saveJSON(filepath.Join(dir, attributesFile), attributesJSON{e.Attributes}); err != nil {
+			return err
+		}
+	}
+	if m.Scheduler != nil {
+		if err := saveJSON(filepath.Join(dir, schedulerFile), m.Scheduler); err != nil {
+			return err
+		}
+	}
+	return saveJSON(filepath.Join(dir, configFile), m.Config)
+}
+
+// Classifier is an attribute classifier's folder in memory: config.json and
+// model.safetensors.
+type Classifier struct {
+	Config  ClassifierConfig
+	Weights Weights
+	Stored  DType // element type of the weights in the file
+}
+
+// LoadClassifier reads a classifier's folder.
+func LoadClassifier(fsys fs.FS) (*Classifier, error) {
+	text, err := readConfig(fsys, configFile)
+	if err != nil {
+		return nil, err
+	}
+	c := &Classifier{}
+	if c.Config, err = ParseClassifierConfig(text); err != nil {
+		return nil, err
+	}
+	params, err := c.Config.Params()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", configFile, err)
+	}
+	c.Weights, c.Stored, err = loadWeights(fsys, classifierWeightsFile, params, nil)
+	return c, err
+}
+
+// Save writes the folder; each file atomically, the config last.
+func (c *Classifier) Save(dir string, dtype DType) error {
+	params, err := c.Config.Params()
+	if err != nil {
+		return err
+	}
+	if err := c.Weights.Check(params); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := saveWeights(filepath.Join(dir, classifierWeightsFile), c.Weights, dtype); err != nil {
+		return err
+	}
+	return saveJSON(filepath.Join(dir, configFile), c.Config)
+}
+
+// ClassName reads what kind of network a folder holds: "UNet2DModel",
+// "AttributeClassifier", or a class this package cannot load.
+func ClassName(fsys fs.FS) (string, error) {
+	name := configFile
+	if !exists(fsys, name) && exists(fsys, "unet/"+name) {
+		name = "unet/" + name
+	}
+	text, err := readConfig(fsys, name)
+	if err != nil {
+		return "", err
+	}
+	var config struct {
+		ClassName string `json:"_class_name"`
+	}
+	if err := json.Unmarshal(text, &config); err != nil {
+		return "", fmt.Errorf("%s: %w", name, plain(err))
+	}
+	return config.ClassName, nil
+}
+
+// modernName maps the attention names of diffusers before 0.18 to today's.
+func modernName(name string) string {
+	block, layer, found := strings.Cut(name, "attentions.")
+	if !found {
+		return name
+	}
+	index, layer, _ := strings.Cut(layer, ".")
+	part, kind, _ := strings.Cut(layer, ".")
+	modern, old := map[string]string{"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}[part]
+	if !old {
+		return name
+	}
+	return block + "attentions." + index + "." + modern + "." + kind
+}
+
+// loadWeights reads the tensors of params from a file, under the names rename
+// gives them. stored is the element type of the first.
+func loadWeights(fsys fs.FS, name string, params []Param, rename func(string) string) (weights Weights, stored DType, err error) {
+	s, close, err := openSafetensors(fsys, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("%s: the file is missing; the folder is incomplete, fetch it again", name)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	defer close()
+
+	source, shapes := map[string]string{}, map[string][]int{}
+	for _, old := range s.Names() {
+		modern := old
+		if rename != nil {
+			modern = rename(old)
+		}
+		if source[modern] != "" {
+			return nil, "", fmt.Errorf("%s: tensors %q and %q mean the same; the file is damaged, fetch it again", name, source[modern], old)
+		}
+		source[modern], shapes[modern] = old, s.tensors[old].Shape
+	}
+	if err := check(name, params, shapes); err != nil {
+		return nil, "", err
+	}
+	weights = make(Weights, len(params))
+	for _, p := range params {
+		t, err := s.Read(source[p.Name])
+		if err != nil {
+			return nil, "", err
+		}
+		for i, v := range t.Data {
+			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+				return nil, "", fmt.Errorf("%s: tensor %q holds %g at element %d; the file is damaged, fetch it again", name, p.Name, v, i)
+			}
+		}
+		weights[p.Name] = t
+	}
+	return weights, s.tensors[source[params[0].Name]].DType, nil
+}
+
+func saveWeights(file string, weights Weights, dtype DType) error {
+	if err := SaveSafetensors(file, weights, dtype, map[string]string{"format": "pt"}); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+func saveJSON(file string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return WriteFileAtomic(file, func(w io.Writer) error {
+		_, err := w.Write(append(text, '\n'))
+		return err
+	})
+}
+
+func readConfig(fsys fs.FS, name string) ([]byte, error) {
+	text, err := fs.ReadFile(fsys, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: the file is missing; name a folder that holds a model in diffusers' layout", name)
+	}
+	return text, err
+}
+
+func exists(fsys fs.FS, name string) bool {
+	_, err := fs.Stat(fsys, name)
+	return err == nil
+}

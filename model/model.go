@@ -1,0 +1,230 @@
+// Package model writes networks as graphs and reads their checkpoints: the
+// UNet2DModel of diffusers with its state-dict names, the attribute embedder
+// that conditions it, a small convolutional attribute classifier, safetensors
+// files and diffusers folders.
+//
+// It runs nothing: a network here is a function that appends nodes to a
+// graph.Graph, a list of parameters, and a way to load their numbers. It knows
+// no noise schedule either: scheduler_config.json passes through as raw JSON.
+package model
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// Tensor is a named parameter's shape and its numbers, row-major.
+type Tensor struct {
+	Shape []int
+	Data  []float32
+}
+
+// Weights is a state dict: parameter names as diffusers spells them.
+type Weights map[string]Tensor
+
+// Count is the number of numbers in all tensors.
+func (w Weights) Count() int {
+	n := 0
+	for _, t := range w {
+		n += len(t.Data)
+	}
+	return n
+}
+
+// Clone copies the numbers, for averages and snapshots.
+func (w Weights) Clone() Weights {
+	c := make(Weights, len(w))
+	for name, t := range w {
+		c[name] = Tensor{slices.Clone(t.Shape), slices.Clone(t.Data)}
+	}
+	return c
+}
+
+// Param is one parameter of a network before it has numbers.
+type Param struct {
+	Name  string
+	Shape graph.Shape
+	init  initialiser
+}
+
+// initialiser says how a parameter starts: uniform in [-bound, bound], or
+// normal with a standard deviation, or the constant value.
+type initialiser struct{ bound, std, value float64 }
+
+// ParamCount is the number of numbers in all parameters.
+func ParamCount(params []Param) int {
+	n := 0
+	for _, p := range params {
+		n += p.Shape.Size()
+	}
+	return n
+}
+
+// Init draws starting values as PyTorch's layers do: weights and biases of
+// convolutions and linear layers uniform within 1/sqrt(fan in), norms one and
+// zero, embeddings normal. A parameter's values depend on the seed and its own
+// name only, never on its place in the list.
+func Init(params []Param, seed uint64) Weights {
+	weights := make(Weights, len(params))
+	for _, p := range params {
+		hash := fnv.New64a()
+		hash.Write([]byte(p.Name))
+		random := rand.New(rand.NewPCG(seed, hash.Sum64()))
+		data := make([]float32, p.Shape.Size())
+		for i := range data {
+			v := p.init.value
+			if p.init.bound > 0 {
+				v += p.init.bound * (2*random.Float64() - 1)
+			}
+			if p.init.std > 0 {
+				v += p.init.std * random.NormFloat64()
+			}
+			data[i] = float32(v)
+		}
+		weights[p.Name] = Tensor{slices.Clone(p.Shape), data}
+	}
+	return weights
+}
+
+// check compares tensors with the parameters they are for: none missing, none
+// left over, every shape right. file names the source in the error.
+func check(file string, params []Param, shapes map[string][]int) error {
+	known := make(map[string]bool, len(params))
+	for _, p := range params {
+		known[p.Name] = true
+		shape, ok := shapes[p.Name]
+		if !ok {
+			return fmt.Errorf("%s: tensor %q is missing; the file does not belong to this config", file, p.Name)
+		}
+		if !p.Shape.Equal(shape) {
+			return fmt.Errorf("%s: tensor %q has shape %v, the config wants %v; the file does not belong to this config",
+				file, p.Name, graph.Shape(shape), p.Shape)
+		}
+	}
+	var extra []string
+	for name := range shapes {
+		if !known[name] {
+			extra = append(extra, name)
+		}
+	}
+	if len(extra) > 0 {
+		slices.Sort(extra)
+		return fmt.Errorf("%s: holds %d tensors the config has no place for, first %q; the file does not belong to this config",
+			file, len(extra), extra[0])
+	}
+	return nil
+}
+
+// Check reports the first difference between weights and the parameters they
+// are for.
+func (w Weights) Check(params []Param) error {
+	shapes := make(map[string][]int, len(w))
+	for name, t := range w {
+		shapes[name] = t.Shape
+		if graph.Shape(t.Shape).Size() != len(t.Data) {
+			return fmt.Errorf("weights: tensor %q of shape %v holds %d numbers", name, graph.Shape(t.Shape), len(t.Data))
+		}
+	}
+	return check("weights", params, shapes)
+}
+
+// Upload puts the parameters of a plan on a device, each from the weights of
+// its own name, in the storage its node asks for.
+func Upload(ex graph.Executor, plan *graph.Plan, weights ...Weights) (map[*graph.Node]graph.Tensor, error) {
+	tensors := map[*graph.Node]graph.Tensor{}
+	for _, n := range plan.Params {
+		if n.Op != graph.OpParam {
+			continue
+		}
+		data, err := find(n, weights)
+		if err != nil {
+			return nil, err
+		}
+		if tensors[n], err = ex.NewParam(data, n.Storage); err != nil {
+			return nil, fmt.Errorf("upload %q: %w", n.Name, err)
+		}
+	}
+	return tensors, nil
+}
+
+func find(n *graph.Node, weights []Weights) ([]float32, error) {
+	for _, w := range weights {
+		if t, ok := w[n.Name]; ok {
+			if !n.Shape.Equal(t.Shape) {
+				return nil, fmt.Errorf("upload: parameter %q wants shape %v, the weights hold %v", n.Name, n.Shape, graph.Shape(t.Shape))
+			}
+			return t.Data, nil
+		}
+	}
+	return nil, fmt.Errorf("upload: no weights for parameter %q", n.Name)
+}
+
+// builder appends layers to a graph and records the parameters it meets. A
+// parameter that the graph has already is shared, so one set of weights can
+// serve several calls in one graph.
+type builder struct {
+	*graph.Graph
+	storage graph.Storage // of weight operands; biases and norms are always f32
+	params  []Param
+}
+
+func (b *builder) param(name string, storage graph.Storage, init initialiser, shape ...int) *graph.Node {
+	b.params = append(b.params, Param{name, shape, init})
+	if n := b.Lookup(name); n != nil {
+		if n.Op != graph.OpParam || !n.Shape.Equal(shape) {
+			fail("parameter %q of shape %v is already in the graph as %v", name, graph.Shape(shape), n)
+		}
+		return n
+	}
+	n := b.Param(name, shape...)
+	n.Storage = storage
+	return n
+}
+
+// weightBias declares a layer's weight [out in ...] and bias [out].
+func (b *builder) weightBias(name string, shape ...int) (weight, bias *graph.Node) {
+	fanIn := graph.Shape(shape[1:]).Size()
+	uniform := initialiser{bound: 1 / math.Sqrt(float64(fanIn))}
+	return b.param(name+".weight", b.storage, uniform, shape...), b.param(name+".bias", graph.F32, uniform, shape[0])
+}
+
+func (b *builder) conv(name string, x *graph.Node, out, kernel int, geometry graph.Conv2DAttrs) *graph.Node {
+	w, bias := b.weightBias(name, out, x.Shape[1], kernel, kernel)
+	return b.Conv2D(x, w, bias, geometry)
+}
+
+func (b *builder) linear(name string, x *graph.Node, out int) *graph.Node {
+	w, bias := b.weightBias(name, out, x.Shape[len(x.Shape)-1])
+	return b.Linear(x, w, bias)
+}
+
+func (b *builder) groupNorm(name string, x *graph.Node, groups int, eps float64, silu bool) *graph.Node {
+	channels := x.Shape[1]
+	gamma := b.param(name+".weight", graph.F32, initialiser{value: 1}, channels)
+	beta := b.param(name+".bias", graph.F32, initialiser{}, channels)
+	return b.GroupNorm(x, gamma, beta, graph.GroupNormAttrs{Groups: groups, Eps: eps, SiLU: silu})
+}
+
+func (b *builder) embedding(name string, index *graph.Node, rows, dim int, std float64) *graph.Node {
+	return b.Embedding(b.param(name, b.storage, initialiser{std: std}, rows, dim), index)
+}
+
+func fail(format string, args ...any) {
+	panic(&graph.BuildError{Message: fmt.Sprintf(format, args...)})
+}
+
+// paramsOf lists what a builder function declares, by building it once.
+func paramsOf(build func(b *builder)) ([]Param, error) {
+	var params []Param
+	_, err := graph.Build(func(g *graph.Graph) {
+		b := &builder{Graph: g}
+		build(b)
+		params = b.params
+	})
+	return params, err
+}

@@ -1,0 +1,476 @@
+package model
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/x448/float16"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// Limits of the reader. The header cap is the reference implementation's; the
+// rank cap only has to exceed every real tensor.
+const (
+	maxHeaderBytes = 100_000_000
+	maxRank        = 8
+)
+
+// DType is a safetensors element type by its name in the file.
+type DType string
+
+const (
+	F32  DType = "F32"
+	F16  DType = "F16"
+	BF16 DType = "BF16"
+)
+
+var dtypeBytes = map[DType]int64{
+	"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1,
+	"U16": 2, "I16": 2, F16: 2, BF16: 2,
+	"U32": 4, "I32": 4, F32: 4,
+	"U64": 8, "I64": 8, "F64": 8,
+}
+
+// TensorInfo is one header entry.
+type TensorInfo struct {
+	DType      DType
+	Shape      []int
+	begin, end int64 // within the data section
+}
+
+// Safetensors is an opened file: its header has been checked in full, its
+// tensors are read on demand. Safe for concurrent use if the reader is.
+//
+// Format: 8 bytes little-endian header length, a JSON object of name ->
+// {dtype, shape, data_offsets} (padded with spaces), then the data, which the
+// offsets must cover without a gap or an overlap.
+type Safetensors struct {
+	Metadata map[string]string // the "__metadata__" entry
+
+	file    string
+	r       io.ReaderAt
+	data    int64 // where the data section starts
+	tensors map[string]TensorInfo
+}
+
+// ParseSafetensors checks a file held in memory. file names it in errors.
+func ParseSafetensors(file string, contents []byte) (*Safetensors, error) {
+	return OpenSafetensors(file, bytes.NewReader(contents), int64(len(contents)))
+}
+
+// OpenSafetensors reads and checks the header of a file of the given size.
+func OpenSafetensors(file string, r io.ReaderAt, size int64) (*Safetensors, error) {
+	damaged := func(format string, args ...any) error {
+		return fmt.Errorf("%s: %s; the file is damaged or not safetensors, fetch it again", file, fmt.Sprintf(format, args...))
+	}
+	var prefix [8]byte
+	if size < 8 {
+		return nil, damaged("only %d bytes, a header length alone takes 8", size)
+	}
+	if err := readAt(r, prefix[:], 0); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	length := binary.LittleEndian.Uint64(prefix[:])
+	if length > maxHeaderBytes {
+		return nil, damaged("header of %d bytes exceeds the limit of %d", length, maxHeaderBytes)
+	}
+	if int64(length) > size-8 {
+		return nil, damaged("header of %d bytes does not fit a file of %d", length, size)
+	}
+	header := make([]byte, length)
+	if err := readAt(r, header, 8); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	s := &Safetensors{file: file, r: r, data: 8 + int64(length), tensors: map[string]TensorInfo{}}
+	if err := s.parseHeader(header); err != nil {
+		return nil, damaged("%v", err)
+	}
+	if err := s.checkRanges(size - s.data); err != nil {
+		return nil, damaged("%v", err)
+	}
+	return s, nil
+}
+
+// parseHeader walks the JSON token by token, because encoding/json would let a
+// duplicate name overwrite the first.
+func (s *Safetensors) parseHeader(header []byte) error {
+	if len(header) == 0 || header[0] != '{' {
+		return errors.New("the header is not a JSON object")
+	}
+	if !utf8.Valid(header) {
+		return errors.New("the header is not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(header))
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("the header is not JSON (%v)", err)
+	}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return fmt.Errorf("the header is not JSON (%v)", err)
+		}
+		name := token.(string) // keys of an object are strings, or Token fails
+		if name == "__metadata__" {
+			if s.Metadata != nil {
+				return errors.New("__metadata__ appears twice")
+			}
+			s.Metadata = map[string]string{}
+			if err := d.Decode(&s.Metadata); err != nil || s.Metadata == nil {
+				return errors.New("__metadata__ is not an object of strings")
+			}
+			continue
+		}
+		if _, twice := s.tensors[name]; twice {
+			return fmt.Errorf("tensor %q appears twice", name)
+		}
+		info, err := parseInfo(d)
+		if err != nil {
+			return fmt.Errorf("tensor %q: %v", name, err)
+		}
+		s.tensors[name] = info
+	}
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("the header is not JSON (%v)", err)
+	}
+	if rest := strings.TrimLeft(string(header[d.InputOffset():]), " "); rest != "" {
+		return errors.New("the header's JSON is followed by something else than spaces")
+	}
+	return nil
+}
+
+func parseInfo(d *json.Decoder) (TensorInfo, error) {
+	var raw json.RawMessage
+	if err := d.Decode(&raw); err != nil {
+		return TensorInfo{}, fmt.Errorf("the header is not JSON (%v)", err)
+	}
+	var entry struct {
+		DType   *DType   `json:"dtype"`
+		Shape   *[]int64 `json:"shape"`
+		Offsets *[]int64 `json:"data_offsets"`
+	}
+	strict := json.NewDecoder(bytes.NewReader(raw))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&entry); err != nil {
+		return TensorInfo{}, fmt.Errorf("entry is not {dtype, shape, data_offsets} with whole numbers (%v)", err)
+	}
+	if entry.DType == nil || entry.Shape == nil || entry.Offsets == nil || len(*entry.Offsets) != 2 {
+		return TensorInfo{}, errors.New("entry lacks one of dtype, shape and two data_offsets")
+	}
+	width, known := dtypeBytes[*entry.DType]
+	if !known {
+		return TensorInfo{}, fmt.Errorf("unknown dtype %q", *entry.DType)
+	}
+	if len(*entry.Shape) > maxRank {
+		return TensorInfo{}, fmt.Errorf("%d axes, the limit is %d", len(*entry.Shape), maxRank)
+	}
+	want := width
+	shape := make([]int, len(*entry.Shape))
+	for i, extent := range *entry.Shape {
+		if extent < 0 || extent > math.MaxInt32 {
+			return TensorInfo{}, fmt.Errorf("axis %d has extent %d", i, extent)
+		}
+		if extent > 0 && want > math.MaxInt64/extent {
+			return TensorInfo{}, fmt.Errorf("shape %v overflows", *entry.Shape)
+		}
+		want *= extent
+		shape[i] = int(extent)
+	}
+	begin, end := (*entry.Offsets)[0], (*entry.Offsets)[1]
+	if begin < 0 || end < begin {
+		return TensorInfo{}, fmt.Errorf("data_offsets [%d %d] are not a range", begin, end)
+	}
+	if end-begin != want {
+		return TensorInfo{}, fmt.Errorf("%s%v takes %d bytes, data_offsets give it %d", *entry.DType, graph.Shape(shape), want, end-begin)
+	}
+	return TensorInfo{*entry.DType, shape, begin, end}, nil
+}
+
+// checkRanges wants the tensors to tile the data section exactly.
+func (s *Safetensors) checkRanges(size int64) error {
+	names := s.Names()
+	slices.SortStableFunc(names, func(a, b string) int {
+		x, y := s.tensors[a], s.tensors[b]
+		return cmp.Or(cmp.Compare(x.begin, y.begin), cmp.Compare(x.end, y.end))
+	})
+	at := int64(0)
+	for _, name := range names {
+		switch t := s.tensors[name]; {
+		case t.begin < at:
+			return fmt.Errorf("tensor %q overlaps another at byte %d", name, t.begin)
+		case t.begin > at:
+			return fmt.Errorf("%d bytes before tensor %q belong to none", t.begin-at, name)
+		case t.end > size:
+			return fmt.Errorf("tensor %q ends at byte %d of %d: the file is cut short", name, t.end, size)
+		default:
+			at = t.end
+		}
+	}
+	if at != size {
+		return fmt.Errorf("%d bytes after the last tensor belong to none", size-at)
+	}
+	return nil
+}
+
+// Names lists the tensors, sorted.
+func (s *Safetensors) Names() []string {
+	names := make([]string, 0, len(s.tensors))
+	for name := range s.tensors {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Info returns a tensor's header entry.
+func (s *Safetensors) Info(name string) (TensorInfo, bool) {
+	t, ok := s.tensors[name]
+	return t, ok
+}
+
+// Read loads a tensor of any floating type as float32. F64 is rounded.
+func (s *Safetensors) Read(name string) (Tensor, error) {
+	info, raw, err := s.bytes(name)
+	if err != nil {
+		return Tensor{}, err
+	}
+	le := binary.LittleEndian
+	data := make([]float32, graph.Shape(info.Shape).Size())
+	switch info.DType {
+	case F32:
+		for i := range data {
+			data[i] = math.Float32frombits(le.Uint32(raw[4*i:]))
+		}
+	case F16:
+		for i := range data {
+			data[i] = float16.Frombits(le.Uint16(raw[2*i:])).Float32()
+		}
+	case BF16:
+		for i := range data {
+			data[i] = math.Float32frombits(uint32(le.Uint16(raw[2*i:])) << 16)
+		}
+	case "F64":
+		for i := range data {
+			data[i] = float32(math.Float64frombits(le.Uint64(raw[8*i:])))
+		}
+	default:
+		return Tensor{}, fmt.Errorf("%s: tensor %q has dtype %s, want F32, F16, BF16 or F64; convert the file", s.file, name, info.DType)
+	}
+	return Tensor{info.Shape, data}, nil
+}
+
+// ReadInts loads a tensor of a whole-number type.
+func (s *Safetensors) ReadInts(name string) (shape []int, data []int64, err error) {
+	info, raw, err := s.bytes(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	le := binary.LittleEndian
+	data = make([]int64, graph.Shape(info.Shape).Size())
+	for i := range data {
+		switch info.DType {
+		case "BOOL", "U8":
+			data[i] = int64(raw[i])
+		case "I8":
+			data[i] = int64(int8(raw[i]))
+		case "U16":
+			data[i] = int64(le.Uint16(raw[2*i:]))
+		case "I16":
+			data[i] = int64(int16(le.Uint16(raw[2*i:])))
+		case "U32":
+			data[i] = int64(le.Uint32(raw[4*i:]))
+		case "I32":
+			data[i] = int64(int32(le.Uint32(raw[4*i:])))
+		case "I64":
+			data[i] = int64(le.Uint64(raw[8*i:]))
+		case "U64":
+			v := le.Uint64(raw[8*i:])
+			if v > math.MaxInt64 {
+				return nil, nil, fmt.Errorf("%s: tensor %q holds %d, which is too large", s.file, name, v)
+			}
+			data[i] = int64(v)
+		default:
+			return nil, nil, fmt.Errorf("%s: tensor %q has dtype %s, want whole numbers", s.file, name, info.DType)
+		}
+	}
+	return info.Shape, data, nil
+}
+
+// ReadAll loads every tensor as float32.
+func (s *Safetensors) ReadAll() (Weights, error) {
+	weights := make(Weights, len(s.tensors))
+	for name := range s.tensors {
+		t, err := s.Read(name)
+		if err != nil {
+			return nil, err
+		}
+		weights[name] = t
+	}
+	return weights, nil
+}
+
+func (s *Safetensors) bytes(name string) (TensorInfo, []byte, error) {
+	info, ok := s.tensors[name]
+	if !ok {
+		return info, nil, fmt.Errorf("%s: no tensor %q", s.file, name)
+	}
+	raw := make([]byte, info.end-info.begin)
+	if err := readAt(s.r, raw, s.data+info.begin); err != nil {
+		return info, nil, fmt.Errorf("%s: tensor %q: %w", s.file, name, err)
+	}
+	return info, raw, nil
+}
+
+// readAt fills buf, whatever the reader says about the end of the file.
+func readAt(r io.ReaderAt, buf []byte, at int64) error {
+	if n, err := r.ReadAt(buf, at); n < len(buf) {
+		return cmp.Or(err, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// openSafetensors opens a file of a file system, reading on demand where the
+// file allows it. close releases it.
+func openSafetensors(fsys fs.FS, name string) (s *Safetensors, close func() error, err error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if r, ok := f.(io.ReaderAt); ok {
+		stat, err := f.Stat()
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err = OpenSafetensors(name, r, stat.Size())
+		return s, f.Close, err
+	}
+	contents, err := io.ReadAll(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err = ParseSafetensors(name, contents)
+	return s, f.Close, err
+}
+
+// WriteSafetensors writes tensors as F32, F16 or BF16, sorted by name, so that
+// equal tensors make equal files. F16 rounds to nearest even; a finite number
+// beyond its range is refused rather than written as infinity.
+func WriteSafetensors(w io.Writer, tensors Weights, dtype DType, metadata map[string]string) error {
+	if dtype != F32 && dtype != F16 && dtype != BF16 {
+		return fmt.Errorf("safetensors: cannot write dtype %q, only F32, F16 and BF16", dtype)
+	}
+	names := make([]string, 0, len(tensors))
+	for name := range tensors {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+
+	header := bytes.NewBufferString("{")
+	if len(metadata) > 0 {
+		text, err := json.Marshal(metadata) // sorts its keys
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(header, `"__metadata__":%s`, text)
+	}
+	at := int64(0)
+	for _, name := range names {
+		t := tensors[name]
+		if name == "__metadata__" || len(t.Shape) > maxRank || graph.Shape(t.Shape).Size() != len(t.Data) {
+			return fmt.Errorf("safetensors: tensor %q of shape %v with %d numbers cannot be written", name, graph.Shape(t.Shape), len(t.Data))
+		}
+		if header.Len() > 1 {
+			header.WriteByte(',')
+		}
+		key, err := json.Marshal(name)
+		if err != nil {
+			return err
+		}
+		end := at + int64(len(t.Data))*dtypeBytes[dtype]
+		extents := make([]string, len(t.Shape))
+		for i, extent := range t.Shape {
+			extents[i] = strconv.Itoa(extent)
+		}
+		fmt.Fprintf(header, `%s:{"dtype":%q,"shape":[%s],"data_offsets":[%d,%d]}`, key, dtype, strings.Join(extents, ","), at, end)
+		at = end
+	}
+	header.WriteByte('}')
+	for header.Len()%8 != 0 {
+		header.WriteByte(' ')
+	}
+
+	var prefix [8]byte
+	binary.LittleEndian.PutUint64(prefix[:], uint64(header.Len()))
+	if _, err := w.Write(prefix[:]); err != nil {
+		return err
+	}
+	if _, err := w.Write(header.Bytes()); err != nil {
+		return err
+	}
+	for _, name := range names {
+		raw, err := encode(tensors[name].Data, dtype)
+		if err != nil {
+			return fmt.Errorf("safetensors: tensor %q: %w", name, err)
+		}
+		if _, err := w.Write(raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func encode(data []float32, dtype DType) ([]byte, error) {
+	raw := make([]byte, 0, int64(len(data))*dtypeBytes[dtype])
+	le := binary.LittleEndian
+	for _, v := range data {
+		switch dtype {
+		case F32:
+			raw = le.AppendUint32(raw, math.Float32bits(v))
+		case F16:
+			h := float16.Fromfloat32(v)
+			if h.IsInf(0) && !math.IsInf(float64(v), 0) {
+				return nil, fmt.Errorf("%g does not fit F16, write F32", v)
+			}
+			raw = le.AppendUint16(raw, h.Bits())
+		case BF16:
+			bits := math.Float32bits(v)
+			if v == v { // round to nearest even; a NaN keeps its high bits
+				bits += 0x7fff + bits>>16&1
+			}
+			raw = le.AppendUint16(raw, uint16(bits>>16))
+		}
+	}
+	return raw, nil
+}
+
+// SaveSafetensors writes a file atomically.
+func SaveSafetensors(path string, tensors Weights, dtype DType, metadata map[string]string) error {
+	return WriteFileAtomic(path, func(w io.Writer) error { return WriteSafetensors(w, tensors, dtype, metadata) })
+}
+
+// LoadSafetensors reads every tensor of a file as float32, and its metadata.
+func LoadSafetensors(fsys fs.FS, name string) (Weights, map[string]string, error) {
+	s, close, err := openSafetensors(fsys, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer close()
+	weights, err := s.ReadAll()
+	return weights, s.Metadata, err
+}

@@ -1,0 +1,302 @@
+package gpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall/js"
+)
+
+// The browser half speaks to navigator.gpu itself. The binding's js half cannot
+// ask for limits, reports success for rejected promises and needs a global of
+// the page to upload bytes; nothing of it would be left after going around
+// that.
+
+const adapterAdvice = "use a browser with WebGPU (Chrome or Edge 113, Safari 26, Firefox 141 or newer) or run on the CPU"
+
+type (
+	rawLayout   struct{ group, pipeline js.Value }
+	rawBuffer   struct{ js.Value }
+	rawPipeline struct{ js.Value }
+	rawBindings struct{ js.Value }
+	rawPass     struct {
+		encoder, pass                  js.Value
+		setPipeline, setGroup, runWork js.Value // methods bound once: a lookup costs as much as the call
+	}
+	rawDevice struct {
+		device, queue js.Value
+		pending       *pending
+	}
+)
+
+// pending holds what the browser reported outside of any call.
+type pending struct {
+	failure   error
+	callbacks []js.Func
+}
+
+func (l rawLayout) release()   {}
+func (b rawBuffer) release()   { b.Call("destroy") }
+func (p rawPipeline) release() {}
+func (b rawBindings) release() {}
+
+// object is a JavaScript object literal.
+type object = map[string]any
+
+// await parks the goroutine until a promise settles or ctx ends. It must not
+// be called from inside a JavaScript callback.
+func await(ctx context.Context, promise js.Value) (js.Value, error) {
+	type outcome struct {
+		value js.Value
+		err   error
+	}
+	settled := make(chan outcome, 1)
+	var resolve, reject js.Func
+	done := func(o outcome) any {
+		settled <- o
+		resolve.Release()
+		reject.Release()
+		return nil
+	}
+	resolve = js.FuncOf(func(_ js.Value, args []js.Value) any { return done(outcome{value: args[0]}) })
+	reject = js.FuncOf(func(_ js.Value, args []js.Value) any { return done(outcome{err: errors.New(message(args[0]))}) })
+	promise.Call("then", resolve, reject)
+	select {
+	case o := <-settled:
+		return o.value, o.err
+	case <-ctx.Done():
+		return js.Undefined(), ctx.Err()
+	}
+}
+
+// message is the text of a JavaScript error.
+func message(e js.Value) string {
+	if e.Type() == js.TypeObject && e.Get("message").Type() == js.TypeString {
+		return firstLine(e.Get("message").String())
+	}
+	return firstLine(e.String())
+}
+
+// guard turns a JavaScript exception into an error.
+func guard(err *error) {
+	if r := recover(); r != nil {
+		exception, ok := r.(js.Error)
+		if !ok {
+			panic(r)
+		}
+		*err = errors.New(message(exception.Value))
+	}
+}
+
+func openRaw(ctx context.Context, want wanted, defaultLimits bool) (raw rawDevice, info Info, limits Limits, err error) {
+	defer guard(&err)
+	navigator := js.Global().Get("navigator")
+	if navigator.IsUndefined() || !navigator.Get("gpu").Truthy() {
+		return raw, info, limits, noAdapter("this page has no navigator.gpu")
+	}
+	adapter, err := await(ctx, navigator.Get("gpu").Call("requestAdapter", object{"powerPreference": "high-performance"}))
+	if err != nil {
+		return raw, info, limits, noAdapter(err.Error())
+	}
+	if !adapter.Truthy() {
+		return raw, info, limits, noAdapter("the browser offers no adapter")
+	}
+	info = describe(adapter)
+	if !want.matches(info) {
+		return raw, info, limits, noAdapter(fmt.Sprintf("the browser offers %q, not %q", info.Name, want.backend+":"+want.name))
+	}
+
+	limits = DefaultLimits()
+	required := object{}
+	if offered := adapter.Get("limits"); !defaultLimits {
+		for name, field := range map[string]*int64{"maxBufferSize": &limits.MaxBuffer, "maxStorageBufferBindingSize": &limits.MaxBinding} {
+			if n := int64(offered.Get(name).Float()); n > *field {
+				*field, required[name] = n, n
+			}
+		}
+	}
+	device, err := await(ctx, adapter.Call("requestDevice", object{"label": "sdo", "requiredLimits": required}))
+	if err != nil {
+		return raw, info, limits, fmt.Errorf("%w: %s refused to open: %v; %s", ErrNoAdapter, info.Name, err, adapterAdvice)
+	}
+	raw = rawDevice{device, device.Get("queue"), &pending{}}
+	raw.listen()
+	return raw, info, limits, nil
+}
+
+func describe(adapter js.Value) Info {
+	info := Info{Name: "browser adapter", Backend: "browser", Type: "unknown"}
+	told := adapter.Get("info")
+	if told.Truthy() {
+		var parts []string
+		for _, key := range []string{"vendor", "architecture", "device", "description"} {
+			if s := told.Get(key); s.Type() == js.TypeString && s.String() != "" {
+				parts = append(parts, s.String())
+			}
+		}
+		if len(parts) > 0 {
+			info.Name = strings.Join(parts, " ")
+		}
+	}
+	fallback := adapter.Get("isFallbackAdapter").Truthy() || told.Truthy() && told.Get("isFallbackAdapter").Truthy()
+	if fallback || isSoftware(info.Name) {
+		info.Type, info.Software = "software", true
+	}
+	names := js.Global().Get("Array").Call("from", adapter.Get("features"))
+	for i := range names.Length() {
+		info.Features = append(info.Features, names.Index(i).String())
+	}
+	return info
+}
+
+// listen keeps the first error that no call returned, and the device's loss.
+func (d rawDevice) listen() {
+	uncaptured := js.FuncOf(func(_ js.Value, args []js.Value) any {
+		if d.pending.failure == nil {
+			d.pending.failure = scopeError(args[0].Get("error"))
+		}
+		return nil
+	})
+	lost := js.FuncOf(func(_ js.Value, args []js.Value) any {
+		if args[0].Get("reason").String() != "destroyed" {
+			d.pending.failure = fmt.Errorf("%w: %s", ErrLost, message(args[0]))
+		}
+		return nil
+	})
+	d.pending.callbacks = []js.Func{uncaptured, lost}
+	d.device.Call("addEventListener", "uncapturederror", uncaptured)
+	d.device.Get("lost").Call("then", lost)
+}
+
+func scopeError(e js.Value) error {
+	if e.Get("constructor").Get("name").String() == "GPUOutOfMemoryError" {
+		return ErrOutOfMemory
+	}
+	return errors.New(message(e))
+}
+
+func (d rawDevice) err() error {
+	err := d.pending.failure
+	if !errors.Is(err, ErrLost) {
+		d.pending.failure = nil
+	}
+	return err
+}
+
+// close leaves the callbacks alive: the browser resolves device.lost later.
+func (d rawDevice) close() { d.device.Call("destroy") }
+
+// scoped runs create between error scopes and waits for their verdict.
+func (d rawDevice) scoped(create func() js.Value) (made js.Value, err error) {
+	defer guard(&err)
+	d.device.Call("pushErrorScope", "validation")
+	d.device.Call("pushErrorScope", "out-of-memory")
+	made = create()
+	for range 2 {
+		problem, failed := await(context.Background(), d.device.Call("popErrorScope"))
+		switch {
+		case err != nil:
+		case failed != nil:
+			err = failed
+		case problem.Truthy():
+			err = scopeError(problem)
+		}
+	}
+	return made, err
+}
+
+// Bits of GPUBufferUsage and GPUMapMode, and GPUShaderStage.COMPUTE.
+const (
+	usageMapRead, usageCopySrc, usageCopyDst = 0x1, 0x4, 0x8
+	usageUniform, usageStorage               = 0x40, 0x80
+	mapModeRead, stageCompute                = 0x1, 0x4
+)
+
+func (d rawDevice) newBuffer(label string, size int64, usage Usage) (rawBuffer, error) {
+	bits := usageCopySrc | usageCopyDst | usageStorage
+	if usage == Uniform {
+		bits = usageCopySrc | usageCopyDst | usageUniform
+	}
+	buffer, err := d.scoped(func() js.Value {
+		return d.device.Call("createBuffer", object{"label": label, "size": size, "usage": bits})
+	})
+	return rawBuffer{buffer}, err
+}
+
+func (d rawDevice) write(b *rawBuffer, offset int64, data []byte) (err error) {
+	defer guard(&err)
+	bytes := js.Global().Get("Uint8Array").New(len(data))
+	js.CopyBytesToJS(bytes, data)
+	d.queue.Call("writeBuffer", b.Value, offset, bytes)
+	return nil
+}
+
+func (d rawDevice) read(ctx context.Context, b *rawBuffer, offset int64, into []byte) (err error) {
+	defer guard(&err)
+	staging := d.device.Call("createBuffer", object{"size": len(into), "usage": usageMapRead | usageCopyDst})
+	defer staging.Call("destroy") // also ends a mapping that a cancelled ctx left pending
+	encoder := d.device.Call("createCommandEncoder")
+	encoder.Call("copyBufferToBuffer", b.Value, offset, staging, 0, len(into))
+	d.queue.Call("submit", []any{encoder.Call("finish")})
+	if _, err := await(ctx, staging.Call("mapAsync", mapModeRead)); err != nil {
+		return err
+	}
+	js.CopyBytesToGo(into, js.Global().Get("Uint8Array").New(staging.Call("getMappedRange")))
+	return nil
+}
+
+func (d rawDevice) newLayout(storage int) (layout rawLayout, err error) {
+	defer guard(&err)
+	entries := []any{object{"binding": 0, "visibility": stageCompute, "buffer": object{"type": "uniform", "hasDynamicOffset": true}}}
+	for i := range storage {
+		entries = append(entries, object{"binding": i + 1, "visibility": stageCompute, "buffer": object{"type": "storage"}})
+	}
+	group := d.device.Call("createBindGroupLayout", object{"entries": entries})
+	return rawLayout{group, d.device.Call("createPipelineLayout", object{"bindGroupLayouts": []any{group}})}, nil
+}
+
+func (d rawDevice) newPipeline(label, wgsl string, layout *rawLayout) (rawPipeline, error) {
+	pipeline, err := d.scoped(func() js.Value {
+		module := d.device.Call("createShaderModule", object{"label": label, "code": wgsl})
+		return d.device.Call("createComputePipeline", object{
+			"label": label, "layout": layout.pipeline, "compute": object{"module": module, "entryPoint": "main"},
+		})
+	})
+	return rawPipeline{pipeline}, err
+}
+
+// newBindings does not wait for a verdict: an invalid group surfaces as an
+// uncaptured error at the next read.
+func (d rawDevice) newBindings(layout *rawLayout, uniform Range, storage []Range) (b rawBindings, err error) {
+	defer guard(&err)
+	entry := func(binding int, r Range) any {
+		return object{"binding": binding, "resource": object{"buffer": r.Buffer.raw.Value, "offset": r.Offset, "size": r.Size}}
+	}
+	entries := []any{entry(0, uniform)}
+	for i, r := range storage {
+		entries = append(entries, entry(i+1, r))
+	}
+	return rawBindings{d.device.Call("createBindGroup", object{"layout": layout.group, "entries": entries})}, nil
+}
+
+func (d rawDevice) begin() (p rawPass, err error) {
+	defer guard(&err)
+	encoder := d.device.Call("createCommandEncoder")
+	pass := encoder.Call("beginComputePass")
+	bound := func(name string) js.Value { return pass.Get(name).Call("bind", pass) }
+	return rawPass{encoder, pass, bound("setPipeline"), bound("setBindGroup"), bound("dispatchWorkgroups")}, nil
+}
+
+func (p *rawPass) dispatch(pipeline *rawPipeline, bindings *rawBindings, uniformOffset uint32, groups [3]uint32) {
+	p.setPipeline.Invoke(pipeline.Value)
+	p.setGroup.Invoke(0, bindings.Value, []any{uniformOffset})
+	p.runWork.Invoke(groups[0], groups[1], groups[2])
+}
+
+func (d rawDevice) submit(p *rawPass) (err error) {
+	defer guard(&err)
+	p.pass.Call("end")
+	d.queue.Call("submit", []any{p.encoder.Call("finish")})
+	return nil
+}

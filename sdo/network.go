@@ -1,3 +1,10 @@
+// Package sdo steers a diffusion sampler by gradient: Shortcut Diffusion
+// Optimisation, arXiv 2505.07477, as METHOD.md 2.6 defines it, with true
+// back-propagation and the identity rule beside it as baselines. It changes
+// the start latent so that the final sample scores better.
+//
+// It is arithmetic on opaque vectors: it knows no device, no network and no
+// file format, and cannot tell a GPU from a slice.
 package sdo
 
 import "context"
@@ -41,7 +48,8 @@ type Input struct {
 }
 
 // Network is one denoiser that can be differentiated a call at a time. Predict
-// and Keep write into out, which the caller owns.
+// and Keep write into out, which the caller owns. Both are done with in.X when
+// the caller's next vector operation runs, so that it may overwrite X.
 type Network interface {
 	// Predict evaluates the network and keeps nothing.
 	Predict(ctx context.Context, in Input, out Vector) error

@@ -1,0 +1,36 @@
+package sdo
+
+// EventKind says what has just happened.
+type EventKind string
+
+const (
+	EventStep     EventKind = "step"     // a sampler step was taken
+	EventBackward EventKind = "backward" // a network call was differentiated
+	EventUpdate   EventKind = "update"   // a sample was scored
+)
+
+// Event is one line of a run's story. Its JSON form is meant for streams.
+type Event struct {
+	Kind    EventKind `json:"kind"`
+	Update  int       `json:"update"`  // updates made so far
+	Updates int       `json:"updates"` // updates wanted
+	Step    int       `json:"step"`    // step: steps taken; backward: calls differentiated
+	Steps   int       `json:"steps"`   // step: sampler steps; backward: calls to differentiate
+
+	// Of update events, one number per row; copies the observer may keep.
+	Losses      []float64 `json:"losses,omitempty"`
+	Best        []float64 `json:"best,omitempty"`    // lowest loss so far
+	Stopped     []bool    `json:"stopped,omitempty"` // frozen by early stop
+	LatentNorms []float64 `json:"latent_norms,omitempty"`
+
+	Counters Counters `json:"counters"`
+
+	// State is the current state of a step event and the final sample of an
+	// update event, for previews. It is only valid until the observer returns.
+	State Vector `json:"-"`
+}
+
+// Observer is told of every event, on the goroutine of the run, which waits
+// for it. It may read Event.State through the space and must not write to it.
+// A nil observer is allowed.
+type Observer func(Event)

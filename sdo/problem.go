@@ -1,0 +1,49 @@
+package sdo
+
+import (
+	"fmt"
+
+	"github.com/sdo-go/sdo/sampler"
+)
+
+// Problem says what is sampled, how, and what a good sample is. A batch of
+// Rows independent latents of Cols numbers each is steered at once.
+type Problem struct {
+	Space     Space
+	Network   Network
+	Table     *sampler.Table
+	Objective Objective
+	Rows      int
+	Cols      int
+	// Start is the noise to begin from, Rows x Cols. It is only read.
+	Start Vector
+	// Cond is the condition handed to every network call; nil for none.
+	Cond Vector
+	// Guidance is the classifier-free guidance scale. Where it is neither 0
+	// nor 1 and Cond is not nil, every step asks the network twice, with and
+	// without Cond, and both branches count as network calls.
+	Guidance float64
+}
+
+// Validate reports the first thing that cannot work, in one sentence.
+func (p Problem) Validate() error {
+	switch {
+	case p.Space == nil:
+		return fmt.Errorf("sdo: the problem has no vector space")
+	case p.Network == nil:
+		return fmt.Errorf("sdo: the problem has no network")
+	case p.Table == nil || len(p.Table.Steps) == 0:
+		return fmt.Errorf("sdo: the sampler has 0 steps, want at least 1")
+	case p.Objective == nil:
+		return fmt.Errorf("sdo: the problem has no objective")
+	case p.Rows < 1 || p.Cols < 1:
+		return fmt.Errorf("sdo: a batch of %d rows and %d columns, want at least 1 of each", p.Rows, p.Cols)
+	case p.Start != nil && p.Start.Len() != p.size():
+		return fmt.Errorf("sdo: the start has %d numbers, %d rows of %d need %d", p.Start.Len(), p.Rows, p.Cols, p.size())
+	case !finite(p.Guidance):
+		return fmt.Errorf("sdo: the guidance scale is %v, want a finite number", p.Guidance)
+	}
+	return nil
+}
+
+func (p Problem) size() int { return p.Rows * p.Cols }

@@ -1,0 +1,16 @@
+// vector_fill: dst[i] = value, i < n. Cost: 4 bytes of traffic per element.
+// use: flat_index.wgsl
+
+const WORKGROUP = 256u; // param
+
+struct Block { n: u32, value: f32 }
+
+@group(0) @binding(0) var<uniform> block: Block;
+@group(0) @binding(1) var<storage, read_write> dst: array<f32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = flat_index(id, groups, WORKGROUP);
+  if (i >= block.n) { return; }
+  dst[i] = block.value;
+}

@@ -35,8 +35,9 @@ type operand struct {
 	temp int         // index into what temps returned for the node
 }
 
-// kernel turns a node into the launches that compute it, run in order.
-type kernel func(n *graph.Node) ([]launch, error)
+// kernel turns a node into the launches that compute it, run in order. The
+// preset holds the tile and workgroup sizes for the kind of adapter.
+type kernel func(n *graph.Node, p *preset) ([]launch, error)
 
 // maxGroups is the default limit of workgroups per dimension.
 const maxGroups = 65535

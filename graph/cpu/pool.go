@@ -16,9 +16,9 @@ type task[T Float] struct {
 // pool is the executor's workers: worker 0 is the caller, the others wait in
 // goroutines of their own. Handing out work allocates nothing.
 type pool[T Float] struct {
-	frames []call[T]  // worker k's own copy of the call, with its private memory
-	local  [][]T      // private memory
-	wake   []chan any // of workers 1 and up
+	frames []call[T]       // worker k's own copy of the call, with its private memory
+	local  [][]T           // private memory
+	wake   []chan struct{} // of workers 1 and up
 	busy   sync.WaitGroup
 	task   task[T]
 }
@@ -31,10 +31,10 @@ func newPool[T Float](workers int) *pool[T] {
 	p := &pool[T]{
 		frames: make([]call[T], workers),
 		local:  make([][]T, workers),
-		wake:   make([]chan any, workers),
+		wake:   make([]chan struct{}, workers),
 	}
 	for k := 1; k < workers; k++ {
-		p.wake[k] = make(chan any)
+		p.wake[k] = make(chan struct{})
 		go func() {
 			for range p.wake[k] {
 				p.work(k)
@@ -66,7 +66,7 @@ func (p *pool[T]) run(ph *phase[T], c *call[T]) {
 	}
 	p.busy.Add(workers - 1)
 	for k := 1; k < workers; k++ {
-		p.wake[k] <- nil
+		p.wake[k] <- struct{}{}
 	}
 	p.work(0)
 	p.busy.Wait()

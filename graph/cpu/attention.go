@@ -1,0 +1,180 @@
+package cpu
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/blas"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// Attention per image and head, a block of rows at a time: a worker holds
+// attentionBlock rows of the score matrix, never all Lq x Lk. For the backward
+// pass nothing is saved but one log-sum-exp per query; scores are recomputed
+// (arXiv 2205.14135, section 3.1). With s = scale*q k^T, p = exp(s - lse):
+//
+//	out = p v      delta = sum_c out*dout
+//	dv = p^T dout  dp = dout v^T  ds = scale*p*(dp - delta)
+//	dq = ds k      dk = ds^T q
+//
+// Cost: 4*N*Lq*Lk*C forward, 6, 6 and 4 for the gradients of q, k and v.
+const attentionBlock = 32
+
+// heads is the geometry of one attention: row r of head h of image n starts at
+// (n*L + r)*channels + h*width, in tensors of lq or lk rows.
+type heads[T Float] struct {
+	n, lq, lk, channels, count, width int
+	scale                             T
+	gemm                              gemm[T]
+}
+
+func newHeads[T Float](e *Executor[T], q, k graph.Shape, attrs any) heads[T] {
+	a := attrs.(*graph.AttentionAttrs)
+	return heads[T]{q[0], q[1], k[1], q[2], a.Heads, q[2] / a.Heads, T(a.Scale), e.gemm}
+}
+
+// perBlock is the kernel that visits blocks of rows of every image and head.
+// buffers is the number of block x width matrices a worker needs.
+func (h heads[T]) perBlock(rows, width, buffers, cost int, run func(c *call[T], image, head, r0, r1 int)) kernel[T] {
+	blocks := (rows + attentionBlock - 1) / attentionBlock
+	items := h.n * h.count * blocks
+	return kernel[T]{
+		local: buffers * attentionBlock * width,
+		phases: []phase[T]{{items, cost * attentionBlock * width * h.width, func(c *call[T], lo, hi int) {
+			for item := lo; item < hi; item++ {
+				pair, r0 := item/blocks, item%blocks*attentionBlock
+				run(c, pair/h.count, pair%h.count, r0, min(r0+attentionBlock, rows))
+			}
+		}}},
+	}
+}
+
+// at is the part of a tensor of l rows an image that starts at row r of a head.
+func (h heads[T]) at(x []T, l, image, head, r int) []T {
+	return x[(image*l+r)*h.channels+head*h.width:]
+}
+
+// products sets s [rows columns] to alpha * a b^T over one head's channels.
+func (h heads[T]) products(alpha T, a []T, rows int, b []T, columns int, s []T) {
+	h.gemm(blas.NoTrans, blas.Trans, rows, columns, h.width, alpha, a, h.channels, b, h.channels, 0, s, columns)
+}
+
+// apply sets y to s [rows columns] times b over one head's channels.
+func (h heads[T]) apply(s []T, rows, columns int, b, y []T) {
+	h.gemm(blas.NoTrans, blas.NoTrans, rows, h.width, columns, 1, s, columns, b, h.channels, 0, y, h.channels)
+}
+
+func attention[T Float](e *Executor[T], n *graph.Node) kernel[T] {
+	h := newHeads(e, n.Shape, n.Inputs[1].Shape, n.Attrs)
+	return h.perBlock(h.lq, h.lk, 1, 4, func(c *call[T], image, head, r0, r1 int) {
+		q, k, v := h.at(c.in[0], h.lq, image, head, r0), h.at(c.in[1], h.lk, image, head, 0), h.at(c.in[2], h.lk, image, head, 0)
+		p := c.local
+		h.products(h.scale, q, r1-r0, k, h.lk, p)
+		for r := range r1 - r0 {
+			row := p[r*h.lk:][:h.lk]
+			_, total := expRow(row, row)
+			for i := range row {
+				row[i] *= T(1 / total)
+			}
+		}
+		h.apply(p, r1-r0, h.lk, v, h.at(c.out, h.lq, image, head, r0))
+	})
+}
+
+// expRow writes exp(x - max) and returns the maximum and the sum.
+func expRow[T Float](y, x []T) (top T, total float64) {
+	top = x[0]
+	for _, v := range x {
+		top = max(top, v)
+	}
+	for i, v := range x {
+		y[i] = exp(v - top)
+		total += float64(y[i])
+	}
+	return top, total
+}
+
+func attentionLSE[T Float](e *Executor[T], n *graph.Node) kernel[T] {
+	h := newHeads(e, n.Inputs[0].Shape, n.Inputs[1].Shape, n.Attrs)
+	return h.perBlock(h.lq, h.lk, 1, 2, func(c *call[T], image, head, r0, r1 int) {
+		s := c.local
+		h.products(h.scale, h.at(c.in[0], h.lq, image, head, r0), r1-r0, h.at(c.in[1], h.lk, image, head, 0), h.lk, s)
+		for r := range r1 - r0 {
+			row := s[r*h.lk:][:h.lk]
+			top, total := expRow(row, row)
+			c.out[(image*h.count+head)*h.lq+r0+r] = top + T(math.Log(total))
+		}
+	})
+}
+
+// attentionDelta is the inner product of out and dout of each query and head.
+func attentionDelta[T Float](e *Executor[T], n *graph.Node) kernel[T] {
+	x := n.Inputs[0].Shape
+	h := newHeads(e, x, x, n.Attrs)
+	return loop(h.n*h.count*h.lq, 2*h.width, func(c *call[T], lo, hi int) {
+		for i := lo; i < hi; i++ {
+			image, head, r := i/(h.count*h.lq), i/h.lq%h.count, i%h.lq
+			a, b := h.at(c.in[0], h.lq, image, head, r), h.at(c.in[1], h.lq, image, head, r)
+			c.out[i] = T(dot(a[:h.width], b[:h.width]))
+		}
+	})
+}
+
+func attentionGradQ[T Float](e *Executor[T], n *graph.Node) kernel[T] {
+	h := newHeads(e, n.Shape, n.Inputs[1].Shape, n.Attrs)
+	return h.perBlock(h.lq, h.lk, 2, 6, func(c *call[T], image, head, r0, r1 int) {
+		q, k := h.at(c.in[0], h.lq, image, head, r0), h.at(c.in[1], h.lk, image, head, 0)
+		v, dout := h.at(c.in[2], h.lk, image, head, 0), h.at(c.in[3], h.lq, image, head, r0)
+		perQuery := (image*h.count + head) * h.lq
+		lse, delta := c.in[4][perQuery:], c.in[5][perQuery:]
+		s, dp := c.local, c.local[attentionBlock*h.lk:]
+		h.products(h.scale, q, r1-r0, k, h.lk, s)
+		h.products(1, dout, r1-r0, v, h.lk, dp)
+		for r := r0; r < r1; r++ {
+			s, dp := s[(r-r0)*h.lk:][:h.lk], dp[(r-r0)*h.lk:][:h.lk]
+			for i := range s {
+				s[i] = h.scale * exp(s[i]-lse[r]) * (dp[i] - delta[r])
+			}
+		}
+		h.apply(s, r1-r0, h.lk, k, h.at(c.out, h.lq, image, head, r0))
+	})
+}
+
+// The gradients of keys and values go over blocks of keys: rows of s^T.
+
+func attentionGradK[T Float](e *Executor[T], n *graph.Node) kernel[T] {
+	h := newHeads(e, n.Inputs[0].Shape, n.Shape, n.Attrs)
+	return h.perBlock(h.lk, h.lq, 2, 6, func(c *call[T], image, head, r0, r1 int) {
+		q, k := h.at(c.in[0], h.lq, image, head, 0), h.at(c.in[1], h.lk, image, head, r0)
+		v, dout := h.at(c.in[2], h.lk, image, head, r0), h.at(c.in[3], h.lq, image, head, 0)
+		perQuery := (image*h.count + head) * h.lq
+		lse, delta := c.in[4][perQuery:], c.in[5][perQuery:]
+		s, dp := c.local, c.local[attentionBlock*h.lq:]
+		h.products(h.scale, k, r1-r0, q, h.lq, s)
+		h.products(1, v, r1-r0, dout, h.lq, dp)
+		for r := range r1 - r0 {
+			s, dp := s[r*h.lq:][:h.lq], dp[r*h.lq:][:h.lq]
+			for i := range s {
+				s[i] = h.scale * exp(s[i]-lse[i]) * (dp[i] - delta[i])
+			}
+		}
+		h.apply(s, r1-r0, h.lq, q, h.at(c.out, h.lk, image, head, r0))
+	})
+}
+
+func attentionGradV[T Float](e *Executor[T], n *graph.Node) kernel[T] {
+	h := newHeads(e, n.Inputs[0].Shape, n.Shape, n.Attrs)
+	return h.perBlock(h.lk, h.lq, 1, 4, func(c *call[T], image, head, r0, r1 int) {
+		q, k, dout := h.at(c.in[0], h.lq, image, head, 0), h.at(c.in[1], h.lk, image, head, r0), h.at(c.in[2], h.lq, image, head, 0)
+		lse := c.in[3][(image*h.count+head)*h.lq:]
+		s := c.local
+		h.products(h.scale, k, r1-r0, q, h.lq, s)
+		for r := range r1 - r0 {
+			row := s[r*h.lq:][:h.lq]
+			for i, v := range row {
+				row[i] = exp(v - lse[i])
+			}
+		}
+		h.apply(s, r1-r0, h.lq, dout, h.at(c.out, h.lk, image, head, r0))
+	})
+}

@@ -1,0 +1,70 @@
+package cpu
+
+import (
+	"math"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// timeEmbedding is diffusers' get_timestep_embedding: sines and cosines of t at
+// frequencies exp(-ln(MaxPeriod)*i/(Dim/2 - FreqShift)), evaluated in float64.
+func timeEmbedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
+	a := *n.Attrs.(*graph.TimeEmbeddingAttrs)
+	half := a.Dim / 2
+	frequency := make([]float64, half)
+	for i := range frequency {
+		frequency[i] = math.Exp(-math.Log(a.MaxPeriod) * float64(i) / (float64(half) - a.FreqShift))
+	}
+	sines, cosines := 0, half
+	if a.FlipSinToCos {
+		sines, cosines = half, 0
+	}
+	return loop(n.Shape[0], 40*a.Dim, func(c *call[T], lo, hi int) {
+		for r := lo; r < hi; r++ {
+			y := c.out[r*a.Dim:][:a.Dim]
+			y[a.Dim-1] = 0 // overwritten unless Dim is odd
+			for i, f := range frequency {
+				sin, cos := math.Sincos(float64(c.in[0][r]) * f)
+				y[sines+i], y[cosines+i] = T(sin), T(cos)
+			}
+		}
+	})
+}
+
+// embedding looks rows up. An index outside the table gives a row of NaN, the
+// loudest answer a kernel has.
+func embedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
+	rows, width := n.Inputs[0].Shape[0], n.Shape[1]
+	return loop(n.Shape[0], width, func(c *call[T], lo, hi int) {
+		for r := lo; r < hi; r++ {
+			y := c.out[r*width:][:width]
+			if i := int(c.in[1][r]); i >= 0 && i < rows {
+				copy(y, c.in[0][i*width:])
+			} else {
+				fill(y, T(math.NaN()))
+			}
+		}
+	})
+}
+
+// embeddingGrad adds the rows of dy that share an index. Workers own columns,
+// so the order of additions is fixed.
+func embeddingGrad[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
+	rows, width := n.Shape[0], n.Shape[1]
+	count := n.Inputs[1].Shape[0]
+	return loop(width, rows+count, func(c *call[T], lo, hi int) {
+		for r := range rows {
+			clear(c.out[r*width+lo : r*width+hi])
+		}
+		for r := range count {
+			i := int(c.in[1][r])
+			if i < 0 || i >= rows {
+				continue
+			}
+			y, dy := c.out[i*width+lo:i*width+hi], c.in[0][r*width+lo:r*width+hi]
+			for j, v := range dy {
+				y[j] += v
+			}
+		}
+	})
+}

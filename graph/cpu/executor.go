@@ -1,0 +1,155 @@
+// Package cpu runs plans of package graph on the processor: in float32 as the
+// fallback where there is no GPU and to train the built-in networks, in float64
+// as the reference that every kernel of every device is tested against. The
+// code is generic over the two. Matrix products go to gonum, or to OpenBLAS
+// with the build tag openblas; everything else is plain Go that runs wherever
+// Go runs, WebAssembly included.
+//
+// It is not a general array library: the only way in is a compiled plan.
+package cpu
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"unsafe"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+var (
+	_ graph.Executor = (*Executor[float32])(nil)
+	_ graph.Executor = (*Executor[float64])(nil)
+)
+
+// Options choose how an executor works. The zero value is right for most.
+type Options struct {
+	// Workers is the number of goroutines kernels are split over; 0 means
+	// GOMAXPROCS.
+	Workers int
+	// TraceNaN looks at every result and fails a run at the first node that
+	// produces a number that is not finite. Slow.
+	TraceNaN bool
+}
+
+// Executor implements graph.Executor. Its ledger counts elements at their real
+// size: what a plan says for float32, twice that for float64. Parameters stored
+// as F16 are rounded to float16 and held unpacked, at full size. Not counted is
+// working memory of a fixed small size, mostly the unfolded tiles of
+// convolutions.
+type Executor[T Float] struct {
+	workers int
+	trace   bool
+	gemm    gemm[T]
+	kernels map[string]maker[T]
+	pool    *pool[T]
+
+	scratch []T           // arena shared by all programs
+	shared  []T           // working memory of one kernel
+	spare   map[int][][]T // released tapes by size
+	usage   graph.Usage
+}
+
+// New returns an executor. Close ends its workers.
+func New[T Float](o Options) *Executor[T] {
+	workers := o.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	return &Executor[T]{
+		workers: workers,
+		trace:   o.TraceNaN,
+		gemm:    newGemm[T](),
+		kernels: kernels[T](),
+		pool:    newPool[T](workers),
+		spare:   map[int][][]T{},
+	}
+}
+
+// Device names the processor and the BLAS.
+func (e *Executor[T]) Device() graph.Device {
+	return graph.Device{Kind: "cpu", Name: processor() + ", " + library}
+}
+
+func processor() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if match := regexp.MustCompile(`model name\s*:\s*(.+)`).FindSubmatch(text); err == nil && match != nil {
+		return string(match[1])
+	}
+	return runtime.GOOS + "/" + runtime.GOARCH
+}
+
+// Usage reports the ledger.
+func (e *Executor[T]) Usage() graph.Usage { return e.usage }
+
+// ResetPeak starts a new PeakActivations.
+func (e *Executor[T]) ResetPeak() { e.usage.PeakActivations = e.usage.Activations }
+
+// Close ends the workers and drops all memory. The executor's programs and
+// tensors must not be used afterwards.
+func (e *Executor[T]) Close() error {
+	if e.pool == nil {
+		return errors.New("cpu: the executor is closed already")
+	}
+	e.pool.close()
+	*e = Executor[T]{spare: map[int][][]T{}}
+	return nil
+}
+
+// Ops lists the operations this executor has a kernel for.
+func (e *Executor[T]) Ops() []string {
+	var ops []string
+	for op := range e.kernels {
+		ops = append(ops, op)
+	}
+	return ops
+}
+
+// activate adds to the bytes of live activations.
+func (e *Executor[T]) activate(elements int) {
+	e.usage.Activations += bytesOf[T](elements)
+	e.usage.PeakActivations = max(e.usage.PeakActivations, e.usage.Activations)
+}
+
+// reserve grows the arena and the working memory to what a program needs.
+func (e *Executor[T]) reserve(scratch, shared, local int) {
+	if more := scratch - len(e.scratch); more > 0 {
+		e.scratch = make([]T, scratch)
+		e.activate(more)
+	}
+	if shared > len(e.shared) {
+		e.shared = make([]T, shared)
+	}
+	e.pool.reserve(local)
+}
+
+func elementSize[T Float]() int { return int(unsafe.Sizeof(T(0))) }
+
+func bytesOf[T Float](elements int) int64 { return int64(elements) * int64(elementSize[T]()) }
+
+// elements converts a plan's bytes, at four a number.
+func elements(bytes int64) int { return int(bytes / 4) }
+
+// each splits a loop that is not a kernel over the workers.
+func (e *Executor[T]) each(items, cost int, run func(lo, hi int)) {
+	e.pool.run(&phase[T]{items, cost, func(_ *call[T], lo, hi int) { run(lo, hi) }}, &call[T]{})
+}
+
+// NewParam uploads a parameter. F16 storage rounds it.
+func (e *Executor[T]) NewParam(data []float32, storage graph.Storage) (graph.Tensor, error) {
+	v := &vector[T]{data: make([]T, len(data)), param: true}
+	for i, x := range data {
+		if storage == graph.F16 {
+			x = roundHalf(x)
+		}
+		v.data[i] = T(x)
+	}
+	e.usage.Params += bytesOf[T](len(data))
+	return v, nil
+}
+
+func lengthError(what string, got, want int) error {
+	return fmt.Errorf("cpu: %s has %d numbers, want %d", what, got, want)
+}

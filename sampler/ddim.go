@@ -32,7 +32,8 @@ func DDIM(config Config, n int) (*Table, error) {
 		}
 		state, output, ok := to.state().in(at.state(), at.output(config.PredictionType))
 		if !ok {
-			return nil, fmt.Errorf("ddim: timestep %d has no signal left, so its step is undefined for prediction_type %s; use v_prediction", t, config.PredictionType)
+			return nil, fmt.Errorf("ddim: prediction_type %s is undefined at timestep %d, where signal is %.3g and noise %.3g; use v_prediction",
+				config.PredictionType, t, at.Signal, at.Noise)
 		}
 		table.Steps[i] = Step{Timestep: float64(t), At: at, To: to, State: state, Output: output}
 	}

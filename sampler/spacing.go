@@ -32,7 +32,9 @@ func (c Config) Timesteps(n int) ([]int, error) {
 		}
 	case SpacingTrailing:
 		// numpy's arange steps by the rounded difference of its first two
-		// values; halves would round the other way without it.
+		// values; halves would round the other way without it. Where that
+		// gives diffusers an extra timestep of -1 (61 steps of 1000 is the
+		// first case), this keeps to n.
 		from := float64(train)
 		stride := from - (from - from/float64(n))
 		for i := range timesteps {

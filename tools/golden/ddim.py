@@ -54,12 +54,16 @@ def run(config, steps):
 
 
 def spacing_sums(spacing):
-    """sum (i+1)*timestep[i] for every number of steps, diffusers' own length."""
+    """sum (i+1)*timestep[i] for every number of steps.
+
+    With trailing spacing numpy's arange sometimes gives one value too many, a
+    timestep of -1 (first at 61 steps). That one is left out.
+    """
     scheduler = DDIMScheduler(timestep_spacing=spacing)
     sums = []
     for steps in range(1, 1001):
         scheduler.set_timesteps(steps)
-        sums.append(sum((i + 1) * int(t) for i, t in enumerate(scheduler.timesteps)))
+        sums.append(sum((i + 1) * int(t) for i, t in enumerate(scheduler.timesteps[:steps])))
     return sums
 
 

@@ -1,0 +1,104 @@
+package sampler
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+)
+
+func TestParseConfig(t *testing.T) {
+	config, err := ParseConfig([]byte(`{"_class_name": "DDIMScheduler", "_diffusers_version": "0.42.1",
+		"beta_schedule": "squaredcos_cap_v2", "clip_sample": false, "prediction_type": "v_prediction",
+		"trained_betas": null, "variance_type": "fixed_small"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := unclipped(DefaultConfig())
+	want.BetaSchedule, want.PredictionType = ScheduleCosine, PredictV
+	if !reflect.DeepEqual(config, want) {
+		t.Errorf("parsed %+v, want %+v", config, want)
+	}
+	written, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseConfig(written)
+	if err != nil || !reflect.DeepEqual(again, config) {
+		t.Errorf("written and read back: %+v, %v", again, err)
+	}
+}
+
+func TestParseConfigRefuses(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"beta_shedule": "linear"}`:      `scheduler config: unknown field "beta_shedule"`,
+		`{"steps_offset": "one"}`:         "scheduler config: cannot unmarshal string into Go struct field Config.steps_offset of type int",
+		`[1]`:                             "scheduler config: not a JSON object: json: cannot unmarshal array into Go value of type map[string]json.RawMessage",
+		`{"num_train_timesteps": 1000.5}`: "scheduler config: cannot unmarshal number 1000.5 into Go struct field Config.num_train_timesteps of type int",
+	} {
+		_, err := ParseConfig([]byte(in))
+		wantError(t, err, want)
+	}
+}
+
+func TestValidateRefuses(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"num_train_timesteps is 0, want 1 to 1000000":                                    func(c *Config) { c.NumTrainTimesteps = 0 },
+		"num_train_timesteps is 2000000, want 1 to 1000000":                              func(c *Config) { c.NumTrainTimesteps = 2_000_000 },
+		"clip_sample is true, but steering needs an unclipped sampler; set it to false":  func(c *Config) { c.ClipSample = true },
+		"thresholding is true, but steering needs an unclipped sampler; set it to false": func(c *Config) { c.Thresholding = true },
+		"steps_offset is -1, want 0 or more":                                             func(c *Config) { c.StepsOffset = -1 },
+		`prediction_type is "flow", want epsilon, v_prediction or sample`:                func(c *Config) { c.PredictionType = "flow" },
+		`timestep_spacing is "karras", want leading, linspace or trailing`:               func(c *Config) { c.TimestepSpacing = "karras" },
+		`beta_schedule is "sigmoid", want linear, scaled_linear or squaredcos_cap_v2`:    func(c *Config) { c.BetaSchedule = "sigmoid" },
+		"beta_start is 0.0001 and beta_end 2, want 0 < beta_start <= beta_end < 1":       func(c *Config) { c.BetaEnd = 2 },
+		"trained_betas has 1 values, num_train_timesteps is 1000":                        func(c *Config) { c.TrainedBetas = []float64{.1} },
+		"trained_betas[0] is 1, want a number between 0 and 1":                           func(c *Config) { c.TrainedBetas, c.NumTrainTimesteps = []float64{1}, 1 },
+	} {
+		config := unclipped(DefaultConfig())
+		if err := config.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		change(&config)
+		wantError(t, config.Validate(), "scheduler config: "+want)
+	}
+}
+
+func TestTimestepsRefuses(t *testing.T) {
+	config := unclipped(DefaultConfig())
+	for n, want := range map[int]string{
+		0:       "sampler: 0 inference steps, want at least 1",
+		-3:      "sampler: -3 inference steps, want at least 1",
+		1 << 40: "sampler: 1099511627776 inference steps, but the schedule has only 1000 training timesteps",
+	} {
+		_, err := DDIM(config, n)
+		wantError(t, err, want)
+	}
+	config.StepsOffset = 1
+	_, err := DDIM(config, 1000)
+	wantError(t, err, "sampler: steps_offset 1 moves the first timestep to 1000, beyond the last training timestep 999")
+}
+
+// FuzzParseConfig: whatever the bytes, parsing and building a table end in a
+// table of finite numbers or in an error.
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(`{"clip_sample": false, "beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 10}`), 3)
+	f.Add([]byte(`{"clip_sample": false, "rescale_betas_zero_snr": true, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}`), 7)
+	f.Add([]byte(`{"clip_sample": false, "trained_betas": [0.5, 1e-300], "num_train_timesteps": 2}`), 2)
+	f.Add([]byte(`{"clip_sample": false, "beta_start": 0.9, "beta_end": 0.999}`), 1000)
+	f.Add([]byte(`{"beta_start": null, "": 1}`), 0)
+	f.Fuzz(func(t *testing.T, data []byte, n int) {
+		config, err := ParseConfig(data)
+		if err != nil || config.NumTrainTimesteps > 10_000 {
+			return
+		}
+		table, err := DDIM(config, n)
+		if err != nil {
+			return
+		}
+		for i, step := range table.Steps {
+			if step.State-step.State != 0 || step.Output-step.Output != 0 {
+				t.Fatalf("step %d of %s: %+v", i, data, step)
+			}
+		}
+	})
+}

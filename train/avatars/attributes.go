@@ -1,16 +1,14 @@
 package avatars
 
-import "slices"
+import (
+	"slices"
 
-// Attribute is one property with a label: the value of a label is its place in
-// Values.
-type Attribute struct {
-	Name   string   `json:"name"`
-	Values []string `json:"values"`
-}
+	"github.com/sdo-go/sdo/model"
+)
 
-// Any is the label of an attribute that is left open.
-const Any = -1
+// Unknown is the label of a part or colour that no value stands for. Avatars of
+// Random have none.
+const Unknown = -1
 
 // Places of the attributes in a list of labels.
 const (
@@ -28,23 +26,22 @@ const (
 )
 
 // Attributes lists the labelled properties in the order of Labels.
-func Attributes() []Attribute {
-	return []Attribute{
-		background:  {"background", colorNames(backgroundColors)},
-		skin:        {"skin", colorNames(skinColors)},
-		hair:        {"hair", groupNames(hairStyles)},
-		hairColor:   {"hair_color", append(colorNames(hairColors), "none")},
-		mood:        {"mood", groupNames(moods)},
-		glasses:     {"glasses", groupNames(glassesKinds)},
-		hat:         {"hat", groupNames(hats)},
-		beard:       {"beard", groupNames(beards)},
-		clothing:    {"clothing", colorNames(clothingColors)},
-		accessories: {"accessories", groupNames(jewellery)},
+func Attributes() model.Attributes {
+	return model.Attributes{
+		background:  {Name: "background", Values: colorNames(backgroundColors)},
+		skin:        {Name: "skin", Values: colorNames(skinColors)},
+		hair:        {Name: "hair", Values: groupNames(hairStyles)},
+		hairColor:   {Name: "hair_color", Values: append(colorNames(hairColors), "none")},
+		mood:        {Name: "mood", Values: groupNames(moods)},
+		glasses:     {Name: "glasses", Values: groupNames(glassesKinds)},
+		hat:         {Name: "hat", Values: groupNames(hats)},
+		beard:       {Name: "beard", Values: groupNames(beards)},
+		clothing:    {Name: "clothing", Values: colorNames(clothingColors)},
+		accessories: {Name: "accessories", Values: groupNames(jewellery)},
 	}
 }
 
-// Labels are the values of the attributes in the order of Attributes. A part or
-// colour that no value stands for, which Random never chooses, is Any.
+// Labels are the values of the attributes in the order of Attributes.
 func (a Avatar) Labels() []int {
 	labels := []int{
 		background:  colorLabel(backgroundColors, a.Background),
@@ -62,6 +59,17 @@ func (a Avatar) Labels() []int {
 		labels[hairColor] = len(hairColors)
 	}
 	return labels
+}
+
+// Condition names the value of every attribute.
+func (a Avatar) Condition() map[string]string {
+	condition := map[string]string{}
+	for i, attribute := range Attributes() {
+		if label := a.Labels()[i]; label != Unknown {
+			condition[attribute.Name] = attribute.Values[label]
+		}
+	}
+	return condition
 }
 
 // Drawings that carry the same label, judged by eye. Those in no group are never
@@ -127,7 +135,7 @@ func drawn(kind Kind, label string, names ...string) group {
 	return g
 }
 
-// label is the number of the group that holds the place, or Any.
+// label is the number of the group that holds the place, or Unknown.
 func (gs groups) label(place uint8) int {
 	return slices.IndexFunc(gs, func(g group) bool { return slices.Contains(g.places, place) })
 }

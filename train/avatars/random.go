@@ -16,6 +16,9 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
 )
 
 // At is avatar number index of the unlimited sequence of a seed: the same on
@@ -36,6 +39,22 @@ func Batch(seed, first uint64, images, labels []float32) {
 			labels[i*attributeCount+j] = float32(label)
 		}
 	}
+}
+
+// Dataset is the avatars as a supply of training images.
+type Dataset struct{}
+
+// Shape is [3 16 16].
+func (Dataset) Shape() graph.Shape { return graph.Shape{3, Size, Size} }
+
+// Attributes is the schema of the labels.
+func (Dataset) Attributes() model.Attributes { return Attributes() }
+
+// Example draws avatar number index of a seed into image and returns its labels.
+func (Dataset) Example(seed, index uint64, image []float32) (labels []int) {
+	a := At(seed, index)
+	a.Draw(image)
+	return a.Labels()
 }
 
 // Source is a counter-based stream of random bits for one picture of a seed

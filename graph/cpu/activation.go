@@ -10,11 +10,20 @@ import (
 // not the output, so that a forward pass need keep nothing but inputs.
 
 func siluKernel[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
-	return unary(n, func(x T) T { return x * sigmoid(x) })
+	return loop(n.Shape.Size(), 16, func(c *call[T], lo, hi int) {
+		y, x := c.out[lo:hi], c.in[0][lo:hi]
+		sigmoids(y, x, 1, 0)
+		for i, v := range x {
+			y[i] *= v
+		}
+	})
 }
 
 func siluGrad[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
-	return unaryGrad(n, siluSlope[T])
+	return unaryGrad(n, func(x T) T {
+		s := sigmoid(x)
+		return s * (1 + x*(1-s))
+	})
 }
 
 func relu[T Float](_ *Executor[T], n *graph.Node) kernel[T] {

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/blas"
 
@@ -73,25 +74,19 @@ func attention[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 		for r := range r1 - r0 {
 			row := p[r*h.lk:][:h.lk]
 			_, total := expRow(row, row)
+			share := T(1 / total)
 			for i := range row {
-				row[i] *= T(1 / total)
+				row[i] *= share
 			}
 		}
 		h.apply(p, r1-r0, h.lk, v, h.at(c.out, h.lq, image, head, r0))
 	})
 }
 
-// expRow writes exp(x - max) and returns the maximum and the sum.
+// expRow sets y to exp(x - max), and returns the maximum and the sum.
 func expRow[T Float](y, x []T) (top T, total float64) {
-	top = x[0]
-	for _, v := range x {
-		top = max(top, v)
-	}
-	for i, v := range x {
-		y[i] = exp(v - top)
-		total += float64(y[i])
-	}
-	return top, total
+	top = slices.Max(x)
+	return top, exps(y, x, top)
 }
 
 func attentionLSE[T Float](e *Executor[T], n *graph.Node) kernel[T] {
@@ -132,12 +127,21 @@ func attentionGradQ[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 		h.products(1, dout, r1-r0, v, h.lk, dp)
 		for r := r0; r < r1; r++ {
 			s, dp := s[(r-r0)*h.lk:][:h.lk], dp[(r-r0)*h.lk:][:h.lk]
-			for i := range s {
-				s[i] = h.scale * exp(s[i]-lse[r]) * (dp[i] - delta[r])
+			exps(s, s, lse[r])
+			for i, p := range s {
+				s[i] = h.scale * p * (dp[i] - delta[r])
 			}
 		}
 		h.apply(s, r1-r0, h.lk, k, h.at(c.out, h.lq, image, head, r0))
 	})
+}
+
+// probabilities turns one key's scores into its weights, one query a column.
+func (h heads[T]) probabilities(s, lse []T) {
+	for i, v := range lse[:len(s)] {
+		s[i] -= v
+	}
+	exps(s, s, 0)
 }
 
 // The gradients of keys and values go over blocks of keys: rows of s^T.
@@ -154,8 +158,9 @@ func attentionGradK[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 		h.products(1, v, r1-r0, dout, h.lq, dp)
 		for r := range r1 - r0 {
 			s, dp := s[r*h.lq:][:h.lq], dp[r*h.lq:][:h.lq]
-			for i := range s {
-				s[i] = h.scale * exp(s[i]-lse[i]) * (dp[i] - delta[i])
+			h.probabilities(s, lse)
+			for i, p := range s {
+				s[i] = h.scale * p * (dp[i] - delta[i])
 			}
 		}
 		h.apply(s, r1-r0, h.lq, q, h.at(c.out, h.lk, image, head, r0))
@@ -170,10 +175,7 @@ func attentionGradV[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 		s := c.local
 		h.products(h.scale, k, r1-r0, q, h.lq, s)
 		for r := range r1 - r0 {
-			row := s[r*h.lq:][:h.lq]
-			for i, v := range row {
-				row[i] = exp(v - lse[i])
-			}
+			h.probabilities(s[r*h.lq:][:h.lq], lse)
 		}
 		h.apply(s, r1-r0, h.lq, dout, h.at(c.out, h.lk, image, head, r0))
 	})

@@ -1,6 +1,9 @@
 package cpu
 
-import "unsafe"
+import (
+	"math"
+	"unsafe"
+)
 
 // flush returns zero for gradients too small to matter. A saturated loss sends
 // gradients of 1e-38 down the chain; float32 numbers below 1.2e-38 are denormal
@@ -14,7 +17,7 @@ func flush[T Float](x T) T {
 	if unsafe.Sizeof(x) == 8 {
 		tiny = 1e-290 // float64's denormals begin at 2e-308
 	}
-	if x < tiny && x > -tiny {
+	if math.Abs(float64(x)) < float64(tiny) {
 		return 0
 	}
 	return x

@@ -68,9 +68,9 @@ func groupNorm[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 				}
 				continue
 			}
+			sigmoids(y, x, scale, shift)
 			for i, v := range x {
-				v = v*scale + shift
-				y[i] = v * sigmoid(v)
+				y[i] *= v*scale + shift
 			}
 		}
 	})
@@ -142,8 +142,10 @@ func beforeActivation[T Float](silu bool, d, dy, x []T, mean, scale, beta T) {
 		return
 	}
 	shift := beta - mean*scale
-	for i, v := range x {
-		d[i] = dy[i] * siluSlope(v*scale+shift)
+	sigmoids(d, x, scale, shift)
+	dy = dy[:len(d)]
+	for i, s := range d {
+		d[i] = dy[i] * s * (1 + (x[i]*scale+shift)*(1-s))
 	}
 }
 

@@ -265,6 +265,11 @@ func TestExp(t *testing.T) {
 		t.Errorf("relative error %.3g, want at most 6.1e-8", worst)
 	}
 	inf := float32(math.Inf(1))
+	ends := []float32{-inf, -1e9, -90, 0, 90, 1e9, inf}
+	sigmoids(ends, ends, 1, 0)
+	if ends[0] > 1e-37 || ends[1] > 1e-37 || ends[2] > 1e-37 || ends[3] != 0.5 || ends[4] != 1 || ends[5] != 1 || ends[6] != 1 {
+		t.Errorf("limits of the sigmoid are %v", ends)
+	}
 	if exp(-inf) != 0 || exp(inf) != inf || exp(float32(-90)) != 0 || exp(float32(0)) != 1 {
 		t.Error("limits of exp are wrong")
 	}

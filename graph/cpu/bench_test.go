@@ -1,0 +1,107 @@
+package cpu
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// benchmark replays the wanted nodes of a graph whose inputs are all fed
+// normal numbers, and reports GFLOP/s. The device's name is printed once, so
+// that numbers are never read without it.
+func benchmark(b *testing.B, g *graph.Graph, flop float64, wanted ...*graph.Node) {
+	b.Helper()
+	e := New[float32](Options{})
+	defer e.Close()
+	plan, err := graph.Compile(g, wanted)
+	if err != nil {
+		b.Fatal(err)
+	}
+	program, err := e.Compile(plan, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var feeds []graph.Feed
+	for i, in := range plan.Segments[0].Inputs {
+		feeds = append(feeds, graph.Feed{Node: in, From: upload(b, e, normals(uint64(i), in.Shape.Size()))})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := program.Run(context.Background(), nil, 0, feeds, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(flop*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}
+
+func BenchmarkDevice(b *testing.B) {
+	e := New[float32](Options{})
+	defer e.Close()
+	b.Logf("%+v, %d workers", e.Device(), e.workers)
+	b.SkipNow()
+}
+
+// BenchmarkConv2D measures the shapes of a small pixel UNet, forward and both
+// gradients.
+func BenchmarkConv2D(b *testing.B) {
+	for _, k := range []struct{ n, c, size, o, kernel, stride int }{
+		{16, 24, 16, 24, 3, 1},
+		{16, 64, 16, 64, 3, 1},
+		{16, 96, 8, 96, 3, 1},
+		{16, 128, 4, 128, 3, 1},
+		{16, 64, 16, 64, 3, 2},
+		{16, 96, 8, 96, 1, 1},
+		{1, 64, 16, 64, 3, 1},
+	} {
+		attrs := graph.Same(k.kernel)
+		attrs.Stride = k.stride
+		build := func() (g *graph.Graph, x, w, y, dy *graph.Node) {
+			g = graph.New()
+			x, w = g.Input("x", k.n, k.c, k.size, k.size), g.Input("w", k.o, k.c, k.kernel, k.kernel)
+			y = g.Conv2D(x, w, nil, attrs)
+			return g, x, w, y, g.Input("dy", y.Shape...)
+		}
+		name := fmt.Sprintf("%dx%dx%dx%d_%d_k%d_s%d", k.n, k.c, k.size, k.size, k.o, k.kernel, k.stride)
+		g, x, w, y, dy := build()
+		flop := 2 * float64(y.Shape.Size()*k.c*k.kernel*k.kernel)
+		grads := graph.Grad(g, []*graph.Node{y}, []*graph.Node{dy}, []*graph.Node{x, w})
+		b.Run(name+"/forward", func(b *testing.B) { benchmark(b, g, flop, y) })
+		b.Run(name+"/input", func(b *testing.B) { benchmark(b, g, flop, grads[0]) })
+		b.Run(name+"/weight", func(b *testing.B) { benchmark(b, g, flop, grads[1]) })
+	}
+}
+
+func BenchmarkMatMul(b *testing.B) {
+	for _, size := range []int{64, 256, 512} {
+		g := graph.New()
+		y := g.MatMul(g.Input("a", size, size), g.Input("b", size, size), nil, graph.MatMulAttrs{})
+		b.Run(fmt.Sprint(size), func(b *testing.B) { benchmark(b, g, 2*float64(size*size*size), y) })
+	}
+}
+
+// BenchmarkGroupNorm and BenchmarkAttention count their floating point
+// operations nominally: 10 an element, and 4*L*L*C.
+func BenchmarkGroupNorm(b *testing.B) {
+	g := graph.New()
+	x, gamma, beta := g.Input("x", 16, 64, 16, 16), g.Input("gamma", 64), g.Input("beta", 64)
+	y := g.GroupNorm(x, gamma, beta, graph.GroupNormAttrs{Groups: 8, Eps: 1e-5, SiLU: true})
+	dy := g.Input("dy", y.Shape...)
+	grads := graph.Grad(g, []*graph.Node{y}, []*graph.Node{dy}, []*graph.Node{x, gamma})
+	flop := 10 * float64(y.Shape.Size())
+	b.Run("forward", func(b *testing.B) { benchmark(b, g, flop, y) })
+	b.Run("input", func(b *testing.B) { benchmark(b, g, flop, grads[0]) })
+	b.Run("params", func(b *testing.B) { benchmark(b, g, flop, grads[1]) })
+}
+
+func BenchmarkAttention(b *testing.B) {
+	const n, l, c = 16, 64, 96
+	g := graph.New()
+	q, k, v := g.Input("q", n, l, c), g.Input("k", n, l, c), g.Input("v", n, l, c)
+	y := g.Attention(q, k, v, 4)
+	dy := g.Input("dy", y.Shape...)
+	grads := graph.Grad(g, []*graph.Node{y}, []*graph.Node{dy}, []*graph.Node{q, k, v})
+	b.Run("forward", func(b *testing.B) { benchmark(b, g, 4*n*l*l*c, y) })
+	b.Run("backward", func(b *testing.B) { benchmark(b, g, 18*n*l*l*c, grads...) })
+}

@@ -13,9 +13,27 @@ typedef void (*errorCallback)(int type, char const *message, void *user);
 typedef void (*mapCallback)(int status, void *user);
 extern void wgpuDevicePushErrorScope(void *device, int filter);
 extern void wgpuDevicePopErrorScope(void *device, errorCallback callback, void *user);
+extern void *wgpuCreateInstance(void const *descriptor);
 extern void wgpuBufferMapAsync(void *buffer, uint32_t mode, size_t offset, size_t size, mapCallback callback, void *user);
 
 enum { filterValidation = 0, filterOutOfMemory = 1, mapRead = 1 };
+
+// WGPUInstanceExtras of wgpu.h, as the extension of a WGPUInstanceDescriptor.
+typedef struct {
+	void const *next;
+	int type;
+	uint32_t backends, flags;
+	int dx12Compiler, gles3Minor;
+	char const *dxil, *dxc;
+} instanceExtras;
+
+enum { instanceExtrasType = 0x00030006, backendVulkan = 1, backendMetal = 4, backendDX12 = 8 };
+
+static void *createInstance(void) {
+	instanceExtras extras = {.type = instanceExtrasType, .backends = backendVulkan | backendMetal | backendDX12};
+	void const *descriptor = &extras;
+	return wgpuCreateInstance(&descriptor);
+}
 
 typedef struct {
 	int type;
@@ -54,9 +72,11 @@ import (
 	"github.com/cogentcore/webgpu/wgpu"
 )
 
-// This file reaches past the binding, whose v0.23.0 leaves three holes that
-// end the process instead of returning an error:
+// This file reaches past the binding, whose v0.23.0 leaves holes that end the
+// process instead of returning an error:
 //
+//   - Its CreateInstance passes on memory that it never cleared, and the library
+//     panics on the values found there.
 //   - It never installs an uncaptured-error callback, and the library's default
 //     one panics across C. Its own scopes catch validation errors only, so
 //     running out of memory aborts. Two scopes that stay open for the device's
@@ -67,6 +87,15 @@ import (
 //     then stays silent and Device.Record refuses work once a loss is seen.
 //
 // The handles are the first fields of the binding's structs.
+
+// newInstance asks for Vulkan, Metal and Direct3D 12. OpenGL is left out: as a
+// compute device it is slower than the CPU code, and looking for it makes Mesa
+// complain on servers without a display.
+func newInstance() *wgpu.Instance {
+	instance := new(wgpu.Instance)
+	*(*unsafe.Pointer)(unsafe.Pointer(instance)) = C.createInstance()
+	return instance
+}
 
 func deviceHandle(d *wgpu.Device) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(d)) }
 

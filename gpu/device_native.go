@@ -60,9 +60,13 @@ func (b rawBindings) release() { b.BindGroup.Release() }
 
 func describe(a *wgpu.Adapter) Info {
 	told := a.GetInfo()
+	name, driver := told.Name, strings.TrimSpace(told.VendorName+" "+told.DriverDescription)
+	if strings.HasPrefix(name, "0x") { // the 0.19 library puts numbers where names belong
+		name, driver = told.DriverDescription, fmt.Sprintf("vendor %#x device %#x", told.VendorId, told.DeviceId)
+	}
 	info := Info{
-		Name:    told.Name,
-		Driver:  strings.TrimSpace(told.VendorName + " " + told.DriverDescription),
+		Name:    name,
+		Driver:  driver,
 		Backend: backendNames[told.BackendType],
 		Type:    typeNames[told.AdapterType],
 	}
@@ -83,16 +87,13 @@ func describe(a *wgpu.Adapter) Info {
 
 func openRaw(_ context.Context, want wanted, defaultLimits bool) (raw rawDevice, info Info, limits Limits, err error) {
 	wgpu.SetLogLevel(wgpu.LogLevelOff) // errors come back as errors
-	// OpenGL is left out: as a compute device it is slower than the CPU code and
-	// its limits are below the defaults.
-	const backends = wgpu.InstanceBackendVulkan | wgpu.InstanceBackendMetal | wgpu.InstanceBackendDX12
-	instance := wgpu.CreateInstance(&wgpu.InstanceDescriptor{Backends: backends})
+	instance := newInstance()
 	defer func() {
 		if err != nil {
 			instance.Release()
 		}
 	}()
-	adapters := instance.EnumerateAdapters(&wgpu.InstanceEnumerateAdapterOptons{Backends: backends})
+	adapters := instance.EnumerateAdapters(nil)
 	var chosen *wgpu.Adapter
 	var names []string
 	for _, a := range adapters {

@@ -1,0 +1,543 @@
+package webgpu
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/sdo-go/sdo/gpu"
+	"github.com/sdo-go/sdo/graph"
+)
+
+// slotAlign is the alignment of storage offsets and of uniform blocks that
+// every WebGPU device accepts.
+const slotAlign = 256
+
+func align(n int64) int64 { return (n + slotAlign - 1) / slotAlign * slotAlign }
+
+// place is where a binding's bytes are: a buffer of its own, or a range of the
+// scratch or tape arena.
+type place struct {
+	region        graph.Region
+	param         *gpu.Buffer // of RegionParam
+	offset, bytes int64
+}
+
+func (a place) overlaps(b place) bool {
+	return a.region == b.region && a.param == b.param && a.offset < b.offset+b.bytes && b.offset < a.offset+a.bytes
+}
+
+// step is one dispatch of a program.
+type step struct {
+	pipeline *gpu.Pipeline
+	block    uint32 // offset of its uniform block
+	groups   [3]uint32
+	bind     []place
+	tape     bool // binds the tape: its bind group exists once per tape
+}
+
+// program is a plan with pipelines, uniform blocks and bind groups made.
+type program struct {
+	owner    *Executor
+	plan     *graph.Plan
+	params   map[*graph.Node]*vector
+	consts   []*vector // uploaded by Compile, released with the program
+	segments [][]step
+	blocks   *gpu.Buffer // uniform blocks of all steps, written once
+	blockMax int64       // bytes that one step's binding of blocks covers
+	bound    [][]*gpu.Bindings
+	scratch  *gpu.Buffer // the arena that bound refers to
+	tapes    map[*tape]struct{}
+}
+
+// tape is the pinned memory of one kept call.
+type tape struct {
+	owner   *program
+	buffer  *gpu.Buffer // nil once released
+	bound   [][]*gpu.Bindings
+	scratch *gpu.Buffer
+}
+
+// Compile specialises and compiles the kernels of a plan and makes its bind
+// groups. A plan that does not fit the device is an error that wraps
+// gpu.ErrOutOfMemory and names the bytes and the limit.
+func (e *Executor) Compile(plan *graph.Plan, params map[*graph.Node]graph.Tensor) (graph.Program, error) {
+	p := &program{owner: e, plan: plan, params: map[*graph.Node]*vector{}, tapes: map[*tape]struct{}{}}
+	if err := p.compile(params); err != nil {
+		p.Release()
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	e.programs[p] = struct{}{}
+	return p, nil
+}
+
+func (p *program) compile(params map[*graph.Node]graph.Tensor) error {
+	e, limits := p.owner, p.owner.device.Limits()
+	if err := e.device.Err(); err != nil {
+		return fmt.Errorf("earlier work failed: %w", err)
+	}
+	for what, bytes := range map[string]int64{"activations": p.plan.ScratchBytes, "kept activations": p.plan.TapeBytes} {
+		if bytes > limits.MaxBuffer {
+			return fmt.Errorf("%w: the %s need %d bytes and one buffer of %s holds at most %d",
+				gpu.ErrOutOfMemory, what, bytes, e.device.Info().Name, limits.MaxBuffer)
+		}
+	}
+	if err := p.resolve(params); err != nil {
+		return err
+	}
+
+	var blocks []byte
+	scratch := p.plan.ScratchBytes
+	for _, segment := range p.plan.Segments {
+		var steps []step
+		for _, n := range segment.Nodes {
+			b := builder{p: p, node: n, blocks: blocks, end: align(p.plan.ScratchBytes)}
+			if err := b.build(); err != nil {
+				return fmt.Errorf("%v: %w", n, err)
+			}
+			steps = append(steps, b.steps...)
+			blocks, scratch = b.blocks, max(scratch, b.end)
+		}
+		p.segments = append(p.segments, steps)
+	}
+	if err := e.reserveScratch(scratch); err != nil {
+		return err
+	}
+	// One binding serves every block, so the last needs room for the longest.
+	blocks = append(blocks, make([]byte, max(p.blockMax, slotAlign))...)
+	var err error
+	if p.blocks, err = e.device.NewBuffer("uniform blocks", int64(len(blocks)), gpu.Uniform); err != nil {
+		return err
+	}
+	if err := e.device.Write(p.blocks, 0, blocks); err != nil {
+		return err
+	}
+	p.bound, err = p.bindSteps(nil)
+	p.scratch = e.scratch
+	return err
+}
+
+// resolve finds the tensor of each parameter and uploads constants.
+func (p *program) resolve(params map[*graph.Node]graph.Tensor) error {
+	e := p.owner
+	for _, n := range p.plan.Params {
+		given, ok := params[n]
+		if !ok && n.Op == graph.OpConst {
+			uploaded, err := e.NewParam(n.Data, n.Storage)
+			if err != nil {
+				return fmt.Errorf("%v: %w", n, err)
+			}
+			p.consts = append(p.consts, uploaded.(*vector))
+			given, ok = uploaded, true
+		}
+		if !ok {
+			return fmt.Errorf("%v has no tensor", n)
+		}
+		v, err := e.own(n.String(), given)
+		if err != nil {
+			return err
+		}
+		if v.n != n.Shape.Size() || v.storage != n.Storage {
+			return fmt.Errorf("%v wants %d elements in %s, its tensor has %d in %s",
+				n, n.Shape.Size(), storageName(n.Storage), v.n, storageName(v.storage))
+		}
+		p.params[n] = v
+	}
+	return nil
+}
+
+func storageName(s graph.Storage) string {
+	if s == graph.F16 {
+		return "half precision"
+	}
+	return "single precision"
+}
+
+// place finds the bytes of a node's tensor.
+func (p *program) place(n *graph.Node) (place, error) {
+	slot := p.plan.Slot(n)
+	if slot.Bytes == 0 {
+		return place{}, fmt.Errorf("%v has no place in the plan", n)
+	}
+	at := place{region: slot.Region, offset: slot.Offset, bytes: slot.Bytes}
+	if slot.Region == graph.RegionParam {
+		for n.Op == graph.OpReshape {
+			n = n.Inputs[0]
+		}
+		at.param, at.offset = p.params[n].buffer, 0
+	}
+	return at, nil
+}
+
+// builder turns the launches of one node into steps.
+type builder struct {
+	p      *program
+	node   *graph.Node
+	steps  []step
+	blocks []byte
+	end    int64 // scratch bytes used so far, temps included
+}
+
+func (b *builder) build() error {
+	layOut, ok := kernels[b.node.Op]
+	if !ok {
+		return fmt.Errorf("no GPU kernel for %q", b.node.Op)
+	}
+	launches, err := layOut(b.node, b.p.owner.preset)
+	if err != nil {
+		return err
+	}
+	var spaces []place
+	for _, bytes := range temps(b.node) {
+		spaces = append(spaces, b.space(bytes))
+	}
+	for _, l := range launches {
+		bind := make([]place, len(l.bind))
+		for i, o := range l.bind {
+			if o.node == nil {
+				bind[i] = spaces[o.temp]
+			} else if bind[i], err = b.p.place(o.node); err != nil {
+				return fmt.Errorf("kernel %s: %w", l.shader, err)
+			}
+		}
+		if err := b.separate(l, bind); err != nil {
+			return fmt.Errorf("kernel %s: %w", l.shader, err)
+		}
+		if err := b.add(l.shader, l.consts, l.uniform, l.groups, bind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// space reserves scratch that lives as long as the node's kernels.
+func (b *builder) space(bytes int64) place {
+	at := place{region: graph.RegionScratch, offset: b.end, bytes: (bytes + 3) &^ 3}
+	b.end += align(bytes)
+	return at
+}
+
+// separate gives every binding its own bytes: WebGPU refuses a dispatch whose
+// writable bindings overlap, and all bindings here are writable. An input that
+// is bound twice (mul x x) is copied first; an output over an input would be a
+// mistake of the plan.
+func (b *builder) separate(l launch, bind []place) error {
+	isOutput := func(o operand) bool { return o.node == nil || o.node == b.node }
+	for i := range bind {
+		for j := range i {
+			if !bind[i].overlaps(bind[j]) {
+				continue
+			}
+			if isOutput(l.bind[i]) || isOutput(l.bind[j]) {
+				return fmt.Errorf("bindings %d and %d share memory and one of them is written", j+1, i+1)
+			}
+			original := bind[i]
+			bind[i] = b.space(original.bytes)
+			n := int(original.bytes / 4)
+			if err := b.add("vector_copy", nil, []uint32{uint32(n)}, fold(n, vectorGroup), []place{bind[i], original}); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return nil
+}
+
+func (b *builder) add(shader string, consts map[string]string, uniform []uint32, groups [3]uint32, bind []place) error {
+	limits := b.p.owner.device.Limits()
+	for axis, count := range groups {
+		if count < 1 || count > maxGroups {
+			return fmt.Errorf("kernel %s: %d workgroups along axis %d; allowed are 1 to %d", shader, count, axis, maxGroups)
+		}
+	}
+	s := step{block: uint32(len(b.blocks)), groups: groups, bind: bind}
+	for i, at := range bind {
+		if at.bytes > limits.MaxBinding {
+			return fmt.Errorf("kernel %s: %w: binding %d needs %d bytes and %s binds at most %d at once",
+				shader, gpu.ErrOutOfMemory, i+1, at.bytes, b.p.owner.device.Info().Name, limits.MaxBinding)
+		}
+		s.tape = s.tape || at.region == graph.RegionTape
+	}
+	var err error
+	if s.pipeline, err = b.p.owner.pipeline(variant(shader, consts, len(bind)), shader, consts, len(bind)); err != nil {
+		return err
+	}
+	block := make([]byte, align(max(4*int64(len(uniform)), 1)))
+	putWords(block, uniform)
+	b.p.blockMax = max(b.p.blockMax, int64(len(block)))
+	b.blocks = append(b.blocks, block...)
+	b.steps = append(b.steps, s)
+	return nil
+}
+
+// bindSteps makes the bind groups of the steps that bind the tape t, or of
+// those that bind none when t is nil. The others stay nil.
+func (p *program) bindSteps(t *tape) ([][]*gpu.Bindings, error) {
+	uniform := gpu.Range{Buffer: p.blocks, Size: max(p.blockMax, slotAlign)}
+	bound := make([][]*gpu.Bindings, len(p.segments))
+	for k, steps := range p.segments {
+		bound[k] = make([]*gpu.Bindings, len(steps))
+		for i, s := range steps {
+			if s.tape != (t != nil) {
+				continue
+			}
+			ranges := make([]gpu.Range, len(s.bind))
+			for j, at := range s.bind {
+				ranges[j] = p.locate(at, t)
+			}
+			b, err := p.owner.device.Bind(uniform, ranges)
+			if err != nil {
+				release(bound)
+				return nil, err
+			}
+			bound[k][i] = b
+		}
+	}
+	return bound, nil
+}
+
+func (p *program) locate(at place, t *tape) gpu.Range {
+	buffer := at.param
+	switch at.region {
+	case graph.RegionScratch:
+		buffer = p.owner.scratch
+	case graph.RegionTape:
+		buffer = t.buffer
+	}
+	return gpu.Range{Buffer: buffer, Offset: at.offset, Size: at.bytes}
+}
+
+func release(bound [][]*gpu.Bindings) {
+	for _, steps := range bound {
+		for _, b := range steps {
+			b.Release()
+		}
+	}
+}
+
+// reserveScratch grows the shared arena. Every bind group over the old one is
+// dropped first, so that both need not fit at once; programs bind again at
+// their next run.
+func (e *Executor) reserveScratch(bytes int64) error {
+	if bytes == 0 || e.scratch != nil && e.scratch.Size() >= bytes {
+		return nil
+	}
+	if err := e.flush(); err != nil {
+		return err
+	}
+	if old := e.scratch; old != nil {
+		for p := range e.programs {
+			p.unbind()
+		}
+		e.activations(-old.Size())
+		e.forget(old)
+		e.scratch = nil
+	}
+	buffer, err := e.device.NewBuffer("activations", bytes, gpu.Storage)
+	if err != nil {
+		return err
+	}
+	e.scratch = buffer
+	e.activations(buffer.Size())
+	return nil
+}
+
+func (p *program) unbind() {
+	release(p.bound)
+	p.bound, p.scratch = nil, nil
+	for t := range p.tapes {
+		release(t.bound)
+		t.bound, t.scratch = nil, nil
+	}
+}
+
+// Plan returns the compiled plan.
+func (p *program) Plan() *graph.Plan { return p.plan }
+
+// NewTape allocates the pinned tensors of one kept call and binds them.
+func (p *program) NewTape() (graph.Tape, error) {
+	t := &tape{owner: p}
+	p.tapes[t] = struct{}{}
+	if p.plan.TapeBytes == 0 {
+		return t, nil
+	}
+	buffer, err := p.owner.device.NewBuffer("kept activations", p.plan.TapeBytes, gpu.Storage)
+	if err != nil {
+		delete(p.tapes, t)
+		return nil, err
+	}
+	t.buffer = buffer
+	p.owner.activations(buffer.Size())
+	return t, nil
+}
+
+// Bytes is the pinned memory.
+func (t *tape) Bytes() int64 {
+	if t.buffer == nil {
+		return 0
+	}
+	return t.buffer.Size()
+}
+
+// Release frees the pinned memory once queued work no longer needs it.
+func (t *tape) Release() {
+	p := t.owner
+	if _, live := p.tapes[t]; !live {
+		return
+	}
+	delete(p.tapes, t)
+	release(t.bound)
+	t.bound = nil
+	if t.buffer != nil {
+		p.owner.activations(-t.buffer.Size())
+		p.owner.discard(t.buffer)
+		t.buffer = nil
+	}
+}
+
+// Run queues one segment: feeds, kernels, fetches, in one compute pass.
+func (p *program) Run(ctx context.Context, kept graph.Tape, segment int, feeds []graph.Feed, fetches []graph.Fetch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e := p.owner
+	t, err := p.check(kept, segment, feeds, fetches)
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	if err := p.rebind(t); err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	for _, f := range feeds {
+		if err := p.feed(f, t); err != nil {
+			return fmt.Errorf("run: feed %v: %w", f.Node, err)
+		}
+	}
+	if len(p.segments[segment]) > 0 {
+		pass, err := e.record()
+		if err != nil {
+			return err
+		}
+		for i, s := range p.segments[segment] {
+			bound := p.bound[segment][i]
+			if s.tape {
+				bound = t.bound[segment][i]
+			}
+			pass.Dispatch(s.pipeline, bound, s.block, s.groups)
+		}
+	}
+	for _, f := range fetches {
+		if err := p.fetch(f, t); err != nil {
+			return fmt.Errorf("run: fetch %v: %w", f.Node, err)
+		}
+	}
+	return e.flush()
+}
+
+// check refuses a run that does not match the plan.
+func (p *program) check(kept graph.Tape, segment int, feeds []graph.Feed, fetches []graph.Fetch) (*tape, error) {
+	if p.blocks == nil {
+		return nil, fmt.Errorf("the program was released")
+	}
+	if segment < 0 || segment >= len(p.segments) {
+		return nil, fmt.Errorf("segment %d of a plan with %d", segment, len(p.segments))
+	}
+	t, _ := kept.(*tape)
+	if _, live := p.tapes[t]; t != nil && !live {
+		return nil, fmt.Errorf("the tape was released or belongs to another program")
+	}
+	if p.plan.TapeBytes > 0 && t == nil {
+		return nil, fmt.Errorf("the plan pins %d bytes and needs a tape", p.plan.TapeBytes)
+	}
+	inputs := p.plan.Segments[segment].Inputs
+	for _, f := range feeds {
+		if !slices.Contains(inputs, f.Node) {
+			return nil, fmt.Errorf("%v is not an input of segment %d", f.Node, segment)
+		}
+	}
+	for _, in := range inputs {
+		if !slices.ContainsFunc(feeds, func(f graph.Feed) bool { return f.Node == in }) {
+			return nil, fmt.Errorf("%v is not fed", in)
+		}
+	}
+	for _, f := range fetches {
+		if !slices.Contains(p.plan.Segments[segment].Wanted, f.Node) {
+			return nil, fmt.Errorf("%v is not wanted from segment %d", f.Node, segment)
+		}
+	}
+	return t, nil
+}
+
+// rebind makes bind groups again after the scratch arena grew.
+func (p *program) rebind(t *tape) (err error) {
+	e := p.owner
+	if p.bound == nil || p.scratch != e.scratch {
+		release(p.bound)
+		if p.bound, err = p.bindSteps(nil); err != nil {
+			return err
+		}
+		p.scratch = e.scratch
+	}
+	if t != nil && t.buffer != nil && (t.bound == nil || t.scratch != e.scratch) {
+		release(t.bound)
+		if t.bound, err = p.bindSteps(t); err != nil {
+			return err
+		}
+		t.scratch = e.scratch
+	}
+	return nil
+}
+
+// feed copies a tensor into an input, or fills it.
+func (p *program) feed(f graph.Feed, t *tape) error {
+	at, err := p.place(f.Node)
+	if err != nil {
+		return err
+	}
+	to, n := p.locate(at, t), f.Node.Shape.Size()
+	if f.From == nil {
+		return p.owner.enqueue("vector_fill", nil, []uint32{uint32(n), floatWord(f.Value)}, fold(n, vectorGroup), to)
+	}
+	from, err := p.owner.numbers("from", f.From)
+	if err != nil {
+		return err
+	}
+	return p.owner.copy(to, from.all(), n, from.n)
+}
+
+// fetch copies a result out.
+func (p *program) fetch(f graph.Fetch, t *tape) error {
+	at, err := p.place(f.Node)
+	if err != nil {
+		return err
+	}
+	to, err := p.owner.numbers("to", f.To)
+	if err != nil {
+		return err
+	}
+	return p.owner.copy(to.all(), p.locate(at, t), to.n, f.Node.Shape.Size())
+}
+
+func (e *Executor) copy(to, from gpu.Range, n, have int) error {
+	if n != have {
+		return fmt.Errorf("%d elements into %d", have, n)
+	}
+	return e.enqueue("vector_copy", nil, []uint32{uint32(n)}, fold(n, vectorGroup), to, from)
+}
+
+// Release frees the program's own buffers and tapes; parameters stay.
+func (p *program) Release() {
+	for t := range p.tapes {
+		t.Release()
+	}
+	p.unbind()
+	for _, v := range p.consts {
+		p.owner.FreeVector(v)
+	}
+	p.consts = nil
+	if p.blocks != nil {
+		p.owner.discard(p.blocks)
+		p.blocks = nil
+	}
+	delete(p.owner.programs, p)
+}

@@ -1,0 +1,125 @@
+package report
+
+import (
+	"fmt"
+	"image/color"
+	"io"
+	"math"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+)
+
+// series returns the mean loss after every update, and each picture's own.
+func (r *Run) series() (mean plotter.XYs, each []plotter.XYs) {
+	losses := r.Result.Losses
+	each = make([]plotter.XYs, r.rows())
+	for u, row := range losses {
+		sum := 0.0
+		for i, loss := range row {
+			sum += loss
+			each[i] = append(each[i], plotter.XY{X: float64(u), Y: loss})
+		}
+		mean = append(mean, plotter.XY{X: float64(u), Y: sum / float64(len(row))})
+	}
+	return mean, each
+}
+
+// writeChart draws the loss over the updates: one faint line per picture, the
+// mean on top.
+func (r *Run) writeChart(w io.Writer) error {
+	average, each := r.series()
+	p := plot.New()
+	p.BackgroundColor = paper
+	p.Title.Text = r.Recipe.Name
+	p.Title.TextStyle.Font.Size = vg.Points(14)
+	p.Title.TextStyle.Color = ink
+	p.Title.Padding = vg.Points(10)
+	p.X.Label.Text = "update"
+	p.Y.Label.Text = "loss"
+	p.X.Min, p.Y.Min = 0, 0
+	p.X.Max, p.Y.Max = math.Max(1, float64(len(average)-1)), 1e-12
+	for _, xy := range flatten(each) {
+		p.Y.Min, p.Y.Max = math.Min(p.Y.Min, xy.Y), math.Max(p.Y.Max, xy.Y)
+	}
+	p.Y.Max += 0.04 * (p.Y.Max - p.Y.Min)
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Label.TextStyle.Color = muted
+		axis.Label.TextStyle.Font.Size = vg.Points(11)
+		axis.Label.Padding = vg.Points(6)
+		axis.Tick.Label.Color = muted
+		axis.Tick.Label.Font.Size = vg.Points(10)
+		axis.LineStyle.Color = rule
+		axis.Tick.LineStyle.Color = rule
+		axis.Padding = vg.Points(4)
+	}
+	p.X.Tick.Marker = wholeTicks{}
+
+	grid := plotter.NewGrid()
+	grid.Vertical.Width = 0
+	grid.Horizontal.Color = rule
+	grid.Horizontal.Width = vg.Points(0.5)
+	p.Add(grid)
+
+	faint := draw.LineStyle{Color: color.NRGBA{brand.R, brand.G, brand.B, 60}, Width: vg.Points(0.8)}
+	bold := draw.LineStyle{Color: brand, Width: vg.Points(2.4)}
+	for _, xys := range each {
+		if err := addLine(p, xys, faint); err != nil {
+			return err
+		}
+	}
+	if err := addLine(p, average, bold); err != nil {
+		return err
+	}
+	p.Legend.Top = true
+	p.Legend.Padding = vg.Points(3)
+	p.Legend.XOffs, p.Legend.YOffs = vg.Points(-6), vg.Points(-4)
+	p.Legend.TextStyle.Color = muted
+	p.Legend.TextStyle.Font.Size = vg.Points(10)
+	p.Legend.Add(fmt.Sprintf("mean of %d", r.rows()), &plotter.Line{LineStyle: bold})
+	p.Legend.Add("each picture", &plotter.Line{LineStyle: faint})
+
+	canvas := vgimg.NewWith(vgimg.UseWH(7.5*vg.Inch, 4.2*vg.Inch), vgimg.UseDPI(150), vgimg.UseBackgroundColor(paper))
+	p.Draw(draw.Crop(draw.New(canvas), vg.Points(14), vg.Points(-18), vg.Points(12), vg.Points(-10)))
+	_, err := vgimg.PngCanvas{Canvas: canvas}.WriteTo(w)
+	return err
+}
+
+func addLine(p *plot.Plot, xys plotter.XYs, style draw.LineStyle) error {
+	if len(xys) == 0 {
+		return nil
+	}
+	line, err := plotter.NewLine(xys)
+	if err != nil {
+		return fmt.Errorf("loss curve: %w", err)
+	}
+	line.LineStyle = style
+	p.Add(line)
+	return nil
+}
+
+func flatten(each []plotter.XYs) plotter.XYs {
+	var all plotter.XYs
+	for _, xys := range each {
+		all = append(all, xys...)
+	}
+	return all
+}
+
+// wholeTicks marks whole updates only.
+type wholeTicks struct{}
+
+func (wholeTicks) Ticks(low, high float64) []plot.Tick {
+	step := 1.0
+	for i := 0; (high-low)/step > 8; i++ {
+		step *= []float64{2, 2.5, 2}[i%3] // 1 2 5 10 20 50 ...
+	}
+	var ticks []plot.Tick
+	for x := math.Ceil(low/step) * step; x <= high; x += step {
+		ticks = append(ticks, plot.Tick{Value: x, Label: fmt.Sprintf("%.0f", x)})
+	}
+	return ticks
+}

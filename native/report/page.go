@@ -1,0 +1,314 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"image"
+	"image/draw"
+	"image/png"
+	"io"
+	"math"
+	"strings"
+	"time"
+)
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("report").Parse(pageText))
+
+// page is what page.html shows. Pictures travel at their own size and are
+// enlarged by the browser, so a whole run weighs less than one photograph.
+type page struct {
+	Name, Description string
+	Interrupted       bool
+	Chips             []string
+	Hero              *hero
+	Cards             []card
+	Tiles             []tile
+	Film              *strip
+	Steps             *strip
+	Chart             chart
+	Table             []row
+	HasJudge          bool
+	Facts             []fact
+	Recipe            string
+}
+
+type hero struct {
+	Label               string
+	Before, After       string
+	BeforeBar, AfterBar float64 // percent
+}
+
+type card struct{ Value, Unit, Label string }
+
+type fact struct{ Key, Value string }
+
+type tile struct {
+	Before, After template.URL
+	Caption       string
+	Yes           bool
+	Alt           string
+}
+
+// strip is frames x pictures in one image.
+type strip struct {
+	Sprite   template.URL
+	Labels   []string
+	Frames   int
+	Pictures []int
+}
+
+type chart struct {
+	Each       []string // points of a polyline
+	Mean       string
+	XTicks     []tick
+	YTicks     []tick
+	Width      float64
+	Height     float64
+	Left, Base float64
+	Right      float64
+}
+
+type tick struct {
+	At    float64
+	Label string
+}
+
+type row struct {
+	N                       int
+	Updates                 int
+	LossBefore, LossAfter   string
+	Drift, Norm             string
+	JudgeBefore, JudgeAfter bool
+}
+
+// SpriteStyle shows cell (picture i, frame f) of a strip.
+func (s *strip) SpriteStyle(i, f int) template.CSS {
+	at := func(k, n int) float64 {
+		if n < 2 {
+			return 0
+		}
+		return 100 * float64(k) / float64(n-1)
+	}
+	return template.CSS(fmt.Sprintf("background-position:%.4f%% %.4f%%", at(i, len(s.Pictures)), at(f, s.Frames)))
+}
+
+// Size is the background size of every cell.
+func (s *strip) Size() template.CSS {
+	return template.CSS(fmt.Sprintf("background-size:%d%% %d%%", 100*len(s.Pictures), 100*s.Frames))
+}
+
+func (r *Run) writePage(w io.Writer) error {
+	p, err := r.page()
+	if err != nil {
+		return err
+	}
+	return pageTemplate.Execute(w, p)
+}
+
+func (r *Run) page() (*page, error) {
+	s, rec := r.Summary(), r.Recipe
+	p := &page{
+		Name: rec.Name, Description: rec.Description, Interrupted: s.Interrupted,
+		Recipe: string(rec.Canonical()), HasJudge: r.Judge != nil,
+	}
+	p.Chips = []string{
+		rec.Model, rec.Method.Name, fmt.Sprintf("%d steps", rec.Sampler.NumInferenceSteps),
+		r.Started.Format("2 January 2006, 15:04"),
+	}
+	if j := r.Judge; j != nil {
+		p.Hero = &hero{Label: j.Label, Before: percent(*s.JudgeBefore), After: percent(*s.JudgeAfter),
+			BeforeBar: 100 * *s.JudgeBefore, AfterBar: 100 * *s.JudgeAfter}
+	}
+	p.Cards = []card{
+		{number(s.Updates), "updates", "on average per picture"},
+		{number(s.LossAfter), "", fmt.Sprintf("loss, from %s", number(s.LossBefore))},
+		{number(s.Drift), "rms", "change of a picture, of its range of 2"},
+		{number(s.LatentNorm), "× noise", "norm of the latents"},
+		{fmt.Sprint(s.Counters.NetworkCalls), "calls", fmt.Sprintf("of the network, and %d backward", s.Counters.BackwardCalls)},
+		{bytesText(r.peak()), "", "activations at the most"},
+	}
+	before, err := pictures(r.Result.Before, r.rows(), r.Width, r.Height)
+	if err != nil {
+		return nil, err
+	}
+	after, err := pictures(r.Result.Samples, r.rows(), r.Width, r.Height)
+	if err != nil {
+		return nil, err
+	}
+	drift := Drift(r.Result.Before, r.Result.Samples, r.rows())
+	radius := math.Sqrt(float64(3 * r.Width * r.Height))
+	for i := range before {
+		t := tile{Caption: count(r.Result.RowUpdates[i], "update"), Alt: fmt.Sprintf("picture %d", i+1)}
+		if t.Before, err = dataURI(before[i]); err != nil {
+			return nil, err
+		}
+		if t.After, err = dataURI(after[i]); err != nil {
+			return nil, err
+		}
+		line := row{N: i + 1, Updates: r.Result.RowUpdates[i], LossAfter: number(r.Result.BestLoss[i]),
+			Drift: number(drift[i]), Norm: number(r.Result.LatentNorms[i] / radius)}
+		if len(r.Result.Losses) > 0 {
+			line.LossBefore = number(r.Result.Losses[0][i])
+		}
+		if j := r.Judge; j != nil {
+			t.Yes = j.After[i]
+			line.JudgeBefore, line.JudgeAfter = j.Before[i], j.After[i]
+		}
+		p.Tiles, p.Table = append(p.Tiles, t), append(p.Table, line)
+	}
+	if p.Film, err = r.strip(r.film(32), r.rows(), "update %d"); err != nil {
+		return nil, err
+	}
+	if len(r.Steps) > 1 {
+		if p.Steps, err = r.strip(thin(r.Steps, 11), min(4, r.rows()), "step %d"); err != nil {
+			return nil, err
+		}
+	}
+	p.Chart = r.chart()
+	name := r.Device.Name
+	if r.Device.Software {
+		name += " (software)"
+	}
+	p.Facts = []fact{
+		{"Device", name}, {"Driver", r.Device.Driver}, {"Chosen because", r.Why},
+		{"Time", (time.Duration(r.Seconds*10) * time.Second / 10).String()},
+		{"Activations planned", bytesText(r.PlannedBytes)}, {"Activations measured", bytesText(r.PeakBytes)},
+		{"Network calls", fmt.Sprint(s.Counters.NetworkCalls)}, {"Backward calls", fmt.Sprint(s.Counters.BackwardCalls)},
+		{"Program", strings.TrimSpace(r.Program.Version + " " + r.Program.Commit)},
+		{"Built with", strings.TrimSpace(r.Program.Go + " " + r.Program.Platform)},
+		{"Command", strings.Join(r.Command, " ")},
+	}
+	kept := p.Facts[:0]
+	for _, f := range p.Facts {
+		if f.Value != "" {
+			kept = append(kept, f)
+		}
+	}
+	p.Facts = kept
+	return p, nil
+}
+
+func (r *Run) peak() int64 { return max(r.PlannedBytes, r.PeakBytes) }
+
+// strip draws the first n pictures of every frame into one image, a frame per
+// row.
+func (r *Run) strip(frames []Frame, n int, label string) (*strip, error) {
+	s := &strip{Frames: len(frames)}
+	sprite := image.NewNRGBA(image.Rect(0, 0, n*r.Width, len(frames)*r.Height))
+	for f, frame := range frames {
+		pics, err := pictures(frame.Images, r.rows(), r.Width, r.Height)
+		if err != nil {
+			return nil, err
+		}
+		for i, pic := range pics[:n] {
+			draw.Draw(sprite, pic.Bounds().Add(image.Pt(i*r.Width, f*r.Height)), pic, image.Point{}, draw.Src)
+		}
+		s.Labels = append(s.Labels, fmt.Sprintf(label, frame.At))
+	}
+	for i := range n {
+		s.Pictures = append(s.Pictures, i)
+	}
+	var err error
+	s.Sprite, err = dataURI(sprite)
+	return s, err
+}
+
+func dataURI(img image.Image) (template.URL, error) {
+	var buf bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&buf, img); err != nil {
+		return "", err
+	}
+	return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(buf.Bytes())), nil
+}
+
+// chart lays the loss out in a 720 x 300 box.
+func (r *Run) chart() chart {
+	c := chart{Width: 720, Height: 300, Left: 52, Base: 262, Right: 708}
+	average, each := r.series()
+	low, high := 0.0, 1e-12
+	for _, xy := range flatten(each) {
+		low, high = math.Min(low, xy.Y), math.Max(high, xy.Y)
+	}
+	last := math.Max(1, float64(len(average)-1))
+	x := func(v float64) float64 { return c.Left + (c.Right-c.Left)*v/last }
+	y := func(v float64) float64 { return c.Base - (c.Base-12)*(v-low)/(high-low) }
+	points := func(xys interface {
+		Len() int
+		XY(int) (float64, float64)
+	}) string {
+		var b strings.Builder
+		for i := range xys.Len() {
+			px, py := xys.XY(i)
+			fmt.Fprintf(&b, "%.1f,%.1f ", x(px), y(py))
+		}
+		return b.String()
+	}
+	for _, xys := range each {
+		c.Each = append(c.Each, points(xys))
+	}
+	c.Mean = points(average)
+	for _, t := range (wholeTicks{}).Ticks(0, last) {
+		c.XTicks = append(c.XTicks, tick{x(t.Value), t.Label})
+	}
+	for _, v := range niceTicks(low, high) {
+		c.YTicks = append(c.YTicks, tick{y(v), number(v)})
+	}
+	return c
+}
+
+// niceTicks returns about four round values in [low, high].
+func niceTicks(low, high float64) []float64 {
+	step := math.Pow(10, math.Floor(math.Log10((high-low)/4)))
+	for _, f := range []float64{5, 2} {
+		if (high-low)/(step*f) >= 3 {
+			step *= f
+			break
+		}
+	}
+	var ticks []float64
+	for k := math.Ceil(low / step); k*step <= high; k++ {
+		ticks = append(ticks, k*step)
+	}
+	return ticks
+}
+
+// number prints three significant digits without an exponent where it can.
+func number(x float64) string {
+	switch a := math.Abs(x); {
+	case math.IsNaN(x) || math.IsInf(x, 0):
+		return "–"
+	case a == 0:
+		return "0"
+	case a >= 100:
+		return fmt.Sprintf("%.0f", x)
+	case a >= 10:
+		return trim(fmt.Sprintf("%.1f", x))
+	case a >= 1:
+		return trim(fmt.Sprintf("%.2f", x))
+	case a >= 1e-3:
+		return trim(fmt.Sprintf("%.3f", x))
+	}
+	return fmt.Sprintf("%.1e", x)
+}
+
+func trim(s string) string { return strings.TrimRight(strings.TrimRight(s, "0"), ".") }
+
+func percent(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) }
+
+func bytesText(n int64) string {
+	switch {
+	case n <= 0:
+		return ""
+	case n < 1<<20:
+		return trim(fmt.Sprintf("%.1f", float64(n)/(1<<10))) + " KiB"
+	case n < 1<<30:
+		return trim(fmt.Sprintf("%.1f", float64(n)/(1<<20))) + " MiB"
+	}
+	return trim(fmt.Sprintf("%.2f", float64(n)/(1<<30))) + " GiB"
+}

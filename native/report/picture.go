@@ -1,0 +1,37 @@
+package report
+
+import (
+	"fmt"
+	"image"
+	"image/color"
+	"math"
+
+	"gorgonia.org/tensor"
+)
+
+// pictures turns a batch [n, 3, height, width] in -1..1 into n pictures. The
+// change from planes to pixels is one transposition of the host tensor.
+func pictures(batch []float64, n, width, height int) ([]*image.NRGBA, error) {
+	t := tensor.New(tensor.WithShape(n, 3, height, width), tensor.WithBacking(append([]float64(nil), batch...)))
+	if err := t.T(0, 2, 3, 1); err != nil {
+		return nil, fmt.Errorf("pictures: %w", err)
+	}
+	if err := t.Transpose(); err != nil {
+		return nil, fmt.Errorf("pictures: %w", err)
+	}
+	pixels := t.Data().([]float64)
+	out := make([]*image.NRGBA, n)
+	for k := range out {
+		out[k] = image.NewNRGBA(image.Rect(0, 0, width, height))
+		for i := range width * height {
+			p := pixels[(k*width*height+i)*3:]
+			out[k].SetNRGBA(i%width, i/width, color.NRGBA{level(p[0]), level(p[1]), level(p[2]), 255})
+		}
+	}
+	return out, nil
+}
+
+// level maps -1..1 to a byte; what lies outside is clipped, NaN is black.
+func level(x float64) uint8 {
+	return uint8(math.Round(math.Max(0, math.Min(1, (x+1)/2)) * 255))
+}

@@ -1,0 +1,257 @@
+// Package report writes what a run leaves behind: pictures, a film, a chart, a
+// page to look at and a file to repeat it from. It draws finished numbers; it
+// computes none that a run is judged by, except how far pictures moved.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+)
+
+// Format is the version of run.json.
+const Format = 1
+
+// Run is a finished run, or one that was interrupted and kept its best.
+type Run struct {
+	Recipe  *recipes.Recipe
+	Result  *sdo.Result
+	Judge   *Judge // nil where the objective names no attribute
+	Device  graph.Device
+	Why     string   // why this device was taken
+	Command []string // as typed
+	Program Program
+	Started time.Time
+	Seconds float64
+
+	Width, Height int
+	Updates       []Frame // pictures over the updates, the first one before any
+	Steps         []Frame // the final samples on their way out of the noise; may be empty
+
+	PlannedBytes int64 // activations by the memory plan
+	PeakBytes    int64 // activations by the executor's ledger
+}
+
+// Frame is the whole batch at one moment.
+type Frame struct {
+	At     int       // update or sampler step
+	Images []float64 // [images, 3, height, width] in -1..1
+}
+
+// Judge is what a classifier that took no part in steering says.
+type Judge struct {
+	Label         string // what it was asked, for example "glasses: dark"
+	Before, After []bool // per picture
+}
+
+// Share returns the part of verdicts that are true.
+func Share(verdicts []bool) float64 {
+	n := 0
+	for _, v := range verdicts {
+		if v {
+			n++
+		}
+	}
+	return float64(n) / math.Max(1, float64(len(verdicts)))
+}
+
+// Program says which build ran.
+type Program struct {
+	Version  string `json:"version"`
+	Commit   string `json:"commit,omitempty"`
+	Modified bool   `json:"modified,omitempty"` // the tree had changes the commit does not
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+// Drift is the root mean square change of each picture from before to after,
+// in units of their -1..1 range.
+func Drift(before, after []float64, rows int) []float64 {
+	drift := make([]float64, rows)
+	cols := len(before) / rows
+	for r := range drift {
+		sum := 0.0
+		for i := r * cols; i < (r+1)*cols; i++ {
+			d := after[i] - before[i]
+			sum += d * d
+		}
+		drift[r] = math.Sqrt(sum / float64(cols))
+	}
+	return drift
+}
+
+// Summary is the object `sdo steer --json` prints last and the heart of
+// run.json. Keys are stable.
+type Summary struct {
+	Name         string       `json:"name"`
+	JudgeLabel   string       `json:"judge_label,omitempty"`
+	JudgeBefore  *float64     `json:"judge_before"` // share of pictures, null without a judge
+	JudgeAfter   *float64     `json:"judge_after"`
+	Updates      float64      `json:"updates"` // mean over pictures
+	LossBefore   float64      `json:"loss_before"`
+	LossAfter    float64      `json:"loss_after"`
+	Drift        float64      `json:"drift"`       // mean over pictures
+	LatentNorm   float64      `json:"latent_norm"` // mean, 1 is what noise has
+	Seconds      float64      `json:"seconds"`
+	Device       string       `json:"device"`
+	Interrupted  bool         `json:"interrupted"`
+	PlannedBytes int64        `json:"activation_bytes_planned"`
+	PeakBytes    int64        `json:"activation_bytes_measured"`
+	Counters     sdo.Counters `json:"counters"`
+}
+
+// Summary reduces the run to one line of numbers.
+func (r *Run) Summary() Summary {
+	res := r.Result
+	s := Summary{
+		Name: r.Recipe.Name, Seconds: r.Seconds, Device: r.Device.Name, Interrupted: res.Cancelled,
+		PlannedBytes: r.PlannedBytes, PeakBytes: r.PeakBytes, Counters: res.Counters,
+		LossAfter: mean(res.BestLoss),
+		Drift:     mean(Drift(res.Before, res.Samples, r.rows())),
+	}
+	for _, n := range res.RowUpdates {
+		s.Updates += float64(n) / float64(len(res.RowUpdates))
+	}
+	if len(res.Losses) > 0 {
+		s.LossBefore = mean(res.Losses[0])
+	}
+	s.LatentNorm = mean(res.LatentNorms) / math.Sqrt(float64(3*r.Width*r.Height))
+	if r.Judge != nil {
+		before, after := Share(r.Judge.Before), Share(r.Judge.After)
+		s.JudgeLabel, s.JudgeBefore, s.JudgeAfter = r.Judge.Label, &before, &after
+	}
+	return s
+}
+
+func (r *Run) rows() int { return len(r.Result.BestLoss) }
+
+func mean(xs []float64) float64 {
+	sum := 0.0
+	for _, x := range xs {
+		sum += x
+	}
+	return sum / math.Max(1, float64(len(xs)))
+}
+
+// record is run.json.
+type record struct {
+	Format  int             `json:"format"`
+	Program Program         `json:"program"`
+	Command []string        `json:"command"`
+	Started time.Time       `json:"started"`
+	Device  device          `json:"device"`
+	Recipe  *recipes.Recipe `json:"recipe"`
+	Summary Summary         `json:"summary"`
+	Judge   *verdicts       `json:"judge,omitempty"`
+	Result  *sdo.Result     `json:"result"`
+	Drift   []float64       `json:"drift"`
+}
+
+type device struct {
+	Kind     string `json:"kind"`
+	Name     string `json:"name"`
+	Driver   string `json:"driver,omitempty"`
+	Software bool   `json:"software"`
+	Why      string `json:"why,omitempty"`
+}
+
+type verdicts struct {
+	Label  string `json:"label"`
+	Before []bool `json:"before"`
+	After  []bool `json:"after"`
+}
+
+func (r *Run) record() record {
+	rec := record{
+		Format: Format, Program: r.Program, Command: r.Command, Started: r.Started.UTC().Truncate(time.Second),
+		Device: device{r.Device.Kind, r.Device.Name, r.Device.Driver, r.Device.Software, r.Why},
+		Recipe: r.Recipe, Summary: r.Summary(), Result: r.Result,
+		Drift: Drift(r.Result.Before, r.Result.Samples, r.rows()),
+	}
+	if r.Judge != nil {
+		rec.Judge = &verdicts{r.Judge.Label, r.Judge.Before, r.Judge.After}
+	}
+	return rec
+}
+
+// Write fills dir, making it where needed, and returns the names of the files
+// in it. Every file is complete or absent; run.json is written last, so where
+// it exists the others do.
+func Write(dir string, r *Run) ([]string, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("output folder: %w", err)
+	}
+	latents := func(w io.Writer) error {
+		return model.WriteSafetensors(w, model.Weights{
+			"latents": r.tensor(r.Result.Latents),
+			"samples": r.tensor(r.Result.Samples),
+		}, model.F32, map[string]string{"recipe": r.Recipe.Name, "program": r.Program.Version})
+	}
+	files := []struct {
+		name  string
+		write func(io.Writer) error
+	}{
+		{"before.png", r.writeBefore},
+		{"after.png", r.writeAfter},
+		{"progress.gif", r.writeFilm},
+		{"loss.png", r.writeChart},
+		{"latents.safetensors", latents},
+		{"report.html", r.writePage},
+		{"run.json", func(w io.Writer) error {
+			e := json.NewEncoder(w)
+			e.SetIndent("", "  ")
+			return e.Encode(r.record())
+		}},
+	}
+	var names []string
+	for _, f := range files {
+		if err := model.WriteFileAtomic(filepath.Join(dir, f.name), f.write); err != nil {
+			return names, fmt.Errorf("output %s: %w", f.name, err)
+		}
+		names = append(names, f.name)
+	}
+	return names, nil
+}
+
+func (r *Run) tensor(values []float64) model.Tensor {
+	data := make([]float32, len(values))
+	for i, v := range values {
+		data[i] = float32(v)
+	}
+	return model.Tensor{Shape: []int{r.rows(), 3, r.Height, r.Width}, Data: data}
+}
+
+// check holds the run against the sizes every writer relies on.
+func (r *Run) check() error {
+	size := r.rows() * 3 * r.Width * r.Height
+	if size == 0 {
+		return fmt.Errorf("report: a run of %d pictures of %dx%d pixels", r.rows(), r.Width, r.Height)
+	}
+	for _, v := range []struct {
+		name   string
+		values []float64
+	}{{"before", r.Result.Before}, {"samples", r.Result.Samples}, {"latents", r.Result.Latents}} {
+		if len(v.values) != size {
+			return fmt.Errorf("report: %s holds %d numbers, %d pictures of 3x%dx%d need %d",
+				v.name, len(v.values), r.rows(), r.Height, r.Width, size)
+		}
+	}
+	for _, f := range append(r.Updates[:len(r.Updates):len(r.Updates)], r.Steps...) {
+		if len(f.Images) != size {
+			return fmt.Errorf("report: frame %d holds %d numbers, want %d", f.At, len(f.Images), size)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,240 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"image/gif"
+	"image/png"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+)
+
+var keep = flag.String("keep", "", "folder to leave the written example run in")
+
+// example is a run made of numbers: faces drawn by hand that put on glasses.
+func example(t *testing.T, rows, updates int) *Run {
+	t.Helper()
+	recipe, err := recipes.Find("dark-glasses", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const side = 16
+	size := 3 * side * side
+	paint := func(glasses float64) []float64 {
+		batch := make([]float64, rows*size)
+		for r := range rows {
+			hue := func(k int) float64 { return math.Sin(float64(r*7+k*3)*1.3)*0.4 + 0.3 }
+			for y := range side {
+				for x := range side {
+					c := [3]float64{hue(1) + 0.3, hue(2) + 0.3, hue(3) + 0.3}
+					switch {
+					case y > 12 && x > 1 && x < 14:
+						c = [3]float64{hue(4), hue(5), hue(6)}
+					case (y == 7 || y == 6) && x > 2 && x < 13:
+						for k := range c {
+							c[k] = 0.6*(1-glasses) - 0.8*glasses
+						}
+					case y < 4 && y > 0 && x > 1 && x < 14:
+						c = [3]float64{-0.4 + hue(7)/2, -0.6 + hue(8)/2, -0.7}
+					case y > 1 && y < 12 && x > 2 && x < 13:
+						c = [3]float64{0.7 - hue(9)/3, 0.4 - hue(9)/3, 0.1 - hue(9)/3}
+					case y == 12 && (x == 7 || x == 8):
+						c = [3]float64{0.6, 0.3, 0}
+					}
+					for k := range c {
+						batch[r*size+k*side*side+y*side+x] = c[k] + 0.05*math.Sin(float64(r+x*y+k))
+					}
+				}
+			}
+		}
+		return batch
+	}
+	noise := make([]float64, rows*size)
+	for i := range noise {
+		noise[i] = graph.Normal(1, 0, uint32(i))
+	}
+	run := &Run{
+		Recipe: recipe, Width: side, Height: side, Seconds: 63.21, Started: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC),
+		Device:  graph.Device{Kind: "webgpu", Name: "llvmpipe (LLVM 15.0.6, 256 bits)", Driver: "Vulkan", Software: true},
+		Why:     "software Vulkan took 41 ms a call, the CPU executor 96 ms",
+		Command: []string{"sdo", "steer", "dark-glasses"}, Program: Program{Version: "v0.1.0", Go: "go1.26", Platform: "linux/amd64"},
+		PlannedBytes: 12 << 20, PeakBytes: 12 << 20,
+		Result: &sdo.Result{Before: paint(0), Samples: paint(1), Latents: noise, Updates: updates},
+		Judge:  &Judge{Label: "glasses: dark"},
+	}
+	res := run.Result
+	res.Counters = sdo.Counters{NetworkCalls: 20 * (updates + 1), BackwardCalls: updates, KeptCalls: updates}
+	for u := range updates + 1 {
+		losses := make([]float64, rows)
+		for r := range losses {
+			losses[r] = math.Max(0, (5+math.Sin(float64(r)*2))*math.Exp(-float64(u)/(6+float64(r%5)*2))-0.4)
+		}
+		res.Losses = append(res.Losses, losses)
+		run.Updates = append(run.Updates, Frame{u, paint(1 - math.Exp(-float64(u)/8))})
+	}
+	for s := range 21 {
+		a := float64(s) / 20
+		mix := make([]float64, rows*size)
+		for i := range mix {
+			mix[i] = a*res.Samples[i] + math.Sqrt(1-a*a)*noise[i]
+		}
+		run.Steps = append(run.Steps, Frame{s, mix})
+	}
+	for r := range rows {
+		res.BestLoss = append(res.BestLoss, res.Losses[updates][r])
+		res.BestUpdate = append(res.BestUpdate, updates)
+		res.RowUpdates = append(res.RowUpdates, min(updates, 10+3*(r%6)))
+		res.Stopped = append(res.Stopped, true)
+		res.LatentNorms = append(res.LatentNorms, math.Sqrt(float64(size)))
+		run.Judge.Before = append(run.Judge.Before, r%4 == 0)
+		run.Judge.After = append(run.Judge.After, r != 5)
+	}
+	return run
+}
+
+func TestWriteLeavesEveryFile(t *testing.T) {
+	dir := *keep
+	if dir == "" {
+		dir = filepath.Join(t.TempDir(), "made", "on the way")
+	}
+	run := example(t, 16, 40)
+	names, err := Write(dir, run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 7 || len(names) != 7 {
+		t.Errorf("folder holds %v, Write returned %v", entries, names)
+	}
+	read := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	for _, name := range []string{"before.png", "after.png", "loss.png"} {
+		img, err := png.Decode(bytes.NewReader(read(name)))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if name != "loss.png" {
+			// The first tile's top left pixel is the first picture's.
+			want := level(run.Result.Before[0])
+			if r, _, _, _ := img.At(sheetMargin, sheetMargin+headingBand).RGBA(); uint8(r>>8) != want {
+				t.Errorf("%s: top left tile has red %d, want %d", name, r>>8, want)
+			}
+		}
+	}
+	film, err := gif.DecodeAll(bytes.NewReader(read("progress.gif")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(film.Image) != 41 {
+		t.Errorf("film of %d frames, want one per update and one before", len(film.Image))
+	}
+	var rec map[string]any
+	if err := json.Unmarshal(read("run.json"), &rec); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"format", "program", "command", "started", "device", "recipe", "summary", "judge", "result", "drift"} {
+		if _, ok := rec[key]; !ok {
+			t.Errorf("run.json has no key %q", key)
+		}
+	}
+	embedded, err := json.Marshal(rec["recipe"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := recipes.Parse(embedded, "run.json"); err != nil {
+		t.Errorf("the recipe inside run.json does not parse: %v", err)
+	}
+	tensors, _, err := model.LoadSafetensors(os.DirFS(dir).(fs.FS), "latents.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tensors["latents"]; len(got.Data) != 16*768 || got.Data[5] != float32(run.Result.Latents[5]) {
+		t.Errorf("latents read back as %v", got.Shape)
+	}
+	html := string(read("report.html"))
+	for _, want := range []string{"25 % ", "94 %", "glasses: dark", "llvmpipe", "num_inference_steps: 20"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("report.html does not mention %q", want)
+		}
+	}
+	for _, bad := range []string{"ZgotmplZ", "http://", "https://", "<no value>"} {
+		if strings.Contains(html, bad) {
+			t.Errorf("report.html contains %q", bad)
+		}
+	}
+}
+
+func TestSmallAndInterruptedRuns(t *testing.T) {
+	run := example(t, 1, 0)
+	run.Judge, run.Steps, run.Updates, run.Result.Cancelled = nil, nil, nil, true
+	dir := t.TempDir()
+	if _, err := Write(dir, run); err != nil {
+		t.Fatal(err)
+	}
+	if s := run.Summary(); s.JudgeBefore != nil || !s.Interrupted {
+		t.Errorf("summary %+v", s)
+	}
+	run.Result.Latents = run.Result.Latents[:10]
+	if _, err := Write(dir, run); err == nil || !strings.Contains(err.Error(), "latents holds 10 numbers, 1 pictures of 3x16x16 need 768") {
+		t.Errorf("short latents: %v", err)
+	}
+}
+
+func TestQuantizeIsExactForFewColoursAndCloseForMany(t *testing.T) {
+	run := example(t, 16, 4)
+	pics, err := pictures(run.Result.Before, 16, 16, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	canvas, err := sheet{heading: "x", scale: 2, done: 0.5}.draw(pics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat := quantize(canvas)
+	worst, sum := 0, 0
+	for y := range canvas.Rect.Dy() {
+		for x := range canvas.Rect.Dx() {
+			a, b := canvas.RGBAAt(x, y), flat.At(x, y)
+			r, g, bl, _ := b.RGBA()
+			d := max(abs(int(a.R)-int(r>>8)), abs(int(a.G)-int(g>>8)), abs(int(a.B)-int(bl>>8)))
+			worst, sum = max(worst, d), sum+d
+		}
+	}
+	if average := float64(sum) / float64(canvas.Rect.Dx()*canvas.Rect.Dy()); average > 2 || worst > 40 {
+		t.Errorf("palette is off by %.2f levels on average, %d at worst", average, worst)
+	}
+	fill(canvas, canvas.Rect, paper)
+	fill(canvas, canvas.Rect.Inset(9), good)
+	if flat := quantize(canvas); len(flat.Palette) != 2 || flat.At(0, 0) != paper {
+		t.Errorf("two colours became %d, %v first", len(flat.Palette), flat.At(0, 0))
+	}
+}
+
+func abs(x int) int { return max(x, -x) }
+
+func TestColumns(t *testing.T) {
+	for n, want := range map[int]int{1: 1, 2: 2, 5: 5, 8: 8, 9: 3, 12: 6, 16: 8, 32: 8, 7: 7, 13: 8, 256: 8} {
+		if got := columns(n); got != want {
+			t.Errorf("columns(%d) = %d, want %d", n, got, want)
+		}
+	}
+}

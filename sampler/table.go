@@ -1,6 +1,9 @@
 package sampler
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Step is one step of a solver: ask the network at Timestep, then
 //
@@ -64,7 +67,7 @@ func (t *Table) Freeze(freeze Freeze) (*Transport, error) {
 		}
 		transport.Steps[i] = FrozenStep{
 			FromState: fromState, FromOutput: fromOutput,
-			State:  step.State + step.Output*backState,
+			State:  addCancelling(step.State, step.Output*backState),
 			Frozen: step.Output * backFrozen,
 		}
 	}
@@ -76,4 +79,14 @@ func (t *Table) Freeze(freeze Freeze) (*Transport, error) {
 	}
 	transport.Carry = adjoint
 	return transport, nil
+}
+
+// addCancelling adds, and gives exactly 0 where only rounding is left of the
+// sum: a clean last step forgets its state when x0 is frozen, and a caller must
+// be able to see that.
+func addCancelling(a, b float64) float64 {
+	if sum := a + b; math.Abs(sum) > 4e-16*(math.Abs(a)+math.Abs(b)) {
+		return sum
+	}
+	return 0
 }

@@ -214,16 +214,23 @@ func TestZeroTerminalSignal(t *testing.T) {
 // TestX0FreezeCollapses documents METHOD.md 1.4: with a clean last step all
 // weight falls on the last call.
 func TestX0FreezeCollapses(t *testing.T) {
-	table, err := DDIM(cosine(), 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport, err := table.Freeze(FreezeX0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if transport.Carry != 0 || transport.Weights[0] != 0 || transport.Weights[9] != 1 {
-		t.Errorf("P = %v, w = %v", transport.Carry, transport.Weights)
+	for _, prediction := range predictions {
+		config := cosine()
+		config.PredictionType = prediction
+		for n := 1; n <= 100; n++ {
+			table, err := DDIM(config, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			transport, err := table.Freeze(FreezeX0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := transport.Weights[n-1]
+			if transport.Carry != 0 || (n > 1 && transport.Weights[0] != 0) || math.Abs(last-1) > 1e-15 {
+				t.Errorf("%s, %d steps: P = %v, first and last w %v and %v", prediction, n, transport.Carry, transport.Weights[0], last)
+			}
+		}
 	}
 }
 

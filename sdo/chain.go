@@ -135,6 +135,13 @@ func (c *Chain) Counters() Counters { return c.counters }
 // and the next rollout overwrites it.
 func (c *Chain) Sample() Vector { return c.state }
 
+// Rollout samples from the latent and returns Sample. It keeps nothing and
+// needs no objective.
+func (c *Chain) Rollout(ctx context.Context, latent Vector) (Vector, error) {
+	err := c.rollout(ctx, latent, c.predict)
+	return c.state, err
+}
+
 // Evaluate samples from the latent and returns one loss per row. Nothing is
 // kept.
 func (c *Chain) Evaluate(ctx context.Context, latent Vector) ([]float64, error) {
@@ -202,6 +209,9 @@ func (c *Chain) predict(ctx context.Context, _ int, in Input, out Vector) error 
 func (c *Chain) score(ctx context.Context, seed Vector) ([]float64, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if c.problem.Objective == nil {
+		return nil, fmt.Errorf("sdo: the problem has no objective")
 	}
 	losses, err := c.problem.Objective.Evaluate(ctx, c.state, seed)
 	if err != nil {

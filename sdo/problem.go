@@ -12,7 +12,7 @@ type Problem struct {
 	Space     Space
 	Network   Network
 	Table     *sampler.Table
-	Objective Objective
+	Objective Objective // nil where a Chain is only asked for rollouts
 	Rows      int
 	Cols      int
 	// Start is the noise to begin from, Rows x Cols. It is only read.
@@ -34,8 +34,6 @@ func (p Problem) Validate() error {
 		return fmt.Errorf("sdo: the problem has no network")
 	case p.Table == nil || len(p.Table.Steps) == 0:
 		return fmt.Errorf("sdo: the sampler has 0 steps, want at least 1")
-	case p.Objective == nil:
-		return fmt.Errorf("sdo: the problem has no objective")
 	case p.Rows < 1 || p.Cols < 1:
 		return fmt.Errorf("sdo: a batch of %d rows and %d columns, want at least 1 of each", p.Rows, p.Cols)
 	case p.Start != nil && p.Start.Len() != p.size():

@@ -38,8 +38,11 @@ func Run(ctx context.Context, p Problem, o Options, observe Observer) (*Result, 
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	if p.Start == nil {
+	switch {
+	case p.Start == nil:
 		return nil, fmt.Errorf("sdo: the problem has no start latent")
+	case p.Objective == nil:
+		return nil, fmt.Errorf("sdo: the problem has no objective")
 	}
 	chain, err := NewChain(p, o.Method, o.Freeze)
 	if err != nil {

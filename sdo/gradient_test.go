@@ -1,0 +1,483 @@
+package sdo
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/sdo-go/sdo/sampler"
+)
+
+const (
+	testRows = 3
+	testCols = 4
+)
+
+var (
+	allMethods     = []Method{MethodSDO, MethodFull, MethodFullCheckpoint, MethodIdentity}
+	allFreezes     = []sampler.Freeze{sampler.FreezeEps, sampler.FreezeV, sampler.FreezeX0, sampler.FreezeSolver}
+	allPredictions = []sampler.Prediction{sampler.PredictEpsilon, sampler.PredictV, sampler.PredictSample}
+)
+
+// table is DDIM on latent diffusion's schedule, whose last step keeps noise, so
+// that every freeze has a gradient.
+func table(t testing.TB, prediction sampler.Prediction, steps int) *sampler.Table {
+	t.Helper()
+	config := sampler.DefaultConfig()
+	config.BetaSchedule, config.BetaStart, config.BetaEnd = sampler.ScheduleScaledLinear, 0.00085, 0.012
+	config.ClipSample, config.SetAlphaToOne, config.StepsOffset = false, false, 1
+	config.PredictionType = prediction
+	table, err := sampler.DDIM(config, steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// problem wraps a network into a batch with a fixed start and a target.
+func problem(table *sampler.Table, network rowNetwork) Problem {
+	space := &slices64{}
+	start, _ := space.NewVector(testRows * testCols)
+	_ = space.Normal(start, 7, 0)
+	return Problem{
+		Space: space, Network: &analytic{rowNetwork: network, cols: testCols}, Table: table,
+		Objective: &nearTarget{target: []float64{0.5, -0.3, 0.8, 0.1}},
+		Rows:      testRows, Cols: testCols, Start: start,
+	}
+}
+
+// networks are the denoisers that the gradient tests run on, by name.
+func networks(t *sampler.Table) map[string]rowNetwork {
+	all := map[string]rowNetwork{"perceptron": newPerceptron(testCols, 6)}
+	if t.Prediction == sampler.PredictEpsilon {
+		all["mixture"] = newMixture(t, testCols, 3)
+	}
+	return all
+}
+
+// eachProblem runs a test over predictions, networks and steps.
+func eachProblem(t *testing.T, steps []int, test func(*testing.T, Problem)) {
+	for _, prediction := range allPredictions {
+		for _, n := range steps {
+			table := table(t, prediction, n)
+			for name, network := range networks(table) {
+				t.Run(fmt.Sprintf("%s/%s/%d", prediction, name, n), func(t *testing.T) {
+					test(t, problem(table, network))
+				})
+			}
+		}
+	}
+}
+
+// gradient runs Gradient at Start and checks that nothing was leaked.
+func gradient(t *testing.T, p Problem, method Method, freeze sampler.Freeze) []float64 {
+	t.Helper()
+	space := p.Space.(*slices64)
+	before := space.live
+	g, _, err := Gradient(context.Background(), p, p.Start, method, freeze)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := append([]float64(nil), numbers(g)...)
+	space.FreeVector(g)
+	if space.live != before {
+		t.Fatalf("%s: %d vectors leaked", method, space.live-before)
+	}
+	if kept := p.Network.(*analytic).kept; kept != 0 {
+		t.Fatalf("%s: %d kept calls not released", method, kept)
+	}
+	return result
+}
+
+// differences is the gradient of f at x by central differences of fourth order.
+func differences(x []float64, f func([]float64) float64) []float64 {
+	const h = 1e-3
+	g := make([]float64, len(x))
+	for i := range x {
+		at := append([]float64(nil), x...)
+		moved := func(by float64) float64 {
+			at[i] = x[i] + by
+			return f(at)
+		}
+		g[i] = (8*(moved(h)-moved(-h)) - (moved(2*h) - moved(-2*h))) / (12 * h)
+	}
+	return g
+}
+
+// wantNear compares vectors relative to the wanted one's norm.
+func wantNear(t *testing.T, what string, got, want []float64, tolerance float64) {
+	t.Helper()
+	square := 0.0
+	for i := range want {
+		square += (got[i] - want[i]) * (got[i] - want[i])
+	}
+	norm := math.Sqrt(dot(want, want))
+	if !(math.Sqrt(square) <= tolerance*norm) {
+		t.Errorf("%s: relative error %.2g, want at most %.0g\ngot  %.6v\nwant %.6v", what, math.Sqrt(square)/norm, tolerance, got, want)
+	}
+}
+
+// story is one rollout written out: the state before and the output of each
+// call, and the sample.
+type story struct {
+	states, outputs [][]float64
+	sample          []float64
+}
+
+func tell(t *testing.T, p Problem) story {
+	t.Helper()
+	chain, err := NewChain(p, MethodFull, sampler.FreezeEps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chain.Free()
+	var s story
+	err = chain.rollout(context.Background(), p.Start, func(ctx context.Context, i int, in Input, out Vector) error {
+		err := chain.predict(ctx, i, in, out)
+		s.states = append(s.states, append([]float64(nil), numbers(in.X)...))
+		s.outputs = append(s.outputs, append([]float64(nil), numbers(out)...))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.sample = append([]float64(nil), numbers(chain.Sample())...)
+	return s
+}
+
+// ask returns the network's output at x, guided where the problem is.
+func ask(p Problem, step int, x []float64) []float64 {
+	space := p.Space.(*slices64)
+	in := Input{X: &boxed{append(vector(nil), x...)}, Timestep: p.Table.Steps[step].Timestep, Cond: p.Cond}
+	out := &boxed{make(vector, len(x))}
+	_ = p.Network.Predict(context.Background(), in, out)
+	if p.Cond != nil && p.Guidance != 0 {
+		free := &boxed{make(vector, len(x))}
+		in.Cond = nil
+		_ = p.Network.Predict(context.Background(), in, free)
+		_ = space.Combine(out, []float64{p.Guidance, 1 - p.Guidance}, []Vector{out, free})
+	}
+	return out.vector
+}
+
+// totalLoss is the sum of the losses of a sample.
+func totalLoss(p Problem, sample []float64) float64 {
+	losses, _ := p.Objective.Evaluate(context.Background(), &boxed{append(vector(nil), sample...)}, nil)
+	sum := 0.0
+	for _, loss := range losses {
+		sum += loss
+	}
+	return sum
+}
+
+func transport(t *testing.T, p Problem, freeze sampler.Freeze) *sampler.Transport {
+	t.Helper()
+	transport, err := p.Table.Freeze(freeze)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return transport
+}
+
+// surrogate is METHOD.md 2.6's x~_N with the first call live at x and the
+// others' frozen quantities taken from the story.
+func surrogate(p Problem, tr *sampler.Transport, s story, x []float64) []float64 {
+	sample := make([]float64, len(x))
+	first := ask(p, 0, x)
+	for i := range sample {
+		frozen := tr.Steps[0].FromState*x[i] + tr.Steps[0].FromOutput*first[i]
+		sample[i] = tr.Carry*x[i] + tr.Weights[0]*frozen
+		for k := 1; k < len(tr.Steps); k++ {
+			sample[i] += tr.Weights[k] * (tr.Steps[k].FromState*s.states[k][i] + tr.Steps[k].FromOutput*s.outputs[k][i])
+		}
+	}
+	return sample
+}
+
+// METHOD.md 2.7, item 1.
+func TestSurrogateValueEqualsTheRollout(t *testing.T) {
+	eachProblem(t, []int{1, 2, 10, 50}, func(t *testing.T, p Problem) {
+		s := tell(t, p)
+		for _, freeze := range allFreezes {
+			wantNear(t, string(freeze), surrogate(p, transport(t, p, freeze), s, numbers(p.Start)), s.sample, 1e-12)
+		}
+	})
+}
+
+// Item 3: with one step nothing is frozen.
+func TestOneStepEqualsFull(t *testing.T) {
+	eachProblem(t, []int{1}, func(t *testing.T, p Problem) {
+		want := gradient(t, p, MethodFull, sampler.FreezeEps)
+		for _, freeze := range allFreezes {
+			wantNear(t, string(freeze), gradient(t, p, MethodSDO, freeze), want, 1e-13)
+		}
+	})
+}
+
+// Item 4: the gradient is the surrogate's own, by finite differences.
+func TestGradientOfTheSurrogate(t *testing.T) {
+	eachProblem(t, []int{2, 10, 50}, func(t *testing.T, p Problem) {
+		s := tell(t, p)
+		for _, freeze := range allFreezes {
+			tr := transport(t, p, freeze)
+			want := differences(numbers(p.Start), func(x []float64) float64 { return totalLoss(p, surrogate(p, tr, s, x)) })
+			wantNear(t, string(freeze), gradient(t, p, MethodSDO, freeze), want, 1e-8)
+		}
+	})
+}
+
+// Item 6: the authors' rule, written the way a sampler writes it. Every noise
+// prediction but the first is a constant, the sampler's arithmetic is live.
+func TestAuthorsRule(t *testing.T) {
+	check := func(t *testing.T, p Problem) {
+		s := tell(t, p)
+		noise := func(i int, x, output float64) float64 {
+			at := p.Table.Steps[i].At
+			switch p.Table.Prediction {
+			case sampler.PredictV:
+				return at.Signal*output + at.Noise*x
+			case sampler.PredictSample:
+				return (x - at.Signal*output) / at.Noise
+			}
+			return output
+		}
+		sample := func(start []float64) []float64 {
+			x, first := append([]float64(nil), start...), ask(p, 0, start)
+			for i, step := range p.Table.Steps {
+				for j := range x {
+					eps := noise(i, s.states[i][j], s.outputs[i][j])
+					if i == 0 {
+						eps = noise(0, x[j], first[j])
+					}
+					clean := (x[j] - step.At.Noise*eps) / step.At.Signal
+					x[j] = step.To.Signal*clean + step.To.Noise*eps
+				}
+			}
+			return x
+		}
+		want := differences(numbers(p.Start), func(x []float64) float64 { return totalLoss(p, sample(x)) })
+		wantNear(t, "eps", gradient(t, p, MethodSDO, sampler.FreezeEps), want, 1e-8)
+	}
+	eachProblem(t, []int{2, 10}, check)
+	for _, prediction := range allPredictions {
+		t.Run("guided/"+string(prediction), func(t *testing.T) { check(t, guided(t, prediction, 10)) })
+	}
+}
+
+// guided is a problem with a condition and guidance 2.5.
+func guided(t *testing.T, prediction sampler.Prediction, steps int) Problem {
+	p := problem(table(t, prediction, steps), newPerceptron(testCols, 6))
+	p.Guidance = 2.5
+	p.Cond, _ = p.Space.NewVector(testRows * 6)
+	_ = p.Space.Normal(p.Cond, 8, 0)
+	return p
+}
+
+// Item 7 with every step active: full back-propagation is the sampler's own
+// derivative, stored or checkpointed, guided or not.
+func TestFullEqualsFiniteDifferences(t *testing.T) {
+	check := func(t *testing.T, p Problem) {
+		chain, err := NewChain(p, MethodFull, sampler.FreezeEps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer chain.Free()
+		want := differences(numbers(p.Start), func(x []float64) float64 {
+			sample, err := chain.Rollout(context.Background(), &boxed{x})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return totalLoss(p, numbers(sample))
+		})
+		stored := gradient(t, p, MethodFull, sampler.FreezeEps)
+		wantNear(t, "full", stored, want, 1e-7)
+		wantNear(t, "full-checkpoint", gradient(t, p, MethodFullCheckpoint, sampler.FreezeEps), stored, 0)
+	}
+	eachProblem(t, []int{1, 5, 20}, check)
+	t.Run("guided", func(t *testing.T) { check(t, guided(t, sampler.PredictV, 5)) })
+}
+
+// Item 8, first half, and item 10: for o = m(t) M x the gradient is
+// P g + w_0 (p_0 + q_0 m(t_0) M^T) g. The weight of the kept call carries no
+// factor N, which for latents points the wrong way.
+func TestLinearNetworkClosedForm(t *testing.T) {
+	matrix := [][]float64{{.5, .2, 0, -.1}, {-.3, .4, .1, 0}, {0, .2, .6, .3}, {.1, 0, -.2, .3}}
+	net := linear{matrix, func(timestep float64) float64 { return 0.5 + timestep/2000 }}
+	for _, prediction := range allPredictions {
+		for _, n := range []int{2, 10, 50} {
+			p := problem(table(t, prediction, n), net)
+			sample := tell(t, p).sample
+			for _, freeze := range allFreezes {
+				tr := transport(t, p, freeze)
+				first, weight := tr.Steps[0], tr.Weights[0]
+				m := net.scale(p.Table.Steps[0].Timestep)
+				want := make([]float64, len(sample))
+				for i := range want {
+					row, col := i/testCols*testCols, i%testCols
+					residual := func(j int) float64 { return sample[row+j] - p.Objective.(*nearTarget).target[j] }
+					want[i] = (tr.Carry + weight*first.FromState) * residual(col)
+					for j := range testCols {
+						want[i] += weight * first.FromOutput * m * matrix[j][col] * residual(j)
+					}
+				}
+				wantNear(t, fmt.Sprintf("%s network, %s frozen, %d steps", prediction, freeze, n), gradient(t, p, MethodSDO, freeze), want, 1e-13)
+			}
+		}
+	}
+}
+
+// Item 8, second half: for standard normal data the velocity is zero
+// everywhere, so freezing it loses nothing, whatever the network predicts.
+func TestStandardNormalDataIsExactWithV(t *testing.T) {
+	identityMatrix := [][]float64{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}
+	for _, prediction := range allPredictions {
+		for _, n := range []int{1, 10, 50} {
+			table := table(t, prediction, n)
+			factor := map[float64]float64{} // E[quantity | x] = factor * x
+			for _, step := range table.Steps {
+				factor[step.Timestep] = map[sampler.Prediction]float64{
+					sampler.PredictEpsilon: step.At.Noise, sampler.PredictSample: step.At.Signal, sampler.PredictV: 0,
+				}[prediction]
+			}
+			p := problem(table, linear{identityMatrix, func(timestep float64) float64 { return factor[timestep] }})
+			want := gradient(t, p, MethodFull, sampler.FreezeV)
+			wantNear(t, fmt.Sprintf("sdo, %s, %d", prediction, n), gradient(t, p, MethodSDO, sampler.FreezeV), want, 1e-12)
+			wantNear(t, fmt.Sprintf("identity, %s, %d", prediction, n), gradient(t, p, MethodIdentity, sampler.FreezeV), want, 1e-12)
+		}
+	}
+}
+
+// The identity rule is P times the gradient at the sample, for every freeze.
+func TestIdentityIsCarryTimesSeed(t *testing.T) {
+	eachProblem(t, []int{1, 10}, func(t *testing.T, p Problem) {
+		sample := tell(t, p).sample
+		for _, freeze := range allFreezes {
+			tr := transport(t, p, freeze)
+			want := make([]float64, len(sample))
+			for i := range want {
+				want[i] = tr.Carry * (sample[i] - p.Objective.(*nearTarget).target[i%testCols])
+			}
+			wantNear(t, string(freeze), gradient(t, p, MethodIdentity, freeze), want, 1e-13)
+		}
+	})
+}
+
+// Item 9, in the units that no machine changes.
+func TestCost(t *testing.T) {
+	type cost struct {
+		forward, kept, backward int
+		peak                    int64 // in calls' activations
+		vectors                 int
+	}
+	measure := func(method Method, p Problem) cost {
+		t.Helper()
+		space := p.Space.(*slices64)
+		made := space.made
+		chain, err := NewChain(p, method, sampler.FreezeEps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		grad, _ := space.NewVector(testRows * testCols)
+		for range 2 { // the second update must cost what the first did
+			if _, err := chain.Forward(context.Background(), p.Start); err != nil {
+				t.Fatal(err)
+			}
+			if err := chain.Backward(context.Background(), grad); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := chain.Counters()
+		if c.KeptBytes != 0 {
+			t.Errorf("%s: %d bytes still pinned", method, c.KeptBytes)
+		}
+		chain.Free()
+		one := int64(8 * testRows * testCols)
+		return cost{c.NetworkCalls / 2, c.KeptCalls / 2, c.BackwardCalls / 2, c.PeakKeptBytes / one, space.made - made}
+	}
+	for _, n := range []int{5, 100} {
+		plain := problem(table(t, sampler.PredictV, n), newPerceptron(testCols, 6))
+		branches := guided(t, sampler.PredictV, n)
+		for method, want := range map[Method][2]cost{
+			MethodSDO:            {{n, 1, 1, 1, 5}, {2 * n, 2, 2, 2, 6}},
+			MethodIdentity:       {{n, 0, 0, 0, 5}, {2 * n, 0, 0, 0, 6}},
+			MethodFull:           {{n, n, n, int64(n), 5}, {2 * n, 2 * n, 2 * n, int64(2 * n), 6}},
+			MethodFullCheckpoint: {{2 * n, n, n, 1, 5 + n}, {4 * n, 2 * n, 2 * n, 2, 6 + n}},
+		} {
+			if got := measure(method, plain); got != want[0] {
+				t.Errorf("%s, %d steps: %+v, want %+v", method, n, got, want[0])
+			}
+			if got := measure(method, branches); got != want[1] {
+				t.Errorf("%s, %d guided steps: %+v, want %+v", method, n, got, want[1])
+			}
+		}
+	}
+}
+
+// Guidance of 1, or none, or without a condition, asks once; guidance s asks
+// for s*conditional + (1-s)*unconditional.
+func TestGuidance(t *testing.T) {
+	p := guided(t, sampler.PredictV, 1)
+	conditional, free := p, p
+	conditional.Guidance = 0
+	free.Cond = nil
+	step := p.Table.Steps[0]
+	outputs := func(p Problem) []float64 { return tell(t, p).outputs[0] }
+	want := make([]float64, testRows*testCols)
+	for i := range want {
+		want[i] = 2.5*outputs(conditional)[i] - 1.5*outputs(free)[i]
+	}
+	wantNear(t, "guided output", outputs(p), want, 1e-14)
+	if step.Timestep == 0 {
+		t.Fatal("the network must see a time")
+	}
+	for scale, calls := range map[float64]int{0: 1, 1: 1, 2.5: 2} {
+		p.Guidance = scale
+		net := p.Network.(*analytic)
+		before := net.calls
+		gradient(t, p, MethodSDO, sampler.FreezeV)
+		if net.calls-before != calls {
+			t.Errorf("guidance %v made %d calls, want %d", scale, net.calls-before, calls)
+		}
+	}
+}
+
+func TestNewChainRefuses(t *testing.T) {
+	good := problem(table(t, sampler.PredictV, 3), newPerceptron(testCols, 6))
+	clean := sampler.DefaultConfig()
+	clean.ClipSample = false
+	cleanTable, err := sampler.DDIM(clean, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type attempt struct {
+		method Method
+		freeze sampler.Freeze
+		change func(*Problem)
+	}
+	none := func(*Problem) {}
+	for want, try := range map[string]attempt{
+		`sdo: method is "n-times-first", want sdo, full, full-checkpoint or identity`: {"n-times-first", sampler.FreezeEps, none},
+		`sdo: sampler: freeze is "noise", want eps, v, x0 or solver`:                  {MethodSDO, "noise", none},
+		"sdo: method sdo with freeze x0 has no gradient, because the sampler's last step leaves no noise; freeze eps or v": {
+			MethodSDO, sampler.FreezeX0, func(p *Problem) { p.Table = cleanTable }},
+		"sdo: the sampler has 0 steps, want at least 1":                 {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Table = &sampler.Table{} }},
+		"sdo: the start has 12 numbers, 2 rows of 4 need 8":             {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Rows = 2 }},
+		"sdo: a batch of 0 rows and 4 columns, want at least 1 of each": {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Rows = 0 }},
+		"sdo: the guidance scale is NaN, want a finite number":          {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Guidance = math.NaN() }},
+		"sdo: the problem has no network":                               {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Network = nil }},
+		"sdo: the problem has no vector space":                          {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Space = nil }},
+	} {
+		p := good
+		try.change(&p)
+		_, err := NewChain(p, try.method, try.freeze)
+		wantError(t, err, want)
+	}
+}
+
+func wantError(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || err.Error() != want {
+		t.Errorf("error is %v\nwant %s", err, want)
+	}
+}

@@ -1,0 +1,129 @@
+package train
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/sampler"
+	"github.com/sdo-go/sdo/train/avatars"
+)
+
+//go:embed recipes/*.json
+var recipeFiles embed.FS
+
+// Recipe is everything that decides what a training run ends in.
+type Recipe struct {
+	Name    string  `json:"name"`
+	Task    string  `json:"task"` // "diffusion" or "classifier"
+	Options Options `json:"options"`
+
+	// Of a diffusion task: a diffusers config.json and scheduler_config.json,
+	// and how often attributes are hidden (see Diffusion).
+	UNet      json.RawMessage `json:"unet,omitempty"`
+	Scheduler json.RawMessage `json:"scheduler,omitempty"`
+	DropEach  float64         `json:"drop_each,omitempty"`
+	DropAll   float64         `json:"drop_all,omitempty"`
+
+	// Of a classifier task.
+	Widths  []int  `json:"widths,omitempty"`
+	Augment string `json:"augment,omitempty"` // "guide", "judge" or nothing
+}
+
+// Recipes lists the embedded training recipes.
+func Recipes() []string {
+	entries, err := recipeFiles.ReadDir("recipes")
+	if err != nil {
+		panic("train: " + err.Error()) // the folder is embedded
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = strings.TrimSuffix(e.Name(), ".json")
+	}
+	return names
+}
+
+// FindRecipe reads an embedded training recipe by name.
+func FindRecipe(name string) (*Recipe, error) {
+	text, err := recipeFiles.ReadFile("recipes/" + name + ".json")
+	if err != nil {
+		return nil, fmt.Errorf("training recipe %q does not exist; there are %s", name, strings.Join(Recipes(), ", "))
+	}
+	return ParseRecipe(text, name+".json")
+}
+
+// ParseRecipe reads a training recipe; file stands for it in errors. Options
+// that are not given take DefaultOptions.
+func ParseRecipe(text []byte, file string) (*Recipe, error) {
+	r := &Recipe{Options: DefaultOptions()}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(r); err != nil {
+		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := r.task(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
+}
+
+func (r *Recipe) task() (Task, error) {
+	if r.Name == "" {
+		return nil, fmt.Errorf("the name is missing")
+	}
+	if err := r.Options.Validate(); err != nil {
+		return nil, err
+	}
+	switch r.Task {
+	case "diffusion":
+		return r.diffusion()
+	case "classifier":
+		return r.classifier()
+	}
+	return nil, fmt.Errorf(`task is %q, want "diffusion" or "classifier"`, r.Task)
+}
+
+func (r *Recipe) diffusion() (Diffusion, error) {
+	var d Diffusion
+	if !(r.DropEach >= 0 && r.DropEach < 1 && r.DropAll >= 0 && r.DropAll < 1) {
+		return d, fmt.Errorf("drop_each %g and drop_all %g must lie in [0, 1)", r.DropEach, r.DropAll)
+	}
+	unet, err := model.ParseUNet2DConfig(r.UNet)
+	if err != nil {
+		return d, fmt.Errorf("unet: %w", err)
+	}
+	if unet.ClassInput() != model.ClassVector {
+		return d, fmt.Errorf(`unet: class_embed_type must be "identity" to learn attributes`)
+	}
+	data := avatars.Dataset{}
+	if shape := unet.SampleShape(1)[1:]; !shape.Equal(data.Shape()) || unet.OutChannels != shape[0] {
+		return d, fmt.Errorf("unet: takes and gives images of %v, the data set's are %v", shape, data.Shape())
+	}
+	config, err := sampler.ParseConfig(r.Scheduler)
+	if err != nil {
+		return d, err
+	}
+	if config.PredictionType != sampler.PredictV {
+		return d, fmt.Errorf("scheduler: prediction_type is %q, want %q", config.PredictionType, sampler.PredictV)
+	}
+	alphaBar, err := config.AlphaBars()
+	return Diffusion{UNet: unet, Data: data, AlphaBar: alphaBar, DropEach: r.DropEach, DropAll: r.DropAll}, err
+}
+
+func (r *Recipe) classifier() (Classifier, error) {
+	data := avatars.Dataset{}
+	c := Classifier{Config: model.NewClassifierConfig(avatars.Size, r.Widths, data.Attributes()), Data: data}
+	switch r.Augment {
+	case "":
+	case "guide":
+		c.Augment = avatars.Guide.Apply
+	case "judge":
+		c.Augment = avatars.Judge.Apply
+	default:
+		return c, fmt.Errorf(`augment is %q, want "guide", "judge" or nothing`, r.Augment)
+	}
+	return c, c.Config.Validate()
+}

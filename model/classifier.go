@@ -55,6 +55,8 @@ func (c ClassifierConfig) Validate() error {
 	case c.InChannels < 1 || c.LayersPerLevel < 1 || c.NormNumGroups < 1 || !(c.NormEps > 0 && c.NormEps < 1):
 		return fmt.Errorf("in_channels %d, layers_per_level %d and norm_num_groups %d must be positive, norm_eps %g between 0 and 1",
 			c.InChannels, c.LayersPerLevel, c.NormNumGroups, c.NormEps)
+	case c.LayersPerLevel > maxLayers:
+		return fmt.Errorf("layers_per_level %d is not supported, want at most %d", c.LayersPerLevel, maxLayers)
 	case len(c.Widths) == 0 || len(c.Widths) > 16 || slices.Min(c.Widths) < 1 || slices.Max(c.Widths) > 1<<20:
 		return fmt.Errorf("widths %v must be 1 to 16 positive numbers", c.Widths)
 	}
@@ -84,6 +86,9 @@ func (c ClassifierConfig) Params() ([]Param, error) {
 }
 
 func (c ClassifierConfig) build(b *builder, x *graph.Node) *graph.Node {
+	if err := c.Validate(); err != nil {
+		fail("classifier: %v", err)
+	}
 	for i, width := range c.Widths {
 		for j := range c.LayersPerLevel {
 			name := fmt.Sprintf("levels.%d.layers.%d", i, j)

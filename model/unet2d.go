@@ -9,8 +9,8 @@ import (
 // Build appends the network to g: sample [N C H W] and timestep [N] to a
 // prediction [N O H W]. class is what ClassInput says, nil for NoClass.
 // Parameters are named as in diffusers' state dict; weight operands are stored
-// as storage says, biases and norms always in f32. Shapes that do not fit panic
-// with a *graph.BuildError.
+// as storage says, biases and norms always in f32. A config that Validate refuses
+// and shapes that do not fit panic with a *graph.BuildError.
 //
 // It is diffusers' UNet2DModel.forward (models/unets/unet_2d.py), layer by
 // layer, with three rewrites that change no number beyond rounding: the norm's
@@ -45,6 +45,9 @@ func (c UNet2DConfig) ClassNode(g *graph.Graph, name string, n int) *graph.Node 
 }
 
 func (c UNet2DConfig) build(b *builder, sample, timestep, class *graph.Node) *graph.Node {
+	if err := c.Validate(); err != nil {
+		fail("unet: %v", err)
+	}
 	levels := len(c.BlockOutChannels)
 	if side := 1 << (levels - 1); len(sample.Shape) != 4 || sample.Shape[2]%side != 0 || sample.Shape[3]%side != 0 {
 		fail("unet: sample %v must be [N C H W] with H and W multiples of %d", sample.Shape, side)

@@ -13,13 +13,16 @@ import (
 
 const unet2DClass = "UNet2DModel"
 
+// maxLayers bounds the layers a config can ask for per level, so that a wrong
+// number ends in a sentence and not in an endless graph.
+const maxLayers = 64
+
 // UNet2DConfig is diffusers' UNet2DModel configuration, every constructor
 // argument under its own name. Pointers are arguments that may be null.
 type UNet2DConfig struct {
-	ClassName        string `json:"_class_name"`
-	DiffusersVersion string `json:"_diffusers_version,omitempty"`
-	NameOrPath       string `json:"_name_or_path,omitempty"`
-
+	ClassName        string   `json:"_class_name"`
+	DiffusersVersion string   `json:"_diffusers_version,omitempty"`
+	NameOrPath       string   `json:"_name_or_path,omitempty"`
 	UseDefaultValues []string `json:"_use_default_values,omitempty"`
 
 	SampleSize           SampleSize `json:"sample_size"`
@@ -158,6 +161,9 @@ func (c UNet2DConfig) Validate() error {
 		return err
 	}
 
+	if c.LayersPerBlock > maxLayers {
+		return unsupported("layers_per_block", c.LayersPerBlock, fmt.Sprintf("at most %d", maxLayers))
+	}
 	levels := len(c.BlockOutChannels)
 	if levels == 0 || levels > 16 || len(c.DownBlockTypes) != levels || len(c.UpBlockTypes) != levels {
 		return fmt.Errorf("block_out_channels, down_block_types and up_block_types have %d, %d and %d entries, want equal numbers from 1 to 16",

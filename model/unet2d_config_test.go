@@ -37,6 +37,7 @@ func TestUNet2DConfigRefusals(t *testing.T) {
 		{"_class_name", nil, `_class_name "" is not supported`},
 		{"cross_attention_dim", 768, `unknown key "cross_attention_dim"`},
 		{"in_channels", "three", "in_channels is a string, want int"},
+		{"layers_per_block", 1000, "layers_per_block 1000 is not supported"},
 		{"in_channels", 0, "in_channels 0 is not supported"},
 		{"in_channels", null, "in_channels must not be null"},
 		{"norm_num_groups", null, "norm_num_groups must not be null"},

@@ -4,21 +4,30 @@ import (
 	"os"
 	"testing"
 
+	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/model/modeltest"
 )
 
-// Fixtures are float64 rounded to float32, so float64 must come much closer
-// than the 1e-4 that counts as agreement.
+// The fixtures are float64 rounded to float32, so float64 must come much closer
+// than the 1e-4 that counts as agreement. Weights rounded to float16 are another
+// network, close by.
 func TestUNet2DAgainstDiffusers(t *testing.T) {
-	t.Run("float64", func(t *testing.T) {
-		ex := cpu.New[float64](cpu.Options{})
-		defer ex.Close()
-		modeltest.UNet2D(t, os.DirFS("testdata"), ex, modeltest.Tolerance{Forward: 1e-6, Backward: 1e-6})
-	})
-	t.Run("float32", func(t *testing.T) {
-		ex := cpu.New[float32](cpu.Options{})
-		defer ex.Close()
-		modeltest.UNet2D(t, os.DirFS("testdata"), ex, modeltest.Tolerance{Forward: 1e-5, Backward: 1e-4})
-	})
+	double, single := cpu.New[float64](cpu.Options{}), cpu.New[float32](cpu.Options{})
+	defer double.Close()
+	defer single.Close()
+	for _, c := range []struct {
+		name      string
+		ex        graph.Executor
+		storage   graph.Storage
+		tolerance modeltest.Tolerance
+	}{
+		{"float64", double, graph.F32, modeltest.Tolerance{Forward: 1e-6, Backward: 1e-6}},
+		{"float32", single, graph.F32, modeltest.Tolerance{Forward: 1e-5, Backward: 1e-4}},
+		{"float16 weights", double, graph.F16, modeltest.Tolerance{Forward: 2e-3, Backward: 1e-2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			modeltest.UNet2D(t, os.DirFS("testdata"), c.ex, c.storage, c.tolerance)
+		})
+	}
 }

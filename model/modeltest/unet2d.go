@@ -17,11 +17,11 @@ import (
 // of every gradient.
 type Tolerance struct{ Forward, Backward float64 }
 
-// UNet2D runs every unet2d-* folder of testdata (model/testdata) on ex: the
-// output, the gradient of the sample and of a class vector, and the gradients of
+// UNet2D runs every unet2d-* folder of testdata (model/testdata) on ex with the
+// weights stored as told: the output, the gradient of the sample and of a class vector, and the gradients of
 // all parameters, as a kept call makes them, forward first and backward later.
 // The fixtures are made by tools/golden/unet2d.py.
-func UNet2D(t *testing.T, testdata fs.FS, ex graph.Executor, tolerance Tolerance) {
+func UNet2D(t *testing.T, testdata fs.FS, ex graph.Executor, storage graph.Storage, tolerance Tolerance) {
 	folders, err := fs.Glob(testdata, "unet2d-*")
 	if err != nil || len(folders) == 0 {
 		t.Fatalf("no fixtures, make them with tools/golden/unet2d.py (%v)", err)
@@ -40,7 +40,7 @@ func UNet2D(t *testing.T, testdata fs.FS, ex graph.Executor, tolerance Tolerance
 			if err != nil {
 				t.Fatal(err)
 			}
-			compareUNet2D(t, network, fixture, ex, tolerance)
+			compareUNet2D(t, network, fixture, ex, storage, tolerance)
 			if t.Failed() {
 				t.Logf("fixture of %v", versions)
 			}
@@ -48,13 +48,13 @@ func UNet2D(t *testing.T, testdata fs.FS, ex graph.Executor, tolerance Tolerance
 	}
 }
 
-func compareUNet2D(t *testing.T, network *model.UNet2D, fixture model.Weights, ex graph.Executor, tolerance Tolerance) {
+func compareUNet2D(t *testing.T, network *model.UNet2D, fixture model.Weights, ex graph.Executor, storage graph.Storage, tolerance Tolerance) {
 	g := graph.New()
 	sample := g.Input("sample", fixture["sample"].Shape...)
 	timestep := g.Input("timestep", fixture["timestep"].Shape...)
 	seed := g.Input("seed", fixture["seed"].Shape...)
 	class := network.Config.ClassNode(g, "class", sample.Shape[0])
-	output := network.Config.Build(g, sample, timestep, class, graph.F32)
+	output := network.Config.Build(g, sample, timestep, class, storage)
 	params := g.Params()
 	wrt := append([]*graph.Node{sample}, params...)
 	if network.Config.ClassInput() == model.ClassVector {

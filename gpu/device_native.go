@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -85,7 +86,16 @@ func describe(a *wgpu.Adapter) Info {
 	return info
 }
 
+// quietLayers keeps Mesa's device-select layer, which looks for a Wayland
+// display to order the adapters by, from complaining where there is none.
+func quietLayers() {
+	if os.Getenv("XDG_RUNTIME_DIR") == "" && os.Getenv("NODEVICE_SELECT") == "" {
+		os.Setenv("NODEVICE_SELECT", "1")
+	}
+}
+
 func openRaw(_ context.Context, want wanted, defaultLimits bool) (raw rawDevice, info Info, limits Limits, err error) {
+	quietLayers()
 	wgpu.SetLogLevel(wgpu.LogLevelOff) // errors come back as errors
 	instance := newInstance()
 	defer func() {
@@ -244,7 +254,7 @@ func (d rawDevice) read(ctx context.Context, b *rawBuffer, offset int64, into []
 func (d rawDevice) await(ctx context.Context, m mapping) error {
 	pause := 20 * time.Microsecond
 	for {
-		d.device.Poll(ctx.Done() == nil, nil)
+		d.device.Poll(false, nil)
 		if finished, err := m.done(); finished {
 			return err
 		}

@@ -1,13 +1,13 @@
 // vector_dots: partial[r*chunks + k] = sum of x[i]*y[i] over chunk k of row r.
 //
-// One workgroup sums one chunk of WORKGROUP*PER_THREAD elements in a fixed
+// One workgroup sums one chunk of CHUNK elements in a fixed
 // order; the caller adds the partial sums in float64, so the result is
 // deterministic and its error does not grow with the row. SAME reads x for y,
 // because the same range must not be bound twice. Cost: 8 bytes and 2 FLOP per
 // element.
 
 const WORKGROUP = 256u; // param
-const PER_THREAD = 16u; // param
+const CHUNK = 4096u;    // param
 const SAME = false;     // param
 
 struct Block { rows: u32, cols: u32, chunks: u32 }
@@ -30,15 +30,13 @@ fn main(
   let chunk = slot % block.chunks;
   var sum = 0.0;
   if (row < block.rows) {
-    for (var k = 0u; k < PER_THREAD; k++) {
-      let col = (chunk * PER_THREAD + k) * WORKGROUP + me;
-      if (col < block.cols) {
-        let i = row * block.cols + col;
-        let a = x[i];
-        var b = a;
-        if (!SAME) { b = y[i]; }
-        sum += a * b;
-      }
+    let end = min((chunk + 1u) * CHUNK, block.cols);
+    for (var col = chunk * CHUNK + me; col < end; col += WORKGROUP) {
+      let i = row * block.cols + col;
+      let a = x[i];
+      var b = a;
+      if (!SAME) { b = y[i]; }
+      sum += a * b;
     }
   }
   lane[me] = sum;

@@ -258,23 +258,17 @@ func (e *Executor) pipeline(name, shader string, consts map[string]string, opera
 }
 
 // enqueue appends one vector kernel with the uniform words to the open pass.
-func (e *Executor) enqueue(shader string, consts map[string]string, words []uint32, groups [3]uint32, storage ...gpu.Range) error {
-	name := shader
-	if consts != nil {
-		name = fmt.Sprint(shader, consts)
-	}
-	p, err := e.pipeline(name, shader, consts, len(storage))
+func (e *Executor) enqueue(name string, words []uint32, groups [3]uint32, storage ...gpu.Range) error {
+	p, err := e.vectorPipeline(name, len(storage))
 	if err != nil {
 		return err
 	}
 	bound, err := e.bind(storage)
 	if err != nil {
-		return fmt.Errorf("%s: %w", shader, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	if !e.blocks.fits(slotAlign) {
-		if err := e.flush(); err != nil {
-			return err
-		}
+	if err := e.reserveBlock(); err != nil {
+		return err
 	}
 	pass, err := e.record()
 	if err != nil {
@@ -284,4 +278,13 @@ func (e *Executor) enqueue(shader string, consts map[string]string, words []uint
 	putWords(e.blocks.data[at:], words)
 	pass.Dispatch(p, bound, uint32(at), groups)
 	return nil
+}
+
+// reserveBlock makes room for one more uniform block. Called before row scalars
+// are queued, it keeps the following enqueue from flushing between the two.
+func (e *Executor) reserveBlock() error {
+	if e.blocks.fits(slotAlign) {
+		return nil
+	}
+	return e.flush()
 }

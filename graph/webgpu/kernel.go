@@ -83,8 +83,5 @@ func floatWord(x float64) uint32 { return math.Float32bits(float32(x)) }
 
 // variant names a specialised kernel, for the executor's pipeline cache.
 func variant(shader string, consts map[string]string, operands int) string {
-	if len(consts) == 0 {
-		return shader
-	}
 	return fmt.Sprint(shader, operands, consts) // fmt prints maps in key order
 }

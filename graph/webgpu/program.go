@@ -203,8 +203,8 @@ func (b *builder) build() error {
 		if err := b.separate(l, bind); err != nil {
 			return fmt.Errorf("kernel %s: %w", l.shader, err)
 		}
-		if err := b.add(l.shader, l.consts, l.uniform, l.groups, bind); err != nil {
-			return err
+		if err := b.add(l, bind); err != nil {
+			return fmt.Errorf("kernel %s: %w", l.shader, err)
 		}
 	}
 	return nil
@@ -234,40 +234,48 @@ func (b *builder) separate(l launch, bind []place) error {
 			original := bind[i]
 			bind[i] = b.space(original.bytes)
 			n := int(original.bytes / 4)
-			if err := b.add("vector_copy", nil, []uint32{uint32(n)}, fold(n, vectorGroup), []place{bind[i], original}); err != nil {
+			e := b.p.owner
+			copyTo, err := e.vectorPipeline("vector_copy", 2)
+			if err != nil {
 				return err
 			}
+			b.append(copyTo, []uint32{uint32(n)}, e.spread(n), []place{bind[i], original})
 			break
 		}
 	}
 	return nil
 }
 
-func (b *builder) add(shader string, consts map[string]string, uniform []uint32, groups [3]uint32, bind []place) error {
-	limits := b.p.owner.device.Limits()
-	for axis, count := range groups {
+// add checks a launch against the device and compiles its kernel.
+func (b *builder) add(l launch, bind []place) error {
+	e := b.p.owner
+	for axis, count := range l.groups {
 		if count < 1 || count > maxGroups {
-			return fmt.Errorf("kernel %s: %d workgroups along axis %d; allowed are 1 to %d", shader, count, axis, maxGroups)
+			return fmt.Errorf("%d workgroups along axis %d; allowed are 1 to %d", count, axis, maxGroups)
 		}
 	}
-	s := step{block: uint32(len(b.blocks)), groups: groups, bind: bind}
 	for i, at := range bind {
-		if at.bytes > limits.MaxBinding {
-			return fmt.Errorf("kernel %s: %w: binding %d needs %d bytes and %s binds at most %d at once",
-				shader, gpu.ErrOutOfMemory, i+1, at.bytes, b.p.owner.device.Info().Name, limits.MaxBinding)
+		if limit := e.device.Limits().MaxBinding; at.bytes > limit {
+			return fmt.Errorf("%w: binding %d needs %d bytes and %s binds at most %d at once",
+				gpu.ErrOutOfMemory, i+1, at.bytes, e.device.Info().Name, limit)
 		}
-		s.tape = s.tape || at.region == graph.RegionTape
 	}
-	var err error
-	if s.pipeline, err = b.p.owner.pipeline(variant(shader, consts, len(bind)), shader, consts, len(bind)); err != nil {
+	p, err := e.pipeline(variant(l.shader, l.consts, len(bind)), l.shader, l.consts, len(bind))
+	if err != nil {
 		return err
 	}
+	b.append(p, l.uniform, l.groups, bind)
+	return nil
+}
+
+// append adds a step and its uniform block.
+func (b *builder) append(pipeline *gpu.Pipeline, uniform []uint32, groups [3]uint32, bind []place) {
 	block := make([]byte, align(max(4*int64(len(uniform)), 1)))
 	putWords(block, uniform)
-	b.p.blockMax = max(b.p.blockMax, int64(len(block)))
+	onTape := func(at place) bool { return at.region == graph.RegionTape }
+	b.steps = append(b.steps, step{pipeline, uint32(len(b.blocks)), groups, bind, slices.ContainsFunc(bind, onTape)})
 	b.blocks = append(b.blocks, block...)
-	b.steps = append(b.steps, s)
-	return nil
+	b.p.blockMax = max(b.p.blockMax, int64(len(block)))
 }
 
 // bindSteps makes the bind groups of the steps that bind the tape t, or of
@@ -496,7 +504,7 @@ func (p *program) feed(f graph.Feed, t *tape) error {
 	}
 	to, n := p.locate(at, t), f.Node.Shape.Size()
 	if f.From == nil {
-		return p.owner.enqueue("vector_fill", nil, []uint32{uint32(n), floatWord(f.Value)}, fold(n, vectorGroup), to)
+		return p.owner.enqueue("vector_fill", []uint32{uint32(n), floatWord(f.Value)}, p.owner.spread(n), to)
 	}
 	from, err := p.owner.numbers("from", f.From)
 	if err != nil {
@@ -522,7 +530,7 @@ func (e *Executor) copy(to, from gpu.Range, n, have int) error {
 	if n != have {
 		return fmt.Errorf("%d elements into %d", have, n)
 	}
-	return e.enqueue("vector_copy", nil, []uint32{uint32(n)}, fold(n, vectorGroup), to, from)
+	return e.enqueue("vector_copy", []uint32{uint32(n)}, e.spread(n), to, from)
 }
 
 // Release frees the program's own buffers and tapes; parameters stay.

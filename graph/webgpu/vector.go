@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/sdo-go/sdo/gpu"
 	"github.com/sdo-go/sdo/graph"
@@ -190,12 +191,26 @@ func (e *Executor) readFloats(ctx context.Context, b *gpu.Buffer, n int) ([]floa
 	return out, nil
 }
 
-// Workgroup sizes of the vector kernels.
-const (
-	vectorGroup = 256
-	normalGroup = 64
-	dotChunk    = vectorGroup * 16 // elements summed by one workgroup
-)
+// dotChunk is the number of products that one workgroup of vector_dots adds.
+const dotChunk = 4096
+
+// vectorPipeline compiles a vector kernel for this adapter. name is a shader,
+// or "shader/FLAG" for the variant with that constant true.
+func (e *Executor) vectorPipeline(name string, operands int) (*gpu.Pipeline, error) {
+	if p := e.pipelines[name]; p != nil {
+		return p, nil
+	}
+	shader, flag, _ := strings.Cut(name, "/")
+	consts := map[string]string{"WORKGROUP": fmt.Sprintf("%du", e.preset.lanes)}
+	if shader == "vector_dots" {
+		consts["WORKGROUP"] = fmt.Sprintf("%du", e.preset.team)
+		consts["CHUNK"] = fmt.Sprintf("%du", dotChunk)
+	}
+	if flag != "" {
+		consts[flag] = "true"
+	}
+	return e.pipeline(name, shader, consts, operands)
+}
 
 // Combine sets dst = sum_k coeffs[k]*xs[k] in float32, four terms a pass.
 func (e *Executor) Combine(dst graph.Tensor, coeffs []float64, xs []graph.Tensor) error {
@@ -235,7 +250,7 @@ func (e *Executor) Combine(dst graph.Tensor, coeffs []float64, xs []graph.Tensor
 				ranges = append(ranges, e.unread(k))
 			}
 		}
-		if err := e.enqueue("vector_combine", nil, words, fold(out.n, vectorGroup), ranges...); err != nil {
+		if err := e.enqueue("vector_combine", words, e.spread(out.n), ranges...); err != nil {
 			return err
 		}
 		keep = 1
@@ -274,12 +289,12 @@ func (e *Executor) RowDots(ctx context.Context, x, y graph.Tensor, rows int) ([]
 		return nil, err
 	}
 	defer e.FreeVector(partial)
-	same, other := map[string]string(nil), vs[1].all()
+	kernel, other := "vector_dots", vs[1].all()
 	if vs[0] == vs[1] {
-		same, other = map[string]string{"SAME": "true"}, e.unread(0)
+		kernel, other = "vector_dots/SAME", e.unread(0)
 	}
 	words := []uint32{uint32(rows), uint32(cols), uint32(chunks)}
-	err = e.enqueue("vector_dots", same, words, fold(rows*chunks, 1), partial.all(), vs[0].all(), other)
+	err = e.enqueue(kernel, words, fold(rows*chunks, 1), partial.all(), vs[0].all(), other)
 	if err != nil {
 		return nil, err
 	}
@@ -322,15 +337,6 @@ func (e *Executor) rowRange() gpu.Range {
 	return gpu.Range{Buffer: e.rows.buffer, Size: e.rows.buffer.Size()}
 }
 
-// reserveBlock makes sure the next enqueue does not flush, so that row scalars
-// queued before it travel with it.
-func (e *Executor) reserveBlock() error {
-	if e.blocks.fits(slotAlign) {
-		return nil
-	}
-	return e.flush()
-}
-
 // ScaleRows multiplies row r of v by scales[r].
 func (e *Executor) ScaleRows(v graph.Tensor, scales []float64) error {
 	x, err := e.numbers("scale rows", v)
@@ -349,7 +355,7 @@ func (e *Executor) ScaleRows(v graph.Tensor, scales []float64) error {
 		return err
 	}
 	words := []uint32{uint32(x.n), uint32(cols), first}
-	return e.enqueue("vector_scale", nil, words, fold(x.n, vectorGroup), x.all(), e.rowRange())
+	return e.enqueue("vector_scale", words, e.spread(x.n), x.all(), e.rowRange())
 }
 
 // Adam makes one AdamW update in place; see vector_adam.wgsl for the formula.
@@ -386,7 +392,7 @@ func (e *Executor) Adam(p, m, v, grad graph.Tensor, lr []float64, beta1, beta2, 
 		floatWord(1 / (1 - math.Pow(beta1, float64(step)))),
 		floatWord(1 / (1 - math.Pow(beta2, float64(step)))), floatWord(eps),
 	}
-	return e.enqueue("vector_adam", nil, words, fold(n, vectorGroup),
+	return e.enqueue("vector_adam", words, e.spread(n),
 		vs[0].all(), vs[1].all(), vs[2].all(), vs[3].all(), e.rowRange())
 }
 
@@ -397,8 +403,11 @@ func (e *Executor) Normal(v graph.Tensor, seed uint64, stream uint32) error {
 		return err
 	}
 	words := []uint32{uint32(x.n), stream, uint32(seed), uint32(seed >> 32)}
-	return e.enqueue("vector_normal", nil, words, fold((x.n+3)/4, normalGroup), x.all())
+	return e.enqueue("vector_normal", words, e.spread((x.n+3)/4), x.all())
 }
+
+// spread covers n elements with the workgroups of the vector kernels.
+func (e *Executor) spread(n int) [3]uint32 { return fold(n, e.preset.lanes) }
 
 // putWords writes little-endian words.
 func putWords(dst []byte, words []uint32) {

@@ -20,8 +20,7 @@ enum { filterValidation = 0, filterOutOfMemory = 1, mapRead = 1 };
 
 // WGPUInstanceExtras of wgpu.h, as the extension of a WGPUInstanceDescriptor.
 typedef struct {
-	void const *next;
-	int type;
+	struct { void const *next; int type; } chain;
 	uint32_t backends, flags;
 	int dx12Compiler, gles3Minor;
 	char const *dxil, *dxc;
@@ -30,7 +29,7 @@ typedef struct {
 enum { instanceExtrasType = 0x00030006, backendVulkan = 1, backendMetal = 4, backendDX12 = 8 };
 
 static void *createInstance(void) {
-	instanceExtras extras = {.type = instanceExtrasType, .backends = backendVulkan | backendMetal | backendDX12};
+	instanceExtras extras = {.chain.type = instanceExtrasType, .backends = backendVulkan | backendMetal | backendDX12};
 	void const *descriptor = &extras;
 	return wgpuCreateInstance(&descriptor);
 }
@@ -115,7 +114,7 @@ func takeErrors(d *wgpu.Device) error {
 	case memory._type != 0:
 		return ErrOutOfMemory
 	case validation._type != 0:
-		return errors.New(firstLine(C.GoString(&validation.message[0])))
+		return errors.New(sentence(C.GoString(&validation.message[0])))
 	}
 	return nil
 }

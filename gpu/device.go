@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 )
 
 // maxStorageBindings is the default limit of storage bindings per kernel.
@@ -165,6 +166,9 @@ type Pipeline struct {
 // storage bindings, or returns the one compiled before from the same text. A
 // shader that the front end refuses is an error with its message and line.
 func (d *Device) Pipeline(label, wgsl string, storage int) (*Pipeline, error) {
+	if strings.TrimSpace(wgsl) == "" {
+		return nil, fmt.Errorf("shader %s: the text is empty", label) // the native library would crash
+	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%d\n%s", storage, wgsl))
 	if p := d.pipelines[key]; p != nil {
 		return p, nil

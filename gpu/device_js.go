@@ -73,9 +73,9 @@ func await(ctx context.Context, promise js.Value) (js.Value, error) {
 // message is the text of a JavaScript error.
 func message(e js.Value) string {
 	if e.Type() == js.TypeObject && e.Get("message").Type() == js.TypeString {
-		return firstLine(e.Get("message").String())
+		return sentence(e.Get("message").String())
 	}
-	return firstLine(e.String())
+	return sentence(e.String())
 }
 
 // guard turns a JavaScript exception into an error.

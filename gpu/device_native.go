@@ -122,12 +122,10 @@ func openRaw(_ context.Context, want wanted, defaultLimits bool) (raw rawDevice,
 			want.backend+":"+want.name, strings.Join(names, ", ")))
 	}
 
-	offered := chosen.GetLimits().Limits
-	offered.MaxPushConstantSize = 0 // the binding reads it from memory it never filled
-	request := offered
+	request := chosen.GetLimits().Limits
+	request.MaxPushConstantSize = 0 // the binding reads it from memory it never filled
 	if defaultLimits {
-		request = wgpu.DefaultLimits()
-		request.MaxPushConstantSize = 0
+		request = restrict(request, DefaultLimits())
 	}
 	// A descriptor, even an empty one, also replaces the library's default
 	// device-lost callback, which would abort the process.
@@ -148,6 +146,23 @@ func openRaw(_ context.Context, want wanted, defaultLimits bool) (raw rawDevice,
 		MaxUniformLen: clamp(uint64(request.MaxUniformBufferBindingSize)),
 	}
 	return rawDevice{instance, device, device.GetQueue(), &readback{}}, info, limits, nil
+}
+
+// restrict lowers what an adapter offers.
+func restrict(offered wgpu.Limits, to Limits) wgpu.Limits {
+	offered.MaxBufferSize = uint64(to.MaxBuffer)
+	offered.MaxStorageBufferBindingSize = uint64(to.MaxBinding)
+	offered.MaxStorageBuffersPerShaderStage = uint32(to.MaxStorage)
+	offered.MaxComputeInvocationsPerWorkgroup = uint32(to.MaxThreads)
+	offered.MaxComputeWorkgroupSizeX = uint32(to.MaxThreads)
+	offered.MaxComputeWorkgroupSizeY = uint32(to.MaxThreads)
+	offered.MaxComputeWorkgroupSizeZ = 64
+	offered.MaxComputeWorkgroupStorageSize = uint32(to.MaxWorkgroup)
+	offered.MaxComputeWorkgroupsPerDimension = uint32(to.MaxGroups)
+	offered.MinStorageBufferOffsetAlignment = uint32(to.OffsetAlign)
+	offered.MinUniformBufferOffsetAlignment = uint32(to.UniformAlign)
+	offered.MaxUniformBufferBindingSize = uint64(to.MaxUniformLen)
+	return offered
 }
 
 // clamp keeps a limit meaning "unlimited" inside an int64.
@@ -198,11 +213,11 @@ func plain(err error) error {
 	if err == nil {
 		return nil
 	}
-	message := firstLine(err.Error())
+	message := err.Error()
 	if _, rest, found := strings.Cut(message, "(): "); found {
 		message = rest
 	}
-	return errors.New(message)
+	return errors.New(sentence(message))
 }
 
 func (d rawDevice) write(b *rawBuffer, offset int64, data []byte) error {

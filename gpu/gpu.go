@@ -62,12 +62,16 @@ func noAdapter(detail string) error {
 	return fmt.Errorf("%w: %s; %s", ErrNoAdapter, detail, adapterAdvice)
 }
 
-// firstLine keeps an error to one sentence: the native library appends a
-// caused-by chain over several lines, which is joined with colons.
-func firstLine(message string) string {
+// sentence joins a message of several lines into one. The native library wraps
+// the cause in the names of its own calls, which are left out.
+func sentence(message string) string {
 	var parts []string
 	for line := range strings.Lines(message) {
-		if line = strings.TrimSpace(line); line != "" && line != "Caused by:" {
+		line = strings.TrimRight(strings.TrimSpace(line), ":")
+		switch {
+		case line == "", line == "Caused by", line == "Validation Error",
+			strings.HasPrefix(line, "In wgpu"), strings.HasPrefix(line, "note: label"):
+		default:
 			parts = append(parts, line)
 		}
 	}

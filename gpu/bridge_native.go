@@ -64,7 +64,6 @@ static void mapForRead(void *buffer, size_t size, int *status) {
 import "C"
 
 import (
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -114,7 +113,7 @@ func takeErrors(d *wgpu.Device) error {
 	case memory._type != 0:
 		return ErrOutOfMemory
 	case validation._type != 0:
-		return errors.New(sentence(C.GoString(&validation.message[0])))
+		return classify(C.GoString(&validation.message[0]))
 	}
 	return nil
 }

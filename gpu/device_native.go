@@ -217,7 +217,20 @@ func plain(err error) error {
 	if _, rest, found := strings.Cut(message, "(): "); found {
 		message = rest
 	}
-	return errors.New(sentence(message))
+	return classify(message)
+}
+
+// classify tells memory and loss from mistakes. The library files both under
+// validation errors when they pass through another error type on their way.
+func classify(message string) error {
+	message = sentence(message)
+	switch {
+	case strings.Contains(message, "Not enough memory"):
+		return ErrOutOfMemory
+	case strings.Contains(message, "Parent device is lost"):
+		return ErrLost
+	}
+	return errors.New(message)
 }
 
 func (d rawDevice) write(b *rawBuffer, offset int64, data []byte) error {

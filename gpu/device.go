@@ -62,6 +62,14 @@ func (d *Device) Err() error {
 	return err
 }
 
+// note remembers a loss, after which no more work may be submitted.
+func (d *Device) note(err error) error {
+	if errors.Is(err, ErrLost) {
+		d.failure = err
+	}
+	return err
+}
+
 // Close releases the device. Buffers still held become useless.
 func (d *Device) Close() error {
 	for _, p := range d.pipelines {
@@ -151,7 +159,7 @@ func (d *Device) Read(ctx context.Context, b *Buffer, offset int64, into []byte)
 		return nil
 	}
 	if err := d.raw.read(ctx, &b.raw, offset, into); err != nil {
-		return err
+		return d.note(err)
 	}
 	return d.Err()
 }
@@ -276,5 +284,5 @@ func (r *Recorder) Dispatches() int { return r.dispatches }
 // Submit ends the pass and queues it. Invalid work is reported here or by the
 // next Err; either way the recorder is spent.
 func (r *Recorder) Submit() error {
-	return r.device.raw.submit(&r.raw)
+	return r.device.note(r.device.raw.submit(&r.raw))
 }

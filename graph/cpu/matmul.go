@@ -21,17 +21,9 @@ func matmul[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 			} else {
 				c0, c1 = item*step, min(item*step+step, columns)
 			}
-			a, b, y := c.in[0], c.in[1], c.out[r0*columns+c0:]
-			if t.TransA {
-				a = a[r0:]
-			} else {
-				a = a[r0*lda:]
-			}
-			if t.TransB {
-				b = b[c0*ldb:]
-			} else {
-				b = b[c0:]
-			}
+			a := c.in[0][start(trans(t.TransA), r0, 0, lda):]
+			b := c.in[1][start(trans(t.TransB), 0, c0, ldb):]
+			y := c.out[r0*columns+c0:]
 			beta := T(0)
 			if len(c.in) == 3 {
 				beta = 1

@@ -7,7 +7,9 @@ import (
 	"math"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
@@ -33,10 +35,13 @@ func (r *Run) series() (mean plotter.XYs, each []plotter.XYs) {
 func (r *Run) writeChart(w io.Writer) error {
 	average, each := r.series()
 	p := plot.New()
+	sans := func(style *text.Style, size float64, c color.Color) {
+		style.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: vg.Points(size)}
+		style.Color = c
+	}
 	p.BackgroundColor = paper
 	p.Title.Text = r.Recipe.Name
-	p.Title.TextStyle.Font.Size = vg.Points(14)
-	p.Title.TextStyle.Color = ink
+	sans(&p.Title.TextStyle, 14, ink)
 	p.Title.Padding = vg.Points(10)
 	p.X.Label.Text = "update"
 	p.Y.Label.Text = "loss"
@@ -47,16 +52,15 @@ func (r *Run) writeChart(w io.Writer) error {
 	}
 	p.Y.Max += 0.04 * (p.Y.Max - p.Y.Min)
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
-		axis.Label.TextStyle.Color = muted
-		axis.Label.TextStyle.Font.Size = vg.Points(11)
+		sans(&axis.Label.TextStyle, 11, muted)
 		axis.Label.Padding = vg.Points(6)
-		axis.Tick.Label.Color = muted
-		axis.Tick.Label.Font.Size = vg.Points(10)
+		sans(&axis.Tick.Label, 10, muted)
 		axis.LineStyle.Color = rule
 		axis.Tick.LineStyle.Color = rule
 		axis.Padding = vg.Points(4)
 	}
 	p.X.Tick.Marker = wholeTicks{}
+	p.Y.Tick.Marker = roundTicks{}
 
 	grid := plotter.NewGrid()
 	grid.Vertical.Width = 0
@@ -77,8 +81,7 @@ func (r *Run) writeChart(w io.Writer) error {
 	p.Legend.Top = true
 	p.Legend.Padding = vg.Points(3)
 	p.Legend.XOffs, p.Legend.YOffs = vg.Points(-6), vg.Points(-4)
-	p.Legend.TextStyle.Color = muted
-	p.Legend.TextStyle.Font.Size = vg.Points(10)
+	sans(&p.Legend.TextStyle, 10, muted)
 	p.Legend.Add(fmt.Sprintf("mean of %d", r.rows()), &plotter.Line{LineStyle: bold})
 	p.Legend.Add("each picture", &plotter.Line{LineStyle: faint})
 
@@ -107,6 +110,17 @@ func flatten(each []plotter.XYs) plotter.XYs {
 		all = append(all, xys...)
 	}
 	return all
+}
+
+// roundTicks marks about four round losses.
+type roundTicks struct{}
+
+func (roundTicks) Ticks(low, high float64) []plot.Tick {
+	var ticks []plot.Tick
+	for _, v := range niceTicks(low, high) {
+		ticks = append(ticks, plot.Tick{Value: v, Label: number(v)})
+	}
+	return ticks
 }
 
 // wholeTicks marks whole updates only.

@@ -43,7 +43,7 @@ func (r *Run) writeFilm(w io.Writer) error {
 		}
 		canvas, err := sheet{
 			heading: r.Recipe.Name, note: fmt.Sprintf("update %d of %d", f.At, last),
-			scale: scaleFor(r.Width, 96), done: float64(f.At) / float64(last),
+			scale: scaleFor(r.Width, 80), done: float64(f.At) / float64(last),
 		}.draw(pics)
 		if err != nil {
 			return err

@@ -131,7 +131,7 @@ func (r *Run) page() (*page, error) {
 		{number(s.Drift), "rms", "change of a picture, of its range of 2"},
 		{number(s.LatentNorm), "× noise", "norm of the latents"},
 		{fmt.Sprint(s.Counters.NetworkCalls), "calls", fmt.Sprintf("of the network, and %d backward", s.Counters.BackwardCalls)},
-		{bytesText(r.peak()), "", "activations at the most"},
+		{Bytes(r.peak()), "", "activations at the most"},
 	}
 	before, err := pictures(r.Result.Before, r.rows(), r.Width, r.Height)
 	if err != nil {
@@ -178,7 +178,7 @@ func (r *Run) page() (*page, error) {
 	p.Facts = []fact{
 		{"Device", name}, {"Driver", r.Device.Driver}, {"Chosen because", r.Why},
 		{"Time", (time.Duration(r.Seconds*10) * time.Second / 10).String()},
-		{"Activations planned", bytesText(r.PlannedBytes)}, {"Activations measured", bytesText(r.PeakBytes)},
+		{"Activations planned", Bytes(r.PlannedBytes)}, {"Activations measured", Bytes(r.PeakBytes)},
 		{"Network calls", fmt.Sprint(s.Counters.NetworkCalls)}, {"Backward calls", fmt.Sprint(s.Counters.BackwardCalls)},
 		{"Program", strings.TrimSpace(r.Program.Version + " " + r.Program.Commit)},
 		{"Built with", strings.TrimSpace(r.Program.Go + " " + r.Program.Platform)},
@@ -301,7 +301,8 @@ func trim(s string) string { return strings.TrimRight(strings.TrimRight(s, "0"),
 
 func percent(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) }
 
-func bytesText(n int64) string {
+// Bytes writes a number of bytes for a person, nothing for none.
+func Bytes(n int64) string {
 	switch {
 	case n <= 0:
 		return ""

@@ -35,7 +35,7 @@ type Run struct {
 
 	Width, Height int
 	Updates       []Frame // pictures over the updates, the first one before any
-	Steps         []Frame // the final samples on their way out of the noise; may be empty
+	Steps         []Frame // the first rollout on its way out of the noise; may be empty
 
 	PlannedBytes int64 // activations by the memory plan
 	PeakBytes    int64 // activations by the executor's ledger
@@ -190,19 +190,13 @@ func Write(dir string, r *Run) ([]string, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("output folder: %w", err)
-	}
 	latents := func(w io.Writer) error {
 		return model.WriteSafetensors(w, model.Weights{
 			"latents": r.tensor(r.Result.Latents),
 			"samples": r.tensor(r.Result.Samples),
 		}, model.F32, map[string]string{"recipe": r.Recipe.Name, "program": r.Program.Version})
 	}
-	files := []struct {
-		name  string
-		write func(io.Writer) error
-	}{
+	return writeAll(dir, []file{
 		{"before.png", r.writeBefore},
 		{"after.png", r.writeAfter},
 		{"progress.gif", r.writeFilm},
@@ -214,6 +208,20 @@ func Write(dir string, r *Run) ([]string, error) {
 			e.SetIndent("", "  ")
 			return e.Encode(r.record())
 		}},
+	})
+}
+
+// file is one file to be written.
+type file struct {
+	name  string
+	write func(io.Writer) error
+}
+
+// writeAll makes the folder and writes the files in order, each complete or
+// not at all.
+func writeAll(dir string, files []file) ([]string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("output folder: %w", err)
 	}
 	var names []string
 	for _, f := range files {

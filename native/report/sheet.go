@@ -6,6 +6,8 @@ import (
 	"image/color"
 	"image/png"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/image/draw"
@@ -14,6 +16,10 @@ import (
 	"golang.org/x/image/font/gofont/goregular"
 	"golang.org/x/image/font/opentype"
 	"golang.org/x/image/math/fixed"
+
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
 )
 
 // The ink of every picture this package draws.
@@ -45,7 +51,7 @@ const (
 	sheetMargin  = 28
 	sheetGap     = 12
 	headingBand  = 40
-	captionBand  = 22
+	captionBand  = 30
 	progressBand = 14
 )
 
@@ -221,4 +227,31 @@ func face(ttf []byte, size float64) (font.Face, error) {
 	}
 	faces.Store(key, f)
 	return f, nil
+}
+
+// WriteSamples leaves pictures that were not steered: a contact sheet, the
+// numbers and the recipe that made them. It returns the names of the files.
+func WriteSamples(dir string, recipe *recipes.Recipe, images []float64, width, height int) ([]string, error) {
+	rows := recipe.NumImages
+	r := &Run{Recipe: recipe, Width: width, Height: height,
+		Result: &sdo.Result{Before: images, Samples: images, Latents: images, BestLoss: make([]float64, rows)}}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	heading := recipe.Name
+	for _, name := range slices.Sorted(maps.Keys(recipe.Condition)) {
+		heading += ", " + name + ": " + recipe.Condition[name]
+	}
+	return writeAll(dir, []file{
+		{"samples.png", func(w io.Writer) error {
+			return r.writeSheet(w, sheet{heading: heading, note: fmt.Sprintf("seed %d", recipe.Seed), scale: scaleFor(width, 128), done: -1}, images)
+		}},
+		{"samples.safetensors", func(w io.Writer) error {
+			return model.WriteSafetensors(w, model.Weights{"samples": r.tensor(images)}, model.F32, map[string]string{"recipe": recipe.Name})
+		}},
+		{"recipe.yaml", func(w io.Writer) error {
+			_, err := w.Write(recipe.Canonical())
+			return err
+		}},
+	})
 }

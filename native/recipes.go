@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sdo-go/sdo/recipes"
+)
+
+// recipeFlags are the recipe keys with a flag of their own; --set reaches the
+// others.
+var recipeFlags = []struct{ flag, path, usage string }{
+	{"updates", "updates", "at most this many updates"},
+	{"steps", "sampler.num_inference_steps", "sampler steps"},
+	{"seed", "seed", "seed of the starting noise"},
+	{"num-images", "num_images", "pictures to make at once"},
+	{"model", "model", "built-in model or diffusers folder"},
+	{"guidance-scale", "guidance_scale", "classifier-free guidance, 1 for none"},
+	{"lr", "optimizer.lr", "learning rate"},
+	{"method", "method.name", "sdo, full, full-checkpoint or identity"},
+	{"freeze", "method.freeze", "eps, v or x0"},
+}
+
+// addRecipeFlags registers the flags among names, all of them for none.
+func addRecipeFlags(flags *pflag.FlagSet, names ...string) {
+	for _, f := range recipeFlags {
+		wanted := len(names) == 0
+		for _, n := range names {
+			wanted = wanted || n == f.flag
+		}
+		if wanted {
+			flags.String(f.flag, "", f.usage)
+		}
+	}
+	flags.StringArray("set", nil, "override any key of the recipe, for example --set optimizer.betas='[0.9, 0.99]'")
+	flags.StringArray("condition", nil, "condition the model, for example --condition mood=happy")
+}
+
+// overrides collects what the flags say about the recipe, in an order in which
+// --set wins.
+func overrides(flags *pflag.FlagSet) ([]recipes.Override, error) {
+	var list []recipes.Override
+	for _, f := range recipeFlags {
+		if flags.Changed(f.flag) {
+			value, err := flags.GetString(f.flag)
+			if err != nil {
+				return nil, err
+			}
+			if f.flag == "model" {
+				value = quoted(value) // a path is text, whatever it looks like
+			}
+			list = append(list, recipes.Override{Path: f.path, Value: value, From: "--" + f.flag})
+		}
+	}
+	pairs := func(flag string, entry func(key, value string)) error {
+		values, err := flags.GetStringArray(flag)
+		if err != nil {
+			return err
+		}
+		for _, pair := range values {
+			key, value, ok := strings.Cut(pair, "=")
+			if !ok || key == "" {
+				return usageError{fmt.Errorf("--%s %s: expected key=value", flag, pair)}
+			}
+			entry(key, value)
+		}
+		return nil
+	}
+	err := pairs("condition", func(key, value string) {
+		list = append(list, recipes.Override{Path: "condition." + key, Value: quoted(value), From: "--condition " + key})
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = pairs("set", func(key, value string) {
+		list = append(list, recipes.Override{Path: key, Value: value, From: "--set " + key})
+	})
+	return list, err
+}
+
+func quoted(s string) string {
+	data, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	return string(data)
+}
+
+// findRecipe reads a built-in recipe or a file, with the flags on top, and
+// returns the files its pictures are looked up in.
+func findRecipe(name string, flags *pflag.FlagSet) (*recipes.Recipe, fs.FS, error) {
+	list, err := overrides(flags)
+	if err != nil {
+		return nil, nil, err
+	}
+	files := disk{}
+	r, err := recipes.Find(filepath.ToSlash(name), files, list...)
+	return r, files, badInput(err)
+}
+
+// disk is the file system as the user names it: relative to the working folder
+// or absolute. os.DirFS would refuse "..".
+type disk struct{}
+
+func (disk) Open(name string) (fs.File, error) { return os.Open(filepath.FromSlash(name)) }
+
+func (a *app) recipes() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "recipes [NAME]",
+		Short: "List the built-in recipes, or print one to start from",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				text, err := recipes.Text(args[0])
+				if err != nil {
+					_, err = recipes.Find(args[0], nil)
+					return badInput(err)
+				}
+				_, err = a.stdout.Write(text)
+				return err
+			}
+			var all []*recipes.Recipe
+			for _, name := range recipes.List() {
+				r, err := recipes.Find(name, nil)
+				if err != nil {
+					return err
+				}
+				all = append(all, r)
+			}
+			if a.json {
+				return a.printJSON(all)
+			}
+			for _, r := range all {
+				fmt.Fprintf(a.stdout, "%-28s%s\n", r.Name, oneLine(r.Description))
+			}
+			return nil
+		},
+	}
+	return cmd
+}
+
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/native/report"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+)
+
+// sampleRecipe is a recipe that only samples; flags say the rest.
+const sampleRecipe = "version: 1\nname: sample\nupdates: 0\n"
+
+// sampled is what `sdo sample --json` prints. Keys are stable.
+type sampled struct {
+	Images  int      `json:"images"`
+	Seconds float64  `json:"seconds"`
+	Device  string   `json:"device"`
+	Files   []string `json:"files"`
+}
+
+func (a *app) sample() *cobra.Command {
+	out := ""
+	cmd := &cobra.Command{
+		Use:   "sample",
+		Short: "Make pictures without steering",
+		Example: `  sdo sample --num-images 32 --seed 3
+  sdo sample --condition mood=happy --condition clothing=red --guidance-scale 3`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, err := overrides(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("condition") && !cmd.Flags().Changed("guidance-scale") {
+				// A condition is meant to be seen; 1 would follow it loosely.
+				list = append([]recipes.Override{{Path: "guidance_scale", Value: "2", From: "--condition"}}, list...)
+			}
+			r, err := recipes.Parse([]byte(sampleRecipe), "sample", list...)
+			if err != nil {
+				return badInput(err)
+			}
+			r.Updates, r.Objective = 0, nil
+			m, err := engine.LoadModel(r, openFolder)
+			if err != nil {
+				return badInput(err)
+			}
+			plan, err := engine.NewPlan(r, m, nil, graph.F32)
+			if err != nil {
+				return badInput(err)
+			}
+			return a.sampleInto(cmd.Context(), plan, out)
+		},
+	}
+	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "sample"), "output folder")
+	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "guidance-scale")
+	return cmd
+}
+
+func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) error {
+	exec, why, err := a.openDevice(ctx, callProbe(plan))
+	if err != nil {
+		return err
+	}
+	defer exec.Close()
+	a.say("on %s: %s", describe(exec.Device()), why)
+	session, err := engine.NewSession(exec, plan)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+
+	bar := a.newDisplay(plan.Recipe.Sampler.NumInferenceSteps, "steps")
+	start := time.Now()
+	images, err := session.Sample(ctx, func(e sdo.Event) {
+		if e.Kind == sdo.EventStep {
+			bar.set(e.Step, "sampling")
+		}
+	})
+	bar.end()
+	if err != nil {
+		return err
+	}
+	seconds := time.Since(start).Seconds()
+	files, err := report.WriteSamples(out, plan.Recipe, images, plan.Shape[3], plan.Shape[2])
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return json.NewEncoder(a.stdout).Encode(sampled{plan.Recipe.NumImages, seconds, exec.Device().Name, files})
+	}
+	fmt.Fprintf(a.stdout, "%s in %s: %s\n", noun(plan.Recipe.NumImages, "picture"), duration(seconds), filepath.Join(out, files[0]))
+	return nil
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/native/report"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+)
+
+func (a *app) steer() *cobra.Command {
+	out := ""
+	cmd := &cobra.Command{
+		Use:   "steer RECIPE",
+		Short: "Steer pictures by a recipe, a file or one of the built-in ones",
+		Long: "Steer pictures by a recipe: " + strings.Join(recipes.List(), ", ") + `,
+or a YAML or JSON file. Flags override the recipe's keys. Ctrl-C ends the run and
+saves the best so far.`,
+		Example: `  sdo steer dark-glasses
+  sdo steer happy-mood --num-images 8 --seed 5 --device cpu
+  sdo recipes dark-glasses > mine.yaml && sdo steer mine.yaml`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			plan, err := planFor(args[0], cmd)
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				out = filepath.Join("out", plan.Recipe.Name)
+			}
+			return a.steerInto(cmd.Context(), plan, out)
+		},
+	}
+	cmd.Flags().StringVarP(&out, "out", "o", "", "output folder (default out/NAME)")
+	addRecipeFlags(cmd.Flags())
+	return cmd
+}
+
+// planFor reads a recipe with the command's flags on top and plans it for its
+// model; everything wrong with the input is found here.
+func planFor(name string, cmd *cobra.Command) (*engine.Plan, error) {
+	r, files, err := findRecipe(name, cmd.Flags())
+	if err != nil {
+		return nil, err
+	}
+	m, err := engine.LoadModel(r, openFolder)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	plan, err := engine.NewPlan(r, m, files, graph.F32)
+	return plan, badInput(err)
+}
+
+// steerInto runs a plan and fills the output folder, also when it was
+// interrupted or failed half way and there is something to save.
+func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) error {
+	r, memory := plan.Recipe, plan.Memory()
+	a.say("%s: %s, %d steps, up to %s, about %s of device memory",
+		r.Name, noun(r.NumImages, "picture"), r.Sampler.NumInferenceSteps, noun(r.Updates, "update"), report.Bytes(memory.Total()))
+	exec, why, err := a.openDevice(ctx, callProbe(plan))
+	if err != nil {
+		return err
+	}
+	defer exec.Close()
+	a.say("on %s: %s", describe(exec.Device()), why)
+
+	session, err := engine.NewSession(exec, plan)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	exec.ResetPeak()
+
+	run := &report.Run{
+		Recipe: r, Device: exec.Device(), Why: why, Command: a.args, Program: program().Program, Started: time.Now(),
+		Width: plan.Shape[3], Height: plan.Shape[2], PlannedBytes: memory.Activations,
+	}
+	bar := a.newDisplay((r.Updates+1)*r.Sampler.NumInferenceSteps, "steps")
+	show := bar.observe(r.Sampler.NumInferenceSteps)
+	var previewErr error
+	run.Result, err = session.Steer(ctx, func(e sdo.Event) {
+		show(e)
+		if err := keepFrame(ctx, run, exec, e); err != nil && previewErr == nil {
+			previewErr = err
+		}
+	})
+	bar.end()
+	run.Seconds = time.Since(run.Started).Seconds()
+	run.PeakBytes = exec.Usage().PeakActivations
+	if run.Result == nil {
+		if errors.Is(err, context.Canceled) {
+			a.say("interrupted before the first pictures; there is nothing to save")
+			return errInterrupted
+		}
+		return err
+	}
+	if err == nil && previewErr != nil && !run.Result.Cancelled {
+		err = previewErr
+	}
+	if err == nil {
+		err = judge(context.WithoutCancel(ctx), session, run)
+	}
+	return errors.Join(err, a.finish(run, out))
+}
+
+// keepFrame keeps the pictures of every update, and of every step of the first
+// rollout, for the film and the page. A run that was cancelled meanwhile keeps
+// what it has.
+func keepFrame(ctx context.Context, run *report.Run, exec graph.Executor, e sdo.Event) error {
+	var frames *[]report.Frame
+	at := e.Update
+	switch {
+	case e.Kind == sdo.EventUpdate:
+		frames = &run.Updates
+	case e.Kind == sdo.EventStep && e.Update == 0:
+		frames, at = &run.Steps, e.Step
+	default:
+		return nil
+	}
+	images, err := exec.Read(ctx, e.State)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("preview: %w", err)
+	}
+	*frames = append(*frames, report.Frame{At: at, Images: images})
+	return nil
+}
+
+// judge asks the classifier that took no part about the pictures before and
+// after.
+func judge(ctx context.Context, session *engine.Session, run *report.Run) error {
+	before, err := session.Verdicts(ctx, run.Result.Before)
+	if err != nil || before == nil {
+		return err
+	}
+	after, err := session.Verdicts(ctx, run.Result.Samples)
+	if err != nil {
+		return err
+	}
+	run.Judge = &report.Judge{Label: session.JudgeLabel(), Before: before, After: after}
+	return nil
+}
+
+// finish writes the folder, tells the result and says how the run ended.
+func (a *app) finish(run *report.Run, out string) error {
+	// The film ends with what is kept, the best of each picture.
+	if n := len(run.Updates); n > 1 {
+		run.Updates[n-1].Images = run.Result.Samples
+	}
+	if _, err := report.Write(out, run); err != nil {
+		return err
+	}
+	s := run.Summary()
+	if a.json {
+		if err := json.NewEncoder(a.stdout).Encode(s); err != nil {
+			return err
+		}
+	} else {
+		tell(a, run, s, out)
+	}
+	if s.Interrupted {
+		a.say("interrupted; the best so far is saved")
+		return errInterrupted
+	}
+	return nil
+}
+
+func tell(a *app, run *report.Run, s report.Summary, out string) {
+	line := func(key, format string, args ...any) {
+		fmt.Fprintf(a.stdout, "  %-10s%s\n", key, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(a.stdout, "%s\n", s.Name)
+	if s.JudgeAfter != nil {
+		line("judge", "sees %s in %.0f %%, before in %.0f %%", s.JudgeLabel, 100**s.JudgeAfter, 100**s.JudgeBefore)
+	}
+	line("loss", "%.4f, before %.4f", s.LossAfter, s.LossBefore)
+	line("updates", "%.1f on average, at most %d", s.Updates, run.Result.Updates)
+	line("drift", "%.3f rms, latent norm %.3f of noise", s.Drift, s.LatentNorm)
+	line("cost", "%s, %d network calls, %d backward, %s of activations (planned %s)", duration(s.Seconds),
+		s.Counters.NetworkCalls, s.Counters.BackwardCalls, report.Bytes(s.PeakBytes), report.Bytes(s.PlannedBytes))
+	line("look at", "%s", filepath.Join(out, "report.html"))
+}
+
+// callProbe times one network call of the plan's own model and batch.
+func callProbe(plan *engine.Plan) probe {
+	return func(ctx context.Context, exec graph.Executor) (float64, error) {
+		r := plan.Recipe.Clone()
+		r.Sampler.NumInferenceSteps, r.Objective, r.Updates = 1, nil, 0
+		small, err := engine.NewPlan(r, plan.Model, nil, plan.Storage)
+		if err != nil {
+			return 0, err
+		}
+		session, err := engine.NewSession(exec, small)
+		if err != nil {
+			return 0, err
+		}
+		defer session.Close()
+		return fastest(700*time.Millisecond, func() error {
+			_, err := session.Sample(ctx, nil)
+			return err
+		})
+	}
+}
+
+func noun(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

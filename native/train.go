@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/train"
+)
+
+// train is the thin command over train.Session: which recipe, where to, and a
+// display.
+func (a *app) train() *cobra.Command {
+	out, steps := "", 0
+	cmd := &cobra.Command{
+		Use:   "train RECIPE",
+		Short: "Train a built-in network again, or one of your own",
+		Long: `Train a network by a training recipe: ` + strings.Join(train.Recipes(), ", ") + `, or a JSON file
+of the same form. The run logs and checkpoints into its folder; the same
+command continues an interrupted run exactly where it stopped.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			recipe, err := trainingRecipe(args[0])
+			if err != nil {
+				return badInput(err)
+			}
+			if cmd.Flags().Changed("steps") {
+				if recipe.Options.Steps = steps; steps < 1 {
+					return usageError{fmt.Errorf("--steps is %d, want 1 or more", steps)}
+				}
+			}
+			if out == "" {
+				out = filepath.Join("runs", recipe.Name)
+			}
+			return a.trainInto(cmd.Context(), recipe, out)
+		},
+	}
+	cmd.Flags().StringVarP(&out, "out", "o", "", "folder of the run (default runs/NAME)")
+	cmd.Flags().IntVar(&steps, "steps", 0, "train this many steps instead of the recipe's")
+	return cmd
+}
+
+func trainingRecipe(name string) (*train.Recipe, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return train.FindRecipe(name)
+	}
+	return train.ParseRecipe(text, name)
+}
+
+func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, dir string) error {
+	// Training is one large product after another: what multiplies matrices
+	// faster trains faster.
+	exec, why, err := a.openDevice(ctx, func(ctx context.Context, exec graph.Executor) (float64, error) {
+		return matmulSeconds(ctx, exec)
+	})
+	if err != nil {
+		return err
+	}
+	defer exec.Close()
+	a.say("training %s on %s: %s", recipe.Name, describe(exec.Device()), why)
+
+	var bar *display
+	session := &train.Session{Recipe: recipe, Dir: dir, Progress: func(p train.Progress) {
+		if bar == nil {
+			bar = a.newDisplay(p.Steps, "steps")
+		}
+		bar.set(p.Step, fmt.Sprintf("loss %.4f, %.0f images/s", p.SmoothLoss, p.ImagesPerSecond))
+	}}
+	start := time.Now()
+	err = session.Run(ctx, exec)
+	if bar != nil {
+		bar.end()
+	}
+	if errors.Is(err, context.Canceled) {
+		a.say("interrupted; %s holds a checkpoint, and the same command continues from it", dir)
+		return errInterrupted
+	}
+	if err != nil {
+		return err
+	}
+	a.say("%s is trained, in %s: %s", recipe.Name, duration(time.Since(start).Seconds()), dir)
+	return nil
+}

@@ -12,8 +12,10 @@ const classifierClass = "AttributeClassifier"
 // ClassifierConfig describes a small convolutional network that reads the
 // attributes of an image. Level i has LayersPerLevel convolutions of Widths[i]
 // channels, each followed by group norm and SiLU; the first of every level but
-// the first halves the image. A mean over all pixels and one linear layer give
-// the logits of all attributes side by side.
+// the first halves the image. One linear layer over all that is left gives the
+// logits of all attributes side by side. It looks at every place separately,
+// without pooling: a mouth is a few pixels at a known place, and an average over
+// the picture all but loses it.
 type ClassifierConfig struct {
 	ClassName      string     `json:"_class_name"`
 	InChannels     int        `json:"in_channels"`
@@ -55,6 +57,8 @@ func (c ClassifierConfig) Validate() error {
 	case c.InChannels < 1 || c.LayersPerLevel < 1 || c.NormNumGroups < 1 || !(c.NormEps > 0 && c.NormEps < 1):
 		return fmt.Errorf("in_channels %d, layers_per_level %d and norm_num_groups %d must be positive, norm_eps %g between 0 and 1",
 			c.InChannels, c.LayersPerLevel, c.NormNumGroups, c.NormEps)
+	case min(c.SampleSize[0], c.SampleSize[1]) < 1 || max(c.SampleSize[0], c.SampleSize[1]) > 4096:
+		return fmt.Errorf("sample_size %v must be 1 to 4096 pixels a side", c.SampleSize)
 	case c.LayersPerLevel > maxLayers:
 		return fmt.Errorf("layers_per_level %d is not supported, want at most %d", c.LayersPerLevel, maxLayers)
 	case len(c.Widths) == 0 || len(c.Widths) > 16 || slices.Min(c.Widths) < 1 || slices.Max(c.Widths) > 1<<20:
@@ -80,8 +84,7 @@ func (c ClassifierConfig) Params() ([]Param, error) {
 		return nil, err
 	}
 	return paramsOf(func(b *builder) {
-		side := 1 << (len(c.Widths) - 1)
-		c.build(b, b.Input("images", 1, c.InChannels, side, side))
+		c.build(b, b.Input("images", 1, c.InChannels, c.SampleSize[0], c.SampleSize[1]))
 	})
 }
 
@@ -100,7 +103,8 @@ func (c ClassifierConfig) build(b *builder, x *graph.Node) *graph.Node {
 			x = b.groupNorm(name+".norm", x, c.NormNumGroups, c.NormEps, true)
 		}
 	}
-	return b.linear("head", b.GlobalAvgPool(x), c.Attributes.Logits())
+	flat := b.Reshape(x, x.Shape[0], x.Shape[1:].Size())
+	return b.linear("head", flat, c.Attributes.Logits())
 }
 
 // AttributeLogits cuts one attribute's logits [N values] out of all logits.

@@ -72,3 +72,10 @@ type Objective interface {
 	// writes the gradient of their sum at x into grad.
 	Evaluate(ctx context.Context, x Vector, grad Vector) ([]float64, error)
 }
+
+// Satisfier is an Objective that can tell which rows of its last evaluation are
+// good enough to be left alone. Early stop asks it where the objective is one,
+// and compares the loss with Options.StopBelow otherwise.
+type Satisfier interface {
+	Satisfied() []bool
+}

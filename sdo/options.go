@@ -39,8 +39,9 @@ type Options struct {
 	NormGuard  NormGuard
 	NormWeight float64 // of NormPenalty
 
-	// EarlyStop freezes a row once its loss is StopBelow or less: its latent
-	// stays while the others go on. The run ends when all rows are frozen.
+	// EarlyStop freezes a row once it is good enough: by the objective's own
+	// word where it is a Satisfier, else once its loss is StopBelow or less. Its
+	// latent stays while the others go on; the run ends when all are frozen.
 	EarlyStop bool
 	StopBelow float64
 }

@@ -138,9 +138,15 @@ func (r *run) record(ctx context.Context, losses []float64) error {
 		}
 		result.Before = before
 	}
+	// What early stop settles on is the row's result, even where an earlier
+	// latent had a lower sum that satisfied less.
+	satisfied := r.satisfied(losses)
 	better := make([]bool, r.Rows)
 	for row, loss := range losses {
 		better[row] = loss < result.BestLoss[row]
+		if satisfied != nil && !result.Stopped[row] {
+			better[row] = better[row] || satisfied[row]
+		}
 	}
 	if err := r.keepRows(r.best, r.latent, better); err != nil {
 		return err
@@ -152,7 +158,9 @@ func (r *run) record(ctx context.Context, losses []float64) error {
 		if better[row] {
 			result.BestLoss[row], result.BestUpdate[row] = loss, result.Updates
 		}
-		if r.options.EarlyStop && loss <= r.options.StopBelow {
+	}
+	for row, enough := range satisfied {
+		if enough {
 			result.Stopped[row], r.lr[row] = true, 0
 		}
 	}
@@ -165,6 +173,21 @@ func (r *run) record(ctx context.Context, losses []float64) error {
 		})
 	}
 	return nil
+}
+
+// satisfied says which rows early stop leaves alone from now on.
+func (r *run) satisfied(losses []float64) []bool {
+	if !r.options.EarlyStop {
+		return nil
+	}
+	if objective, ok := r.Objective.(Satisfier); ok {
+		return objective.Satisfied()
+	}
+	satisfied := make([]bool, len(losses))
+	for row, loss := range losses {
+		satisfied[row] = loss <= r.options.StopBelow
+	}
+	return satisfied
 }
 
 // relay completes an event of the chain with where the run stands.

@@ -545,3 +545,41 @@ func TestFailedForwardReleases(t *testing.T) {
 		}
 	}
 }
+
+// content is an objective that is satisfied with a row after a number of
+// evaluations, however high its loss.
+type content struct {
+	Objective
+	after []int
+	seen  int
+}
+
+func (c *content) Evaluate(ctx context.Context, x, grad Vector) ([]float64, error) {
+	c.seen++
+	return c.Objective.Evaluate(ctx, x, grad)
+}
+
+func (c *content) Satisfied() []bool {
+	satisfied := make([]bool, len(c.after))
+	for row, n := range c.after {
+		satisfied[row] = c.seen > n
+	}
+	return satisfied
+}
+
+// A Satisfier's word stops a row and makes its latent of that moment the
+// result, even where an earlier one had a lower loss.
+func TestSatisfierDecidesEarlyStop(t *testing.T) {
+	p, o := steer(t), options(50)
+	rising := p.Objective.(*nearTarget)
+	rising.change = func(evaluation int, losses []float64) { losses[1] = float64(evaluation) }
+	p.Objective = &content{Objective: rising, after: []int{2, 4, 7}}
+	o.EarlyStop, o.StopBelow = true, 1e9 // the Satisfier is asked instead
+	r := mustRun(t, p, o)
+	if !slices.Equal(r.RowUpdates, []int{2, 4, 7}) || r.Updates != 7 {
+		t.Errorf("rows took part in %v updates of %d, want 2, 4 and 7 of 7", r.RowUpdates, r.Updates)
+	}
+	if r.BestUpdate[1] != 4 || r.BestLoss[1] != r.Losses[4][1] {
+		t.Errorf("row 1 was satisfied after update 4, its result is of update %d", r.BestUpdate[1])
+	}
+}

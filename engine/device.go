@@ -1,0 +1,69 @@
+// Package engine puts the pieces together: it turns a recipe into a problem for
+// package sdo over any graph executor, and a finished run into numbers and
+// pictures. The desktop binary, the page and the worker call it and nothing
+// below it; it knows no device, no file system and no command line.
+package engine
+
+import (
+	"fmt"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
+)
+
+// resident keeps one copy of a network's parameters on a device and shares it
+// between all programs of that network.
+type resident struct {
+	exec    graph.Executor
+	weights model.Weights
+	tensors map[string]graph.Tensor
+}
+
+func newResident(exec graph.Executor, weights model.Weights) *resident {
+	return &resident{exec: exec, weights: weights, tensors: map[string]graph.Tensor{}}
+}
+
+// compile makes a plan ready, uploading the parameters that no earlier program
+// has.
+func (r *resident) compile(plan *graph.Plan) (graph.Program, error) {
+	params := map[*graph.Node]graph.Tensor{}
+	for _, n := range plan.Params {
+		if n.Op != graph.OpParam {
+			continue
+		}
+		if r.tensors[n.Name] == nil {
+			w, ok := r.weights[n.Name]
+			if !ok || !n.Shape.Equal(w.Shape) {
+				return nil, fmt.Errorf("engine: the weights hold no %q of shape %v", n.Name, n.Shape)
+			}
+			tensor, err := r.exec.NewParam(w.Data, n.Storage)
+			if err != nil {
+				return nil, fmt.Errorf("engine: upload of %q: %w", n.Name, err)
+			}
+			r.tensors[n.Name] = tensor
+		}
+		params[n] = r.tensors[n.Name]
+	}
+	return r.exec.Compile(plan, params)
+}
+
+// vectors allocates device vectors and frees them together.
+type vectors struct {
+	exec graph.Executor
+	all  []graph.Tensor
+}
+
+func (v *vectors) new(n int) (graph.Tensor, error) {
+	t, err := v.exec.NewVector(n)
+	if err == nil {
+		v.all = append(v.all, t)
+	}
+	return t, err
+}
+
+func (v *vectors) free() {
+	for _, t := range v.all {
+		v.exec.FreeVector(t)
+	}
+	v.all = nil
+}

@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/model/builtin"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sampler"
+)
+
+// Model is a denoiser with what a recipe needs beside it.
+type Model struct {
+	Name      string
+	UNet      *model.UNet2D
+	Scheduler sampler.Config
+	Guide     *model.Classifier // differentiated by attribute terms; may be nil
+	Judge     *model.Classifier // only reports; may be nil
+}
+
+// Open finds a folder by the name a recipe gives it. It must return
+// fs.ErrNotExist for names it does not know.
+type Open func(name string) (fs.FS, error)
+
+// OpenBuiltin knows the embedded models only.
+func OpenBuiltin(name string) (fs.FS, error) { return builtin.Open(name) }
+
+// LoadModel reads the networks a recipe names and holds the recipe against
+// them: its attributes, its pictures' size, its scheduler. Recipes that name no
+// guide or judge get the embedded ones where their attributes fit the model's.
+func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
+	files, err := openFolder(r.Model, "model", open)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Name: r.Model}
+	if m.UNet, err = model.LoadUNet2D(files); err != nil {
+		return nil, fmt.Errorf("model %s: %w", r.Model, err)
+	}
+	if m.UNet.Scheduler == nil {
+		return nil, fmt.Errorf("model %s: has no scheduler_config.json, so its noise schedule is unknown; add diffusers' file to the folder", r.Model)
+	}
+	if m.Scheduler, err = sampler.ParseConfig(m.UNet.Scheduler); err != nil {
+		return nil, fmt.Errorf("model %s: %w", r.Model, err)
+	}
+	// Clipping changes samples a little and gradients a lot; steering always
+	// goes without (METHOD.md 1.4), whatever the folder's sampler did.
+	m.Scheduler.ClipSample = false
+	if r.Sampler.TimestepSpacing != "" {
+		m.Scheduler.TimestepSpacing = sampler.Spacing(r.Sampler.TimestepSpacing)
+	}
+	if err := m.Scheduler.Validate(); err != nil {
+		return nil, fmt.Errorf("model %s: %w", r.Model, err)
+	}
+	if m.UNet.Config.OutChannels != m.UNet.Config.InChannels {
+		return nil, fmt.Errorf("model %s: gives %d channels for %d; networks that also predict a variance are not supported",
+			r.Model, m.UNet.Config.OutChannels, m.UNet.Config.InChannels)
+	}
+	if m.Guide, err = loadClassifier(r.Guide, builtin.Guide, "guide", m.UNet, open); err != nil {
+		return nil, err
+	}
+	if m.Judge, err = loadClassifier(r.Judge, builtin.Judge, "judge", m.UNet, open); err != nil {
+		return nil, err
+	}
+	return m, m.check(r)
+}
+
+// check holds a recipe's words and pictures against the model.
+func (m *Model) check(r *recipes.Recipe) error {
+	if len(r.Condition) > 0 && m.UNet.Embedder == nil {
+		return fmt.Errorf("recipe %q: condition: model %s takes no attributes; remove it", r.Name, m.Name)
+	}
+	var attributes model.Attributes
+	switch {
+	case m.Guide != nil:
+		attributes = m.Guide.Config.Attributes
+	case m.UNet.Embedder != nil:
+		attributes = m.UNet.Embedder.Attributes
+	}
+	if err := r.CheckAttributes(attributes.Names(), func(name string) []string {
+		i, err := attributes.Index(name)
+		if err != nil {
+			return nil
+		}
+		return attributes[i].Values
+	}); err != nil {
+		return err
+	}
+	shape := m.UNet.Config.SampleShape(1)
+	return r.CheckPictures(shape[3], shape[2])
+}
+
+// loadClassifier reads a named classifier, or the embedded fallback where the
+// recipe names none and its images are the model's.
+func loadClassifier(name, fallback, role string, unet *model.UNet2D, open Open) (*model.Classifier, error) {
+	explicit := name != ""
+	if !explicit {
+		name = fallback
+	}
+	files, err := openFolder(name, role, open)
+	if err != nil {
+		if !explicit && errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	c, err := model.LoadClassifier(files)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", role, name, err)
+	}
+	shape := unet.Config.SampleShape(1)
+	fits := c.Config.InChannels == shape[1] && c.Config.SampleSize == model.SampleSize{shape[2], shape[3]}
+	if !fits && explicit {
+		return nil, fmt.Errorf("%s %s: reads %d channels of %v pixels, the model makes %v", role, name,
+			c.Config.InChannels, c.Config.SampleSize, shape[1:])
+	}
+	if !fits {
+		return nil, nil
+	}
+	return c, nil
+}
+
+func openFolder(name, role string, open Open) (fs.FS, error) {
+	files, err := open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s %q does not exist: it is neither a folder nor one of the built-in models (%s): %w",
+			role, name, builtin.Names(), fs.ErrNotExist)
+	}
+	return files, err
+}

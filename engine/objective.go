@@ -1,0 +1,352 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+	"github.com/sdo-go/sdo/train/avatars"
+)
+
+// Objective is a recipe's weighted sum of terms as one graph on the device: an
+// sdo.Objective. Its first segment scores, its second differentiates.
+type Objective struct {
+	*metric
+	exec    graph.Executor
+	program graph.Program
+	tape    graph.Tape
+	vectors vectors
+	losses  graph.Tensor   // of the sum
+	terms   []graph.Tensor // of each term
+	last    [][]float64    // of each term, from the last evaluation
+}
+
+// metric is the planned sum; nothing has been allocated for it yet.
+type metric struct {
+	rows               int
+	weights            model.Weights // of the guide
+	plan               *graph.Plan
+	image, total, grad *graph.Node
+	parts              []part
+}
+
+// part is one term of the sum.
+type part struct {
+	name      string
+	stopBelow *float64
+	node      *graph.Node // unweighted loss per row
+}
+
+// smoothCorner rounds the absolute value of total variation: about one step of
+// an 8-bit channel.
+const smoothCorner = 1.0 / 128
+
+// newMetric plans a recipe's terms for a batch of images of shape [rows C H W]
+// in [-1, 1]. guide is the classifier that attribute terms differentiate; files
+// is where pictures are looked up. Either may be nil when no term needs it.
+func newMetric(r *recipes.Recipe, shape graph.Shape, guide *model.Classifier, files fs.FS) (*metric, error) {
+	if len(r.Objective) == 0 {
+		return nil, fmt.Errorf("recipe %q: has no objective; add at least one term", r.Name)
+	}
+	m := &metric{rows: shape[0]}
+	if guide != nil {
+		m.weights = guide.Weights
+	}
+	var broken error // of a term's own data, as opposed to its shapes
+	g, err := graph.Build(func(g *graph.Graph) {
+		m.image = g.Input("image", shape...)
+		b := &termBuilder{Graph: g, image: m.image, guide: guide, files: files}
+		for i, t := range r.Objective {
+			b.prefix = fmt.Sprintf("objective.%d", i)
+			node, err := b.build(t)
+			if err != nil {
+				broken = fmt.Errorf("recipe %q: %s (%s): %w", r.Name, b.prefix, t.Term, err)
+				return
+			}
+			m.parts = append(m.parts, part{name: t.Term, stopBelow: t.StopBelow, node: node})
+			weighted := g.Affine(node, t.Weight, 0)
+			if m.total == nil {
+				m.total = weighted
+			} else {
+				m.total = g.Add(m.total, weighted)
+			}
+		}
+		one := make([]float32, m.rows)
+		for i := range one {
+			one[i] = 1
+		}
+		seed := g.Const("loss_seed", one, m.rows)
+		m.grad = graph.Grad(g, []*graph.Node{m.total}, []*graph.Node{seed}, []*graph.Node{m.image})[0]
+	})
+	if broken != nil {
+		return nil, broken
+	}
+	if err == nil {
+		scores := []*graph.Node{m.total}
+		for _, p := range m.parts {
+			scores = append(scores, p.node)
+		}
+		m.plan, err = graph.Compile(g, scores, []*graph.Node{m.grad})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
+	}
+	return m, nil
+}
+
+func newObjective(exec graph.Executor, m *metric) (*Objective, error) {
+	o := &Objective{metric: m, exec: exec, vectors: vectors{exec: exec}, last: make([][]float64, len(m.parts))}
+	var err error
+	if o.program, err = newResident(exec, m.weights).compile(m.plan); err != nil {
+		return nil, err
+	}
+	if o.tape, err = o.program.NewTape(); err != nil {
+		return nil, err
+	}
+	if o.losses, err = o.vectors.new(m.rows); err != nil {
+		return nil, err
+	}
+	for range m.parts {
+		losses, err := o.vectors.new(m.rows)
+		if err != nil {
+			return nil, err
+		}
+		o.terms = append(o.terms, losses)
+	}
+	return o, nil
+}
+
+// Evaluate returns the weighted sum per row and, where grad is not nil, the
+// gradient of the sum over rows.
+func (o *Objective) Evaluate(ctx context.Context, x sdo.Vector, grad sdo.Vector) ([]float64, error) {
+	fetches := []graph.Fetch{{Node: o.total, To: o.losses}}
+	for i, p := range o.parts {
+		fetches = append(fetches, graph.Fetch{Node: p.node, To: o.terms[i]})
+	}
+	if err := o.program.Run(ctx, o.tape, 0, []graph.Feed{{Node: o.image, From: x}}, fetches); err != nil {
+		return nil, err
+	}
+	if grad != nil {
+		if err := o.program.Run(ctx, o.tape, 1, nil, []graph.Fetch{{Node: o.grad, To: grad}}); err != nil {
+			return nil, err
+		}
+	}
+	for i, losses := range o.terms {
+		last, err := o.exec.Read(ctx, losses)
+		if err != nil {
+			return nil, err
+		}
+		o.last[i] = last
+	}
+	return o.exec.Read(ctx, o.losses)
+}
+
+// Satisfied says which rows of the last evaluation are good enough: every term
+// with a stop_below is at or below it. Without such a term no row ever is.
+func (o *Objective) Satisfied() []bool {
+	satisfied := make([]bool, o.rows)
+	for row := range satisfied {
+		any := false
+		satisfied[row] = true
+		for i, p := range o.parts {
+			if p.stopBelow != nil {
+				any = true
+				satisfied[row] = satisfied[row] && o.last[i][row] <= *p.stopBelow
+			}
+		}
+		satisfied[row] = satisfied[row] && any
+	}
+	return satisfied
+}
+
+// Release frees everything the objective holds on the device.
+func (o *Objective) Release() {
+	o.tape.Release()
+	o.program.Release()
+	o.vectors.free()
+}
+
+// termBuilder appends one term after another to a graph.
+type termBuilder struct {
+	*graph.Graph
+	image  *graph.Node // [N C H W]
+	logits *graph.Node // of the guide, shared by all attribute terms
+	guide  *model.Classifier
+	files  fs.FS
+	prefix string // names the constants of the current term
+}
+
+// build returns the term's loss per row, [N].
+func (b *termBuilder) build(t recipes.Term) (*graph.Node, error) {
+	switch t.Term {
+	case "attribute":
+		return b.attribute(t)
+	case "region_color":
+		return b.regionColor(t)
+	case "pixels":
+		s := b.image.Shape
+		rgb, mask, err := t.Target(b.files, s[3], s[2])
+		if err != nil {
+			return nil, err
+		}
+		return b.match(rgb, mask)
+	case "inpaint":
+		return b.inpaint(t)
+	case "symmetry":
+		return b.MeanSquaredError(b.image, b.Flip(b.image)), nil
+	case "total_variation":
+		return b.totalVariation(), nil
+	}
+	return nil, fmt.Errorf("the term %q is unknown", t.Term)
+}
+
+// attribute is max(0, CE - softplus(-margin)), where CE is the cross entropy of
+// the wanted value among the attribute's values. CE = softplus(-o) for log-odds
+// o of the value against all others together, so the loss and its gradient
+// vanish once o reaches the margin: a satisfied picture is left alone, and no
+// denormal gradients run through the network (METHOD.md 2.9).
+func (b *termBuilder) attribute(t recipes.Term) (*graph.Node, error) {
+	if b.guide == nil {
+		return nil, fmt.Errorf("the model has no classifier to steer by")
+	}
+	_, label, err := b.guide.Config.Attributes.Value(t.Attribute, t.Value)
+	if err != nil {
+		return nil, err
+	}
+	if b.logits == nil {
+		b.logits = b.guide.Config.Build(b.Graph, b.image, graph.F32)
+	}
+	own, err := b.guide.Config.AttributeLogits(b.Graph, b.logits, t.Attribute)
+	if err != nil {
+		return nil, err
+	}
+	rows := b.image.Shape[0]
+	labels := make([]float32, rows)
+	for i := range labels {
+		labels[i] = float32(label)
+	}
+	entropy := b.SoftmaxCrossEntropy(own, b.Const(b.prefix+".label", labels, rows))
+	return b.ReLU(b.Affine(entropy, 1, -math.Log1p(math.Exp(-t.Margin)))), nil
+}
+
+// regionColor is the squared distance of the region's mean colour from the
+// wanted one, averaged over the channels, in the network's units of [-1, 1].
+func (b *termBuilder) regionColor(t recipes.Term) (*graph.Node, error) {
+	s := b.image.Shape
+	n, c, h, w := s[0], s[1], s[2], s[3]
+	if c != 3 {
+		return nil, fmt.Errorf("colours need 3 channels, the model has %d", c)
+	}
+	share := make([]float32, h*w)
+	bounds := t.Region.Bounds()
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			share[y*w+x] = 1 / float32(bounds.Dx()*bounds.Dy())
+		}
+	}
+	weighted := b.MulBroadcast(b.image, b.Const(b.prefix+".region", share, h*w), n*c, h*w, 1)
+	mean := b.ReduceSum(weighted, 1, n*c, h*w, n, c)
+	rgb := t.Color.RGB()
+	color := make([]float32, c)
+	for i, v := range rgb {
+		color[i] = float32(1 - 2*v) // minus the colour in [-1, 1]
+	}
+	distance := b.AddBroadcast(mean, b.Const(b.prefix+".color", color, c), n, c, 1)
+	return b.RowMean(b.Mul(distance, distance)), nil
+}
+
+// match is the mean squared difference from a picture, rgb planes in 0..1, over
+// the pixels whose mask is 1, in the network's units of [-1, 1].
+func (b *termBuilder) match(rgb, mask []float64) (*graph.Node, error) {
+	s := b.image.Shape
+	n, c, pixels := s[0], s[1], s[2]*s[3]
+	if len(rgb) != c*pixels {
+		return nil, fmt.Errorf("the picture has %d numbers, the model's images %d", len(rgb), c*pixels)
+	}
+	target, weight := make([]float32, c*pixels), make([]float32, c*pixels)
+	counted := 0.0
+	for _, m := range mask {
+		counted += m
+	}
+	if counted == 0 {
+		return nil, fmt.Errorf("no pixel counts: the mask is empty")
+	}
+	for i, v := range rgb {
+		target[i] = float32(1 - 2*v)
+		weight[i] = float32(mask[i%pixels] / (counted * float64(c)))
+	}
+	size := c * pixels
+	d := b.AddBroadcast(b.image, b.Const(b.prefix+".target", target, size), n, size, 1)
+	return b.RowSum(b.MulBroadcast(b.Mul(d, d), b.Const(b.prefix+".weight", weight, size), n, size, 1)), nil
+}
+
+func (b *termBuilder) inpaint(t recipes.Term) (*graph.Node, error) {
+	s := b.image.Shape
+	h, w := s[2], s[3]
+	rgb, mask, err := inpaintTarget(t, b.files, w, h)
+	if err != nil {
+		return nil, err
+	}
+	return b.match(rgb, mask)
+}
+
+// inpaintTarget is the picture an inpaint term restores, planes in 0..1, with a
+// mask that is 0 where it is hidden.
+func inpaintTarget(t recipes.Term, files fs.FS, width, height int) (rgb, mask []float64, err error) {
+	if t.Source.Image != "" {
+		shown := recipes.Term{Image: t.Source.Image}
+		if rgb, mask, err = shown.Target(files, width, height); err != nil {
+			return nil, nil, err
+		}
+	} else {
+		if width != avatars.Size || height != avatars.Size {
+			return nil, nil, fmt.Errorf("avatars are %dx%d, the model's images %dx%d; give source.image instead",
+				avatars.Size, avatars.Size, width, height)
+		}
+		drawn := make([]float32, 3*width*height)
+		avatars.At(t.Source.Seed, uint64(t.Source.Index)).Draw(drawn)
+		rgb = make([]float64, len(drawn))
+		for i, v := range drawn {
+			rgb[i] = (float64(v) + 1) / 2
+		}
+		mask = make([]float64, width*height)
+		for i := range mask {
+			mask[i] = 1
+		}
+	}
+	hidden := t.Hidden.In(width, height)
+	for y := hidden.Min.Y; y < hidden.Max.Y; y++ {
+		for x := hidden.Min.X; x < hidden.Max.X; x++ {
+			mask[y*width+x] = 0
+		}
+	}
+	return rgb, mask, nil
+}
+
+// totalVariation is the mean rounded absolute difference of neighbouring
+// pixels, across and down.
+func (b *termBuilder) totalVariation() *graph.Node {
+	s := b.image.Shape
+	var sum *graph.Node
+	for axis := 2; axis <= 3; axis++ {
+		if s[axis] < 2 {
+			continue
+		}
+		d := b.Sub(b.Slice(b.image, axis, 1, s[axis]), b.Slice(b.image, axis, 0, s[axis]-1))
+		mean := b.RowMean(b.SmoothAbs(d, smoothCorner))
+		if sum == nil {
+			sum = mean
+		} else {
+			sum = b.Add(sum, mean)
+		}
+	}
+	if sum == nil {
+		return b.RowMean(b.Affine(b.image, 0, 0))
+	}
+	return sum
+}

@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sampler"
+	"github.com/sdo-go/sdo/sdo"
+)
+
+// Plan is a recipe made concrete for a model, before anything is allocated: it
+// knows what the run will cost.
+type Plan struct {
+	Recipe  *recipes.Recipe
+	Model   *Model
+	Storage graph.Storage // of the denoiser's weights
+	Shape   graph.Shape   // of the batch, [N C H W]
+
+	table   *sampler.Table
+	network *network
+	metric  *metric // nil for a recipe that only samples
+}
+
+// NewPlan checks a recipe against a model and plans its programs. files is
+// where pictures are looked up; it may be nil.
+func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*Plan, error) {
+	p := &Plan{Recipe: r, Model: m, Storage: storage, Shape: m.UNet.Config.SampleShape(r.NumImages)}
+	var err error
+	if p.table, err = sampler.DDIM(m.Scheduler, r.Sampler.NumInferenceSteps); err != nil {
+		return nil, err
+	}
+	if p.network, err = newNetwork(m.UNet, r.NumImages, storage); err != nil {
+		return nil, fmt.Errorf("model %s: %w", m.Name, err)
+	}
+	if len(r.Objective) > 0 {
+		if p.metric, err = newMetric(r, p.Shape, m.Guide, files); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Memory is what a run takes on the device, in bytes.
+type Memory struct {
+	Params      int64 `json:"param_bytes"`      // weights of the denoiser, guide and judge
+	Activations int64 `json:"activation_bytes"` // scratch arena and all tapes alive at once
+	States      int64 `json:"state_bytes"`      // latents, optimiser moments, stored trajectory
+}
+
+// Total is the sum of the parts.
+func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
+
+// latentVectors is how many vectors of a batch's size a run holds whatever the
+// method: the start, four of the chain, seven of the run (see sdo.Run).
+const latentVectors = 12
+
+// Memory counts what the recipe's method will hold at its peak. It is exact
+// for activations: the executor's ledger must come out the same.
+func (p *Plan) Memory() Memory {
+	branches := int64(1) // classifier-free guidance keeps both
+	if p.guided() {
+		branches = 2
+	}
+	steps := int64(len(p.table.Steps))
+	batch := int64(p.Shape.Size()) * 4
+	m := Memory{Params: p.network.keep.plan.ParamBytes, States: latentVectors * batch}
+	scratch := max(p.network.predict.plan.ScratchBytes, p.network.keep.plan.ScratchBytes)
+	if p.metric != nil {
+		m.Params += p.metric.plan.ParamBytes
+		m.Activations += p.metric.plan.TapeBytes
+		scratch = max(scratch, p.metric.plan.ScratchBytes)
+	}
+	kept := map[string]int64{"sdo": 1, "full": steps, "full-checkpoint": 1, "identity": 0}[p.Recipe.Method.Name]
+	if p.Recipe.Updates == 0 {
+		kept = 0
+	}
+	if p.Recipe.Method.Name == "full-checkpoint" {
+		m.States += steps * batch
+	}
+	m.Activations += scratch + kept*branches*p.network.keep.plan.TapeBytes
+	return m
+}
+
+func (p *Plan) guided() bool { return len(p.Recipe.Condition) > 0 && p.Recipe.GuidanceScale != 1 }
+
+// Session is a plan on a device, ready to run.
+type Session struct {
+	*Plan
+	Exec graph.Executor
+
+	denoiser  *Denoiser
+	objective *Objective // nil for a recipe that only samples
+	judge     *Judge     // nil where the recipe asks for no attribute or no judge fits
+	verdict   verdict
+	vectors   vectors
+	start     graph.Tensor
+	cond      graph.Tensor
+}
+
+// verdict is what the judge is asked: which attributes should have which labels.
+type verdict struct {
+	label  string
+	wanted map[int]int // attribute to label
+}
+
+// NewSession allocates a plan on a device and draws the starting noise: number
+// j of image i is graph.Normal(seed, i, j), so an image does not depend on how
+// many others are made with it, nor on the device.
+func NewSession(exec graph.Executor, p *Plan) (s *Session, err error) {
+	s = &Session{Plan: p, Exec: exec, vectors: vectors{exec: exec}}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.denoiser, err = newDenoiser(exec, p.network); err != nil {
+		return nil, err
+	}
+	if p.metric != nil {
+		if s.objective, err = newObjective(exec, p.metric); err != nil {
+			return nil, err
+		}
+	}
+	s.verdict = newVerdict(p.Recipe, p.Model.Judge)
+	if len(s.verdict.wanted) > 0 {
+		if s.judge, err = NewJudge(exec, p.Model.Judge, p.Shape); err != nil {
+			return nil, err
+		}
+	}
+	ctx := context.Background()
+	if s.start, err = s.vectors.new(p.Shape.Size()); err != nil {
+		return nil, err
+	}
+	if err = exec.Write(ctx, s.start, Noise(p.Recipe.Seed, p.Shape)); err != nil {
+		return nil, err
+	}
+	if len(p.Recipe.Condition) > 0 {
+		var labels []int
+		if labels, err = p.Model.UNet.Embedder.Attributes.Labels(p.Recipe.Condition); err != nil {
+			return nil, err
+		}
+		var class []float64
+		if class, err = classVector(p.Model.UNet, labels, p.Shape[0]); err != nil {
+			return nil, err
+		}
+		if s.cond, err = s.vectors.new(len(class)); err != nil {
+			return nil, err
+		}
+		if err = exec.Write(ctx, s.cond, class); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Noise draws the standard normal start of a batch of shape [N ...].
+func Noise(seed uint64, shape graph.Shape) []float64 {
+	noise := make([]float64, shape.Size())
+	row := len(noise) / shape[0]
+	for i := range noise {
+		noise[i] = graph.Normal(seed, uint32(i/row), uint32(i%row))
+	}
+	return noise
+}
+
+// Problem is the recipe as package sdo sees it. Its objective is nil for a
+// recipe that only samples.
+func (s *Session) Problem() sdo.Problem {
+	p := sdo.Problem{
+		Space: s.Exec, Network: s.denoiser, Table: s.table,
+		Rows: s.Shape[0], Cols: s.Shape.Size() / s.Shape[0],
+		Start: s.start, Guidance: s.Recipe.GuidanceScale,
+	}
+	if s.objective != nil { // a nil *Objective is not a nil interface
+		p.Objective = s.objective
+	}
+	if s.cond != nil {
+		p.Cond = s.cond
+	}
+	return p
+}
+
+// Options are the recipe's optimisation settings.
+func (p *Plan) Options() sdo.Options {
+	r, o := p.Recipe, sdo.DefaultOptions()
+	o.Method = sdo.Method(r.Method.Name)
+	o.Freeze = sampler.Freeze(r.Method.Freeze)
+	o.Updates = r.Updates
+	o.LR, o.Beta1, o.Beta2 = r.Optimizer.LR, r.Optimizer.Betas[0], r.Optimizer.Betas[1]
+	o.NormGuard = sdo.NormGuard(r.Guards.LatentNorm)
+	o.EarlyStop = r.Guards.EarlyStop
+	return o
+}
+
+// Steer runs the recipe. See sdo.Run for what a cancelled context does.
+func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result, error) {
+	if s.objective == nil {
+		return nil, fmt.Errorf("recipe %q: has no objective to steer by; add a term, or use sample", s.Recipe.Name)
+	}
+	return sdo.Run(ctx, s.Problem(), s.Options(), observe)
+}
+
+// Sample makes the recipe's pictures without steering, [N C H W] in [-1, 1].
+// observe is told of every sampler step.
+func (s *Session) Sample(ctx context.Context, observe sdo.Observer) ([]float64, error) {
+	problem := s.Problem()
+	problem.Objective = unscored{}
+	chain, err := sdo.NewChain(problem, sdo.MethodIdentity, sampler.FreezeV)
+	if err != nil {
+		return nil, err
+	}
+	defer chain.Free()
+	chain.Observe(observe)
+	sample, err := chain.Rollout(ctx, s.start)
+	if err != nil {
+		return nil, err
+	}
+	return s.Exec.Read(ctx, sample)
+}
+
+// unscored is the objective of a chain that only samples.
+type unscored struct{}
+
+func (unscored) Evaluate(context.Context, sdo.Vector, sdo.Vector) ([]float64, error) {
+	return nil, fmt.Errorf("engine: nothing to evaluate")
+}
+
+// JudgeLabel says what the judge is asked, for example "glasses: dark"; empty
+// where there is no judge or nothing to ask.
+func (s *Session) JudgeLabel() string { return s.verdict.label }
+
+// Verdicts asks the judge whether each image has every wanted attribute.
+func (s *Session) Verdicts(ctx context.Context, images []float64) ([]bool, error) {
+	if s.judge == nil {
+		return nil, nil
+	}
+	labels, err := s.judge.Read(ctx, images)
+	if err != nil {
+		return nil, err
+	}
+	verdicts := make([]bool, len(labels))
+	for row, read := range labels {
+		verdicts[row] = true
+		for attribute, label := range s.verdict.wanted {
+			verdicts[row] = verdicts[row] && read[attribute] == label
+		}
+	}
+	return verdicts, nil
+}
+
+func newVerdict(r *recipes.Recipe, judge *model.Classifier) verdict {
+	v := verdict{wanted: map[int]int{}}
+	if judge == nil {
+		return v
+	}
+	var said []string
+	for _, t := range r.Objective {
+		if t.Term != "attribute" || t.Weight <= 0 {
+			continue
+		}
+		attribute, label, err := judge.Config.Attributes.Value(t.Attribute, t.Value)
+		if err != nil {
+			continue // the judge was not trained on it
+		}
+		v.wanted[attribute] = label
+		if words := t.Attribute + ": " + t.Value; !slices.Contains(said, words) {
+			said = append(said, words)
+		}
+	}
+	v.label = strings.Join(said, ", ")
+	return v
+}
+
+// Close frees everything on the device.
+func (s *Session) Close() {
+	if s.denoiser != nil {
+		s.denoiser.Release()
+	}
+	if s.objective != nil {
+		s.objective.Release()
+	}
+	if s.judge != nil {
+		s.judge.Release()
+	}
+	s.vectors.free()
+}

@@ -1,0 +1,47 @@
+// Package builtin holds the trained networks that come with the binary, each a
+// folder that diffusers (or, for the classifiers, package model) could read
+// from disk just as well. The recipe and the log that made each lie beside its
+// weights; `sdo train NAME` makes it again.
+package builtin
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+//go:embed */*.json */*.safetensors
+var folders embed.FS
+
+// The classifiers that steer and judge avatars where a recipe names no others.
+// They were trained from different seeds, with different widths, on
+// differently augmented pictures; only the guide is ever differentiated.
+const (
+	Guide = "avatars-16-guide"
+	Judge = "avatars-16-judge"
+)
+
+// Open returns an embedded folder, or an error that is fs.ErrNotExist.
+func Open(name string) (fs.FS, error) {
+	if strings.ContainsAny(name, `/\.`) {
+		return nil, fmt.Errorf("built-in model %q: %w", name, fs.ErrNotExist)
+	}
+	if _, err := fs.Stat(folders, name); err != nil {
+		return nil, fmt.Errorf("built-in model %q: %w", name, fs.ErrNotExist)
+	}
+	return fs.Sub(folders, name)
+}
+
+// Names lists the embedded folders, separated by commas.
+func Names() string {
+	entries, err := folders.ReadDir(".")
+	if err != nil {
+		panic("builtin: " + err.Error()) // the folder is embedded
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return strings.Join(names, ", ")
+}

@@ -36,6 +36,7 @@ type examination struct {
 	Type     string     `json:"type,omitempty"`
 	Limits   *gpuLimits `json:"limits,omitempty"`
 	Features []string   `json:"features,omitempty"`
+	Fault    string     `json:"fault,omitempty"` // what went wrong when it was tried
 }
 
 type gpuLimits struct {
@@ -80,11 +81,14 @@ func examine(ctx context.Context) (*diagnosis, error) {
 			e.Type, e.Features = info.Type, info.Features
 			e.Limits = &gpuLimits{l.MaxBuffer, l.MaxBinding, l.MaxStorage, l.MaxThreads, l.MaxWorkgroup, l.MaxGroups}
 		}
-		seconds, err := matmulSeconds(ctx, exec)
-		if err != nil {
-			return err
+		switch seconds, err := matmulSeconds(ctx, exec); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			e.Fault = oneLine(err.Error())
+		default:
+			e.GFLOPS = 2 * gemmSide * gemmSide * gemmSide / seconds / 1e9
 		}
-		e.GFLOPS = 2 * gemmSide * gemmSide * gemmSide / seconds / 1e9
 		d.Devices = append(d.Devices, e)
 		return nil
 	}
@@ -104,6 +108,8 @@ func examine(ctx context.Context) (*diagnosis, error) {
 	switch gpu := d.Devices[0]; {
 	case len(d.Devices) == 1:
 		d.Use, d.Why = processor.Name, "there is no GPU adapter"
+	case gpu.Fault != "":
+		d.Use, d.Why = processor.Name, "the GPU does not work"
 	case !gpu.Software:
 		d.Use, d.Why = gpu.Name, "it is a real GPU"
 	case gpu.GFLOPS > processor.GFLOPS:
@@ -177,6 +183,10 @@ func (d *diagnosis) print(a *app) {
 		}
 		if len(e.Features) > 0 {
 			line("features", "%s (none is needed)", strings.Join(e.Features, ", "))
+		}
+		if e.Fault != "" {
+			line("fault", "%s", e.Fault)
+			continue
 		}
 		line("f32 GEMM", "%.1f GFLOP/s", e.GFLOPS)
 	}

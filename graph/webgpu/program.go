@@ -15,6 +15,11 @@ const slotAlign = 256
 
 func align(n int64) int64 { return (n + slotAlign - 1) / slotAlign * slotAlign }
 
+// wholeVectors rounds up to 16 bytes. Every binding covers whole vec4s, so that
+// a kernel may declare any tensor array<vec4<f32>> and load its last elements;
+// what lies behind them is arbitrary.
+func wholeVectors(n int64) int64 { return (n + 15) &^ 15 }
+
 // place is where a binding's bytes are: a buffer of its own, or a range of the
 // scratch or tape arena.
 type place struct {
@@ -159,7 +164,7 @@ func (p *program) place(n *graph.Node) (place, error) {
 	if slot.Bytes == 0 {
 		return place{}, fmt.Errorf("%v has no place in the plan", n)
 	}
-	at := place{region: slot.Region, offset: slot.Offset, bytes: slot.Bytes}
+	at := place{region: slot.Region, offset: slot.Offset, bytes: wholeVectors(slot.Bytes)}
 	if slot.Region == graph.RegionParam {
 		for n.Op == graph.OpReshape {
 			n = n.Inputs[0]
@@ -188,7 +193,7 @@ func (b *builder) build() error {
 		return err
 	}
 	var spaces []place
-	for _, bytes := range temps(b.node) {
+	for _, bytes := range temps(b.node, b.p.owner.preset) {
 		spaces = append(spaces, b.space(bytes))
 	}
 	for _, l := range launches {
@@ -212,7 +217,7 @@ func (b *builder) build() error {
 
 // space reserves scratch that lives as long as the node's kernels.
 func (b *builder) space(bytes int64) place {
-	at := place{region: graph.RegionScratch, offset: b.end, bytes: (bytes + 3) &^ 3}
+	at := place{region: graph.RegionScratch, offset: b.end, bytes: wholeVectors(bytes)}
 	b.end += align(bytes)
 	return at
 }
@@ -295,7 +300,7 @@ func (p *program) bindSteps(t *tape) ([][]*gpu.Bindings, error) {
 			}
 			b, err := p.owner.device.Bind(uniform, ranges)
 			if err != nil {
-				release(bound)
+				p.owner.release(bound)
 				return nil, err
 			}
 			bound[k][i] = b
@@ -315,12 +320,15 @@ func (p *program) locate(at place, t *tape) gpu.Range {
 	return gpu.Range{Buffer: buffer, Offset: at.offset, Size: at.bytes}
 }
 
-func release(bound [][]*gpu.Bindings) {
-	for _, steps := range bound {
-		for _, b := range steps {
-			b.Release()
+// release drops bind groups as soon as no queued work needs them.
+func (e *Executor) release(bound [][]*gpu.Bindings) {
+	e.later(func() {
+		for _, steps := range bound {
+			for _, b := range steps {
+				b.Release()
+			}
 		}
-	}
+	})
 }
 
 // reserveScratch grows the shared arena. Every bind group over the old one is
@@ -351,10 +359,10 @@ func (e *Executor) reserveScratch(bytes int64) error {
 }
 
 func (p *program) unbind() {
-	release(p.bound)
+	p.owner.release(p.bound)
 	p.bound, p.scratch = nil, nil
 	for t := range p.tapes {
-		release(t.bound)
+		p.owner.release(t.bound)
 		t.bound, t.scratch = nil, nil
 	}
 }
@@ -362,7 +370,8 @@ func (p *program) unbind() {
 // Plan returns the compiled plan.
 func (p *program) Plan() *graph.Plan { return p.plan }
 
-// NewTape allocates the pinned tensors of one kept call and binds them.
+// NewTape allocates the pinned tensors of one kept call. Its bind groups are
+// made by the first run.
 func (p *program) NewTape() (graph.Tape, error) {
 	t := &tape{owner: p}
 	p.tapes[t] = struct{}{}
@@ -394,7 +403,7 @@ func (t *tape) Release() {
 		return
 	}
 	delete(p.tapes, t)
-	release(t.bound)
+	p.owner.release(t.bound)
 	t.bound = nil
 	if t.buffer != nil {
 		p.owner.activations(-t.buffer.Size())
@@ -457,10 +466,15 @@ func (p *program) check(kept graph.Tape, segment int, feeds []graph.Feed, fetche
 	if p.plan.TapeBytes > 0 && t == nil {
 		return nil, fmt.Errorf("the plan pins %d bytes and needs a tape", p.plan.TapeBytes)
 	}
-	inputs := p.plan.Segments[segment].Inputs
+	inputs, wanted := p.plan.Segments[segment].Inputs, p.plan.Segments[segment].Wanted
 	for _, f := range feeds {
 		if !slices.Contains(inputs, f.Node) {
 			return nil, fmt.Errorf("%v is not an input of segment %d", f.Node, segment)
+		}
+		if f.From != nil {
+			if err := p.fits(f.Node, f.From); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, in := range inputs {
@@ -469,25 +483,37 @@ func (p *program) check(kept graph.Tape, segment int, feeds []graph.Feed, fetche
 		}
 	}
 	for _, f := range fetches {
-		if !slices.Contains(p.plan.Segments[segment].Wanted, f.Node) {
+		if !slices.Contains(wanted, f.Node) {
 			return nil, fmt.Errorf("%v is not wanted from segment %d", f.Node, segment)
+		}
+		if err := p.fits(f.Node, f.To); err != nil {
+			return nil, err
 		}
 	}
 	return t, nil
+}
+
+// fits checks that a tensor can be copied to or from a node.
+func (p *program) fits(n *graph.Node, t graph.Tensor) error {
+	v, err := p.owner.numbers(n.String(), t)
+	if err == nil && v.n != n.Shape.Size() {
+		err = fmt.Errorf("%v: a tensor of %d elements for %d", n, v.n, n.Shape.Size())
+	}
+	return err
 }
 
 // rebind makes bind groups again after the scratch arena grew.
 func (p *program) rebind(t *tape) (err error) {
 	e := p.owner
 	if p.bound == nil || p.scratch != e.scratch {
-		release(p.bound)
+		e.release(p.bound)
 		if p.bound, err = p.bindSteps(nil); err != nil {
 			return err
 		}
 		p.scratch = e.scratch
 	}
 	if t != nil && t.buffer != nil && (t.bound == nil || t.scratch != e.scratch) {
-		release(t.bound)
+		e.release(t.bound)
 		if t.bound, err = p.bindSteps(t); err != nil {
 			return err
 		}
@@ -506,11 +532,7 @@ func (p *program) feed(f graph.Feed, t *tape) error {
 	if f.From == nil {
 		return p.owner.enqueue("vector_fill", []uint32{uint32(n), floatWord(f.Value)}, p.owner.spread(n), to)
 	}
-	from, err := p.owner.numbers("from", f.From)
-	if err != nil {
-		return err
-	}
-	return p.owner.copy(to, from.all(), n, from.n)
+	return p.owner.copy(to, f.From.(*vector).all(), n)
 }
 
 // fetch copies a result out.
@@ -519,17 +541,10 @@ func (p *program) fetch(f graph.Fetch, t *tape) error {
 	if err != nil {
 		return err
 	}
-	to, err := p.owner.numbers("to", f.To)
-	if err != nil {
-		return err
-	}
-	return p.owner.copy(to.all(), p.locate(at, t), to.n, f.Node.Shape.Size())
+	return p.owner.copy(f.To.(*vector).all(), p.locate(at, t), f.Node.Shape.Size())
 }
 
-func (e *Executor) copy(to, from gpu.Range, n, have int) error {
-	if n != have {
-		return fmt.Errorf("%d elements into %d", have, n)
-	}
+func (e *Executor) copy(to, from gpu.Range, n int) error {
 	return e.enqueue("vector_copy", []uint32{uint32(n)}, e.spread(n), to, from)
 }
 

@@ -1,0 +1,68 @@
+package webgpu
+
+import "github.com/sdo-go/sdo/graph"
+
+// heads is the geometry of one attention; channel extents count elements of
+// width numbers.
+type heads struct {
+	images, count, channels, perHead, width int
+	scale                                   float64
+}
+
+func newHeads(x graph.Shape, attrs any) heads {
+	a := attrs.(*graph.AttentionAttrs)
+	width := elementWidth(x[2] / a.Heads)
+	return heads{x[0], a.Heads, x[2] / width, x[2] / a.Heads / width, width, a.Scale}
+}
+
+// launch runs one invocation per image, head and own row, each of which visits
+// all rows of the other side.
+func (h heads) launch(p *preset, shader string, rows, others int, bind []operand, pairs ...any) ([]launch, error) {
+	count := h.images * h.count * rows
+	return one(launch{
+		shader:  shader,
+		consts:  elements(h.width, append([]any{"WORKGROUP", p.lanes}, pairs...)...),
+		uniform: append(words(count, rows, others, h.count, h.channels, h.perHead), floatWord(h.scale)),
+		bind:    bind,
+		groups:  fold(count, p.lanes),
+	})
+}
+
+func attention(n *graph.Node, p *preset) ([]launch, error) {
+	return newHeads(n.Shape, n.Attrs).launch(p, "attention", n.Shape[1], n.Inputs[1].Shape[1], operands(n))
+}
+
+func attentionLSE(n *graph.Node, p *preset) ([]launch, error) {
+	q, k := n.Inputs[0].Shape, n.Inputs[1].Shape
+	return newHeads(q, n.Attrs).launch(p, "attention_lse", q[1], k[1], operands(n))
+}
+
+func attentionDelta(n *graph.Node, p *preset) ([]launch, error) {
+	x := n.Inputs[0].Shape
+	h := newHeads(x, n.Attrs)
+	count := h.images * h.count * x[1]
+	return one(launch{
+		shader:  "attention_delta",
+		consts:  elements(h.width, "WORKGROUP", p.lanes),
+		uniform: words(count, x[1], h.count, h.channels, h.perHead),
+		bind:    operands(n),
+		groups:  fold(count, p.lanes),
+	})
+}
+
+func attentionGradQ(n *graph.Node, p *preset) ([]launch, error) {
+	q, k, v, dy, lse, delta := n.Inputs[0], n.Inputs[1], n.Inputs[2], n.Inputs[3], n.Inputs[4], n.Inputs[5]
+	bind := []operand{tensor(q), tensor(dy), tensor(k), tensor(v), tensor(lse), tensor(delta), tensor(n)}
+	return newHeads(q.Shape, n.Attrs).launch(p, "attention_bwd", q.Shape[1], k.Shape[1], bind, "OWN_QUERY", true)
+}
+
+func attentionGradK(n *graph.Node, p *preset) ([]launch, error) {
+	q, k, v, dy, lse, delta := n.Inputs[0], n.Inputs[1], n.Inputs[2], n.Inputs[3], n.Inputs[4], n.Inputs[5]
+	bind := []operand{tensor(k), tensor(v), tensor(q), tensor(dy), tensor(lse), tensor(delta), tensor(n)}
+	return newHeads(q.Shape, n.Attrs).launch(p, "attention_bwd", k.Shape[1], q.Shape[1], bind, "OWN_QUERY", false)
+}
+
+func attentionGradV(n *graph.Node, p *preset) ([]launch, error) {
+	q, k := n.Inputs[0].Shape, n.Inputs[1].Shape
+	return newHeads(q, n.Attrs).launch(p, "attention_value_bwd", k[1], q[1], operands(n))
+}

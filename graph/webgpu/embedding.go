@@ -1,0 +1,60 @@
+package webgpu
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// timeEmbedding hands the frequencies over as turns in three parts of 12 bits,
+// see time_embedding.wgsl.
+func timeEmbedding(n *graph.Node, p *preset) ([]launch, error) {
+	a := n.Attrs.(*graph.TimeEmbeddingAttrs)
+	half := a.Dim / 2
+	if limit := 2048; half > limit {
+		return nil, fmt.Errorf("time_embedding: dimension %d needs more than the %d frequencies that fit a uniform block", a.Dim, limit)
+	}
+	block := words(n.Shape[0], a.Dim, 0, 0)
+	for i := range half {
+		turns := math.Exp(-math.Log(a.MaxPeriod)*float64(i)/(float64(half)-a.FreqShift)) / (2 * math.Pi)
+		high, rest := leading(turns)
+		middle, low := leading(rest)
+		block = append(block, floatWord(high), floatWord(middle), floatWord(low), 0)
+	}
+	return one(launch{
+		shader:  "time_embedding",
+		consts:  consts("WORKGROUP", p.lanes, "HALF", half, "FLIP", a.FlipSinToCos),
+		uniform: block,
+		bind:    operands(n),
+		groups:  fold(n.Shape[0]*half, p.lanes),
+	})
+}
+
+// leading splits off the 12 leading bits of x.
+func leading(x float64) (high, rest float64) {
+	if x == 0 {
+		return 0, 0
+	}
+	fraction, exponent := math.Frexp(x)
+	high = math.Ldexp(math.Trunc(math.Ldexp(fraction, 12)), exponent-12)
+	return high, x - high
+}
+
+func embedding(n *graph.Node, p *preset) ([]launch, error) {
+	table, index := n.Inputs[0], n.Inputs[1]
+	if err := wantSingles(n, index); err != nil {
+		return nil, err
+	}
+	return one(launch{
+		shader:  "embedding",
+		consts:  consts("WORKGROUP", p.lanes, "W_F16", storage(table) == graph.F16),
+		uniform: append(words(n.Shape.Size(), n.Shape[1], table.Shape[0]), floatWord(math.NaN())),
+		bind:    operands(n),
+		groups:  fold(n.Shape.Size(), p.lanes),
+	})
+}
+
+func embeddingGrad(n *graph.Node, p *preset) ([]launch, error) {
+	return numbers(n, p, "embedding_bwd", n.Shape[1], n.Inputs[1].Shape[0])
+}

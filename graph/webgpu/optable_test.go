@@ -1,0 +1,144 @@
+package webgpu
+
+import (
+	"io/fs"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/graph/cpu"
+	"github.com/sdo-go/sdo/graph/optable"
+	"github.com/sdo-go/sdo/shaders"
+)
+
+// presets are both columns of the preset table; results must not depend on it.
+var presets = map[string]*preset{"software": &softwarePreset, "hardware": &hardwarePreset}
+
+// Every row, forward and backward, under every preset, against float64.
+func TestOperationsAgainstReference(t *testing.T) {
+	e, reference := open(t), cpu.New[float64](cpu.Options{})
+	for _, r := range optable.Rows() {
+		if r.Large && testing.Short() {
+			continue
+		}
+		for _, half := range []struct {
+			name string
+			run  func(graph.Executor, optable.Row) ([][]float64, error)
+		}{{"forward", optable.Forward}, {"gradients", optable.Gradients}} {
+			want, err := half.run(reference, r)
+			must(t, err)
+			for name, preset := range presets {
+				t.Run(r.Name+"/"+half.name+"/"+name, func(t *testing.T) {
+					e.preset = preset
+					got, err := half.run(e, r)
+					must(t, err)
+					for i := range want {
+						if nmse := optable.NMSE(got[i], want[i]); nmse > r.NMSE {
+							t.Errorf("tensor %d of %d numbers: normalised mean squared error %.2g, bound %.2g", i, len(want[i]), nmse, r.NMSE)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// <J v, u> = <v, J^T u> for linear operations at sizes where no reference is
+// computed. It catches a transposed weight and a wrong stride at once.
+func TestAdjoints(t *testing.T) {
+	rows := []optable.Row{
+		{Name: "conv2d 3x3", Build: func(g *graph.Graph) *graph.Node {
+			return g.Conv2D(g.Input("x", 4, 40, 33, 31), g.Param("w", 56, 40, 3, 3), nil, graph.Same(3))
+		}},
+		{Name: "conv2d stride 2, padded right and below", Build: func(g *graph.Graph) *graph.Node {
+			return g.Conv2D(g.Input("x", 3, 24, 32, 30), g.Param("w", 33, 24, 3, 3), nil,
+				graph.Conv2DAttrs{Stride: 2, PadBottom: 1, PadRight: 1})
+		}},
+		{Name: "conv2d weight", Build: func(g *graph.Graph) *graph.Node {
+			return g.Conv2D(g.Param("x", 8, 24, 32, 32), g.Input("w", 40, 24, 3, 3), nil, graph.Same(3))
+		}},
+		{Name: "matmul left", Build: func(g *graph.Graph) *graph.Node {
+			return g.MatMul(g.Input("a", 513, 130), g.Param("b", 257, 130), nil, graph.MatMulAttrs{TransB: true})
+		}},
+		{Name: "matmul right, transposed left", Build: func(g *graph.Graph) *graph.Node {
+			return g.MatMul(g.Param("a", 130, 513), g.Input("b", 130, 257), nil, graph.MatMulAttrs{TransA: true})
+		}},
+		{Name: "upsample", Build: func(g *graph.Graph) *graph.Node {
+			return g.UpsampleNearest2x(g.Input("x", 5, 24, 33, 32))
+		}},
+		{Name: "pool", Build: func(g *graph.Graph) *graph.Node {
+			return g.SumPool2x(g.Input("x", 5, 24, 66, 64))
+		}},
+		{Name: "reduce", Build: func(g *graph.Graph) *graph.Node {
+			return g.ReduceSum(g.Input("x", 64, 3, 1001), 64, 3, 1001, 3)
+		}},
+	}
+	e := open(t)
+	for name, preset := range presets {
+		for _, r := range rows {
+			t.Run(r.Name+"/"+name, func(t *testing.T) {
+				e.preset = preset
+				left, right, scale, err := optable.Adjoint(e, r)
+				must(t, err)
+				if math.Abs(left-right) > 1e-5*scale {
+					t.Errorf("<Jv, u> = %g, <v, J^T u> = %g", left, right)
+				}
+			})
+		}
+	}
+}
+
+// Every operation has a kernel, every kernel an operation and a row, and every
+// shader is used by a kernel or a vector operation under some preset.
+func TestKernelsAreComplete(t *testing.T) {
+	used := map[string]bool{}
+	reached := map[string]bool{}
+	for _, r := range optable.Rows() {
+		g, err := graph.Build(func(g *graph.Graph) {
+			out := r.Build(g)
+			var wrt []*graph.Node
+			for _, n := range g.Nodes {
+				if n.Op == graph.OpInput {
+					wrt = append(wrt, n)
+				}
+			}
+			graph.Grad(g, []*graph.Node{out}, []*graph.Node{g.Input(optable.Seed, out.Shape...)}, wrt)
+		})
+		must(t, err)
+		for _, n := range g.Nodes {
+			if n.IsLeaf() || n.Op == graph.OpReshape {
+				continue
+			}
+			reached[n.Op] = true
+			for _, preset := range presets {
+				launches, err := kernels[n.Op](n, preset)
+				must(t, err)
+				for _, l := range launches {
+					used[l.shader] = true
+				}
+			}
+		}
+	}
+	for _, op := range graph.Ops() {
+		if kernels[op] == nil {
+			t.Errorf("no kernel for %s", op)
+		}
+		if !reached[op] {
+			t.Errorf("no row reaches %s", op)
+		}
+	}
+	if len(kernels) != len(graph.Ops()) {
+		t.Errorf("%d kernels for %d operations", len(kernels), len(graph.Ops()))
+	}
+	files, err := fs.Glob(shaders.FS, "*.wgsl")
+	must(t, err)
+	for _, file := range files {
+		name := strings.TrimSuffix(file, ".wgsl")
+		text, err := shaders.Specialise(name, nil)
+		must(t, err)
+		if strings.Contains(text, "@compute") && !used[name] && !strings.HasPrefix(name, "vector_") {
+			t.Errorf("%s is used by no kernel", file)
+		}
+	}
+}

@@ -1,0 +1,64 @@
+// group_norm_bwd: the gradient of group_norm with respect to x, through the
+// statistics. With xhat = (x - mean)*rstd and d = dy*gamma, times silu'(v) with
+// SILU where v = gamma*xhat + beta is recomputed:
+//   dx = rstd*(d - mean(d) - xhat*mean(d*xhat)), means over the group.
+//
+// x, dy, dx: [N,C,...]; stats: [N,G,2]. One workgroup per group, two passes;
+// ROWS rows of invocations over channels, TEAM/ROWS columns over pixels, counted
+// in Ts. Cost: 20 bytes and about 35 FLOP per element.
+// use: element.wgsl
+// use: team.wgsl
+// use: group_norm_slope.wgsl
+
+const ROWS = 1u; // param
+
+struct Block { runs: u32, groups: u32, per_group: u32, pixels: u32 }
+
+@group(0) @binding(0) var<uniform> block: Block;
+@group(0) @binding(1) var<storage, read_write> dy: array<T>;
+@group(0) @binding(2) var<storage, read_write> x: array<T>;
+@group(0) @binding(3) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(4) var<storage, read_write> gamma: array<f32>;
+@group(0) @binding(5) var<storage, read_write> beta: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dx: array<T>;
+
+@compute @workgroup_size(TEAM)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) me: u32,
+) {
+  let run = group.x + group.y * groups.x;
+  if (run >= block.runs) { return; }
+  let row = me / (TEAM / ROWS);
+  let column = me % (TEAM / ROWS);
+  let channel = run % block.groups * block.per_group;
+  let mean = stats[run * 2u];
+  let rstd = stats[run * 2u + 1u];
+
+  var first = T(0.0);
+  var second = T(0.0);
+  for (var k = row; k < block.per_group; k += ROWS) {
+    let scale = gamma[channel + k];
+    let shift = beta[channel + k];
+    let line = (run * block.per_group + k) * block.pixels;
+    for (var i = line + column; i < line + block.pixels; i += TEAM / ROWS) {
+      let xhat = (x[i] - T(mean)) * rstd;
+      let d = dy[i] * slope(scale * xhat + T(shift)) * scale;
+      first += d;
+      second += d * xhat;
+    }
+  }
+  let count = f32(block.per_group * block.pixels) * WIDTH;
+  let means = team_sum(vec2<f32>(total(first), total(second)), me) / count;
+  for (var k = row; k < block.per_group; k += ROWS) {
+    let scale = gamma[channel + k];
+    let shift = beta[channel + k];
+    let line = (run * block.per_group + k) * block.pixels;
+    for (var i = line + column; i < line + block.pixels; i += TEAM / ROWS) {
+      let xhat = (x[i] - T(mean)) * rstd;
+      let d = dy[i] * slope(scale * xhat + T(shift)) * scale;
+      dx[i] = rstd * (d - T(means.x) - xhat * means.y);
+    }
+  }
+}

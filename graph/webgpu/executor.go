@@ -32,7 +32,7 @@ type Executor struct {
 	programs  map[*program]struct{}
 	pipelines map[string]*gpu.Pipeline
 	bindings  map[bindKey]*gpu.Bindings
-	dead      []*gpu.Buffer // released once the open pass is submitted
+	after     []func() // releases that wait until the open pass is submitted
 	usage     graph.Usage
 }
 
@@ -144,24 +144,25 @@ func (e *Executor) flush() error {
 	if failed := pass.Submit(); err == nil {
 		err = failed
 	}
-	for _, b := range e.dead {
-		e.forget(b)
+	for _, release := range e.after {
+		release()
 	}
-	e.dead = e.dead[:0]
+	e.after = e.after[:0]
 	return err
 }
 
-// discard releases a buffer as soon as no queued work needs it.
-func (e *Executor) discard(b *gpu.Buffer) {
-	if b == nil {
+// later runs release once the open pass is submitted: an open pass knows
+// buffers and bind groups by number only, and does not keep them alive.
+func (e *Executor) later(release func()) {
+	if e.pass == nil {
+		release()
 		return
 	}
-	if e.pass != nil {
-		e.dead = append(e.dead, b)
-		return
-	}
-	e.forget(b)
+	e.after = append(e.after, release)
 }
+
+// discard releases a buffer as soon as no queued work needs it.
+func (e *Executor) discard(b *gpu.Buffer) { e.later(func() { e.forget(b) }) }
 
 // forget releases a buffer and the cached bindings that hold it.
 func (e *Executor) forget(b *gpu.Buffer) {

@@ -19,7 +19,8 @@ type vector struct {
 	buffer  *gpu.Buffer // nil once freed
 	n       int
 	storage graph.Storage
-	ledger  *int64 // where its bytes are counted
+	bytes   int64
+	ledger  *int64 // where they are counted
 }
 
 // Len is the number of elements.
@@ -69,20 +70,20 @@ func (e *Executor) newVector(label string, n int, storage graph.Storage, ledger 
 	if n < 1 {
 		return nil, fmt.Errorf("%s: %d elements; at least 1 is needed", label, n)
 	}
-	words := int64(n)
+	bytes := 4 * int64(n)
 	if storage == graph.F16 {
-		words = (words + 1) / 2
+		bytes = 4 * ((int64(n) + 1) / 2)
 	}
-	if bytes, limit := words*4, e.device.Limits().MaxBinding; bytes > limit {
+	if limit := e.device.Limits().MaxBinding; bytes > limit {
 		return nil, fmt.Errorf("%s: %w: it needs %d bytes and %s binds at most %d at once",
 			label, gpu.ErrOutOfMemory, bytes, e.device.Info().Name, limit)
 	}
-	buffer, err := e.device.NewBuffer(label, words*4, gpu.Storage)
+	buffer, err := e.device.NewBuffer(label, wholeVectors(bytes), gpu.Storage)
 	if err != nil {
 		return nil, err
 	}
-	*ledger += buffer.Size()
-	return &vector{e, buffer, n, storage, ledger}, nil
+	*ledger += bytes
+	return &vector{e, buffer, n, storage, bytes, ledger}, nil
 }
 
 // NewVector allocates n zeros.
@@ -100,7 +101,7 @@ func (e *Executor) FreeVector(t graph.Tensor) {
 	if err != nil {
 		return
 	}
-	*v.ledger -= v.buffer.Size()
+	*v.ledger -= v.bytes
 	e.discard(v.buffer)
 	v.buffer = nil
 }

@@ -105,3 +105,26 @@ func BenchmarkAttention(b *testing.B) {
 	b.Run("forward", func(b *testing.B) { benchmark(b, g, 4*n*l*l*c, y) })
 	b.Run("backward", func(b *testing.B) { benchmark(b, g, 18*n*l*l*c, grads...) })
 }
+
+// BenchmarkResidualBlock is one training step of a residual block: forward and
+// all gradients, the mix that training a UNet consists of. Only convolutions
+// are counted.
+func BenchmarkResidualBlock(b *testing.B) {
+	const n, c, size = 16, 48, 16
+	g := graph.New()
+	x := g.Input("x", n, c, size, size)
+	wrt, h := []*graph.Node{x}, x
+	for i := range 2 {
+		name := fmt.Sprint(i)
+		w, bias := g.Input("w"+name, c, c, 3, 3), g.Input("bias"+name, c)
+		gamma, beta := g.Input("gamma"+name, c), g.Input("beta"+name, c)
+		h = g.GroupNorm(h, gamma, beta, graph.GroupNormAttrs{Groups: 8, Eps: 1e-5, SiLU: true})
+		h = g.Conv2D(h, w, bias, graph.Same(3))
+		wrt = append(wrt, w, bias, gamma, beta)
+	}
+	y := g.Add(x, h)
+	dy := g.Input("dy", y.Shape...)
+	grads := graph.Grad(g, []*graph.Node{y}, []*graph.Node{dy}, wrt)
+	conv := 2 * float64(y.Shape.Size()) * c * 9
+	benchmark(b, g, 6*conv, append(grads, y)...)
+}

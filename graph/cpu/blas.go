@@ -6,10 +6,6 @@ import (
 	"gonum.org/v1/gonum/blas/blas64"
 )
 
-// library names the BLAS behind every matrix product: gonum's own, in Go and
-// assembly, or OpenBLAS when built with the tag openblas.
-var library = "gonum"
-
 // gemm is C = alpha*op(A)*op(B) + beta*C for row-major matrices, where op(A) is
 // m x k and op(B) is k x n.
 type gemm[T Float] func(transA, transB blas.Transpose, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int)
@@ -22,8 +18,11 @@ func newGemm[T Float]() gemm[T] {
 	case float64:
 		f = gemm[float64](blas64.Implementation().Dgemm)
 	}
-	if library == "gonum" {
+	switch library {
+	case "gonum":
 		return inBlocks(f.(gemm[T]))
+	case "tiled Go":
+		return tiled[T]()
 	}
 	return f.(gemm[T])
 }

@@ -1,15 +1,14 @@
 // Package cpu runs plans of package graph on the processor: in float32 as the
 // fallback where there is no GPU and to train the built-in networks, in float64
 // as the reference that every kernel of every device is tested against. The
-// code is generic over the two. Matrix products go to gonum, or to OpenBLAS
-// with the build tag openblas; everything else is plain Go that runs wherever
-// Go runs, WebAssembly included.
+// code is generic over the two. Matrix products go to gonum where it has
+// assembly, to a tiled product in Go elsewhere, WebAssembly included, and to
+// OpenBLAS with the build tag openblas; everything else is plain Go.
 //
 // It is not a general array library: the only way in is a compiled plan.
 package cpu
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -90,10 +89,9 @@ func (e *Executor[T]) ResetPeak() { e.usage.PeakActivations = e.usage.Activation
 // Close ends the workers and drops all memory. The executor's programs and
 // tensors must not be used afterwards.
 func (e *Executor[T]) Close() error {
-	if e.pool == nil {
-		return errors.New("cpu: the executor is closed already")
+	if e.pool != nil {
+		e.pool.close()
 	}
-	e.pool.close()
 	*e = Executor[T]{spare: map[int][][]T{}}
 	return nil
 }

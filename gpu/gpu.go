@@ -53,7 +53,7 @@ func DefaultLimits() Limits {
 // Errors that a caller may want to tell apart with errors.Is.
 var (
 	ErrNoAdapter   = errors.New("no usable GPU adapter")
-	ErrOutOfMemory = errors.New("the GPU is out of memory")
+	ErrOutOfMemory = errors.New("not enough GPU memory")
 	ErrLost        = errors.New("the GPU device was lost")
 )
 

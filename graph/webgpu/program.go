@@ -34,6 +34,8 @@ func (a place) overlaps(b place) bool {
 
 // step is one dispatch of a program.
 type step struct {
+	node     *graph.Node // that it helps to compute
+	shader   string
 	pipeline *gpu.Pipeline
 	block    uint32 // offset of its uniform block
 	groups   [3]uint32
@@ -244,7 +246,7 @@ func (b *builder) separate(l launch, bind []place) error {
 			if err != nil {
 				return err
 			}
-			b.append(copyTo, []uint32{uint32(n)}, e.spread(n), []place{bind[i], original})
+			b.append("vector_copy", copyTo, []uint32{uint32(n)}, e.spread(n), []place{bind[i], original})
 			break
 		}
 	}
@@ -269,16 +271,16 @@ func (b *builder) add(l launch, bind []place) error {
 	if err != nil {
 		return err
 	}
-	b.append(p, l.uniform, l.groups, bind)
+	b.append(l.shader, p, l.uniform, l.groups, bind)
 	return nil
 }
 
 // append adds a step and its uniform block.
-func (b *builder) append(pipeline *gpu.Pipeline, uniform []uint32, groups [3]uint32, bind []place) {
+func (b *builder) append(shader string, pipeline *gpu.Pipeline, uniform []uint32, groups [3]uint32, bind []place) {
 	block := make([]byte, align(max(4*int64(len(uniform)), 1)))
 	putWords(block, uniform)
 	onTape := func(at place) bool { return at.region == graph.RegionTape }
-	b.steps = append(b.steps, step{pipeline, uint32(len(b.blocks)), groups, bind, slices.ContainsFunc(bind, onTape)})
+	b.steps = append(b.steps, step{b.node, shader, pipeline, uint32(len(b.blocks)), groups, bind, slices.ContainsFunc(bind, onTape)})
 	b.blocks = append(b.blocks, block...)
 	b.p.blockMax = max(b.p.blockMax, int64(len(block)))
 }
@@ -436,11 +438,7 @@ func (p *program) Run(ctx context.Context, kept graph.Tape, segment int, feeds [
 			return err
 		}
 		for i, s := range p.segments[segment] {
-			bound := p.bound[segment][i]
-			if s.tape {
-				bound = t.bound[segment][i]
-			}
-			pass.Dispatch(s.pipeline, bound, s.block, s.groups)
+			pass.Dispatch(s.pipeline, p.bindingsOf(t, segment, i), s.block, s.groups)
 		}
 	}
 	for _, f := range fetches {
@@ -449,6 +447,13 @@ func (p *program) Run(ctx context.Context, kept graph.Tape, segment int, feeds [
 		}
 	}
 	return e.flush()
+}
+
+func (p *program) bindingsOf(t *tape, segment, i int) *gpu.Bindings {
+	if p.segments[segment][i].tape {
+		return t.bound[segment][i]
+	}
+	return p.bound[segment][i]
 }
 
 // check refuses a run that does not match the plan.

@@ -230,3 +230,21 @@ func BenchmarkDispatch(b *testing.B) {
 		}
 	})
 }
+
+func TestProfileNamesEveryKernel(t *testing.T) {
+	e := open(t)
+	s := newSquare(t, 10)
+	p := s.compile(t, e, random(10, 1))
+	tape, err := p.NewTape()
+	must(t, err)
+	times, err := e.Profile(background, p, tape, 0, []graph.Feed{{Node: s.x, Value: 1}})
+	must(t, err)
+	if len(times) < len(s.plan.Segments[0].Nodes) {
+		t.Errorf("%d kernels for %d nodes", len(times), len(s.plan.Segments[0].Nodes))
+	}
+	for _, k := range times {
+		if k.Op == "" || k.Shader == "" || k.Time <= 0 {
+			t.Errorf("%+v", k)
+		}
+	}
+}

@@ -15,9 +15,21 @@ import (
 // presets are both columns of the preset table; results must not depend on it.
 var presets = map[string]*preset{"software": &softwarePreset, "hardware": &hardwarePreset}
 
+// openPresets returns one executor per preset: an executor keeps to its own.
+func openPresets(t *testing.T) map[string]*Executor {
+	t.Helper()
+	executors := map[string]*Executor{}
+	for name, preset := range presets {
+		executors[name] = open(t)
+		executors[name].preset = preset
+	}
+	return executors
+}
+
 // Every row, forward and backward, under every preset, against float64.
 func TestOperationsAgainstReference(t *testing.T) {
-	e, reference := open(t), cpu.New[float64](cpu.Options{})
+	executors, reference := openPresets(t), cpu.New[float64](cpu.Options{})
+	defer reference.Close()
 	for _, r := range optable.Rows() {
 		if r.Large && testing.Short() {
 			continue
@@ -28,9 +40,8 @@ func TestOperationsAgainstReference(t *testing.T) {
 		}{{"forward", optable.Forward}, {"gradients", optable.Gradients}} {
 			want, err := half.run(reference, r)
 			must(t, err)
-			for name, preset := range presets {
+			for name, e := range executors {
 				t.Run(r.Name+"/"+half.name+"/"+name, func(t *testing.T) {
-					e.preset = preset
 					got, err := half.run(e, r)
 					must(t, err)
 					for i := range want {
@@ -74,11 +85,9 @@ func TestAdjoints(t *testing.T) {
 			return g.ReduceSum(g.Input("x", 64, 3, 1001), 64, 3, 1001, 3)
 		}},
 	}
-	e := open(t)
-	for name, preset := range presets {
+	for name, e := range openPresets(t) {
 		for _, r := range rows {
 			t.Run(r.Name+"/"+name, func(t *testing.T) {
-				e.preset = preset
 				left, right, scale, err := optable.Adjoint(e, r)
 				must(t, err)
 				if math.Abs(left-right) > 1e-5*scale {

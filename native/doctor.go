@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,6 +160,12 @@ func matmulSeconds(ctx context.Context, exec graph.Executor) (float64, error) {
 	})
 }
 
+// standard leaves out what is no WebGPU feature but the native library's own;
+// --json lists all.
+func standard(features []string) []string {
+	return slices.DeleteFunc(slices.Clone(features), func(f string) bool { return strings.HasPrefix(f, "native-") })
+}
+
 func (d *diagnosis) print(a *app) {
 	line := func(key, format string, args ...any) {
 		fmt.Fprintf(a.stdout, "  %-14s%s\n", key, fmt.Sprintf(format, args...))
@@ -182,7 +189,7 @@ func (d *diagnosis) print(a *app) {
 				l.MaxBuffer>>20, l.MaxBinding>>20, l.MaxStorage, l.MaxThreads, l.MaxWorkgroup>>10)
 		}
 		if len(e.Features) > 0 {
-			line("features", "%s (none is needed)", strings.Join(e.Features, ", "))
+			line("features", "%s (none is needed)", strings.Join(standard(e.Features), ", "))
 		}
 		if e.Fault != "" {
 			line("fault", "%s", e.Fault)

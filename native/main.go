@@ -107,7 +107,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.started {
-		err = usageError{err} // cobra refused the command line
+		// cobra refused the command line, and suggests over several lines.
+		err = usageError{errors.New(oneLine(strings.ReplaceAll(err.Error(), "\n\nDid you mean this?", "; did you mean")))}
 	}
 	if code = exitCode(err); code == exitInterrupted {
 		if !errors.Is(err, errInterrupted) {

@@ -80,7 +80,11 @@ func TestDefaultsAndOverrides(t *testing.T) {
 		Override{"updates", "7", "--updates"},
 		Override{"optimizer.betas", "[0.8, 0.99]", "--set"},
 		Override{"condition.hair", "none", "--set"},
-		Override{"objective.0.weight", "-2.5", "--set"})
+		Override{"objective.0.weight", "-2.5", "--set"},
+		Override{"optimizer.lr", "1e-3", "--set"})
+	if r.Optimizer.LR != 1e-3 {
+		t.Errorf("lr 1e-3 became %v", r.Optimizer.LR)
+	}
 	if r.Updates != 7 || r.Optimizer.Betas != [2]float64{0.8, 0.99} || r.Condition["hair"] != "none" || r.Objective[0].Weight != -2.5 {
 		t.Errorf("overrides gave %+v", r)
 	}
@@ -240,7 +244,7 @@ func FuzzParse(f *testing.F) {
 		data, _ := Text(name)
 		f.Add(data)
 	}
-	for _, s := range []string{minimal, "{\"version\":1,\"name\":\"x\",\"updates\":0}", "? [a]\n: b", "a: &x\n  <<: *x", "- - - - -", "\"", "a: |\n  b", "\x00"} {
+	for _, s := range []string{minimal, "{\"version\":1,\"name\":\"x\",\"updates\":0}", "? [a]\n: b", "a: &x\n  <<: *x", "- - - - -", "\"", "a: |\n  b", "\x00", "version: 1\nname: \"1e5\"\nupdates: 0\noptimizer: {lr: 1e-3}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // A recipe is read in two stages: goccy/go-yaml turns text into a syntax tree
@@ -42,6 +44,7 @@ type value struct {
 	where  string // "dark.yaml:7", or the flag that set it
 	kind   kind
 	text   string // scalars, as written
+	plain  bool   // text without quotes: 1e-3, which the parser takes for a word, is a number where one is wanted
 	items  []*value
 	keys   []string // of a mapping, in order
 	fields map[string]*value
@@ -156,7 +159,7 @@ func convert(n ast.Node, at func(int) string, depth int) (*value, error) {
 	case *ast.NanNode:
 		v.kind, v.text = number, "NaN"
 	case *ast.StringNode:
-		v.kind, v.text = text, n.Value
+		v.kind, v.text, v.plain = text, n.Value, n.Token.Type == token.StringType
 	case *ast.LiteralNode:
 		v.kind, v.text = text, n.Value.Value
 	case *ast.SequenceNode:
@@ -409,8 +412,10 @@ func (s *section) float(key string, dst *float64, expected string, ok func(float
 	*dst = f
 }
 
+var exponent = regexp.MustCompile(`^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$`)
+
 func (v *value) float() (float64, bool) {
-	if v.kind != number {
+	if v.kind != number && !(v.plain && exponent.MatchString(v.text)) {
 		return 0, false
 	}
 	f, err := strconv.ParseFloat(strings.ReplaceAll(v.text, "_", ""), 64)

@@ -243,7 +243,7 @@ func TestProfileNamesEveryKernel(t *testing.T) {
 		t.Errorf("%d kernels for %d nodes", len(times), len(s.plan.Segments[0].Nodes))
 	}
 	for _, k := range times {
-		if k.Op == "" || k.Shader == "" || k.Time <= 0 {
+		if k.Op == "" || k.Shader == "" || k.Time < 0 { // browsers round time, some to 0
 			t.Errorf("%+v", k)
 		}
 	}

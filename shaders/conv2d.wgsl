@@ -3,8 +3,8 @@
 //         dx[n,c,p,q] = sum_{o,i,j} dy[n,o,(p+top-i)/S,(q+left-j)/S] w[o,c,i,j]
 // over taps where the division is whole. Positions outside the image are zero.
 //
-// x, y: NCHW. panel: the weights as pack.wgsl writes them, one row of padded
-// output channels per (tap, input channel) and a last row with the bias.
+// x, y: NCHW. panel: the weights as pack.wgsl writes them, strips of 8 output
+// channels, each with a row per (tap, input channel) and a last one with the bias.
 // Implicit GEMM without workgroup memory: an invocation keeps 8 pixels x 8
 // output channels in registers. The pixels of an invocation lie WORKGROUP
 // apart, so neighbouring invocations read neighbouring pixels; offsets and the
@@ -34,7 +34,6 @@ struct Block {
   stride: i32,
   top: i32,
   left: i32,
-  quads: u32,     // vec4s in a row of the panel
   tiles: u32,     // pixel tiles, spread over groups x and z
 }
 
@@ -95,9 +94,9 @@ fn main(
   let base0 = n0 * block.image;
   let base1 = n1 * block.image;
 
-  let quad = group.y * 2u;
-  let last = u32(block.taps_y * block.taps_x) * block.channels;
-  var a0 = panel[last * block.quads + quad];
+  let rows = u32(block.taps_y * block.taps_x) * block.channels + 1u;
+  var k = group.y * rows * 2u;
+  var a0 = panel[k + rows * 2u - 2u];
   var a1 = a0;
   var a2 = a0;
   var a3 = a0;
@@ -105,7 +104,7 @@ fn main(
   var a5 = a0;
   var a6 = a0;
   var a7 = a0;
-  var b0 = panel[last * block.quads + quad + 1u];
+  var b0 = panel[k + rows * 2u - 1u];
   var b1 = b0;
   var b2 = b0;
   var b3 = b0;
@@ -114,7 +113,6 @@ fn main(
   var b6 = b0;
   var b7 = b0;
 
-  var k = quad;
   for (var i = 0; i < block.taps_y; i++) {
     let sy0 = source(y0, i, block.height);
     let sy1 = source(y1, i, block.height);
@@ -146,7 +144,7 @@ fn main(
         b6 = fma(t.zzzz, w1, b6);
         a7 = fma(t.wwww, w0, a7);
         b7 = fma(t.wwww, w1, b7);
-        k += block.quads;
+        k += 2u;
         at0 += block.plane;
         at1 += block.plane;
       }
@@ -154,7 +152,7 @@ fn main(
   }
 
   // One output channel of each half at a time: component x, then the rest move up.
-  let o = quad * 4u;
+  let o = group.y * 8u;
   var to0 = (n0 * block.outs + o) * image + r0;
   var to1 = (n1 * block.outs + o) * image + r1;
   let half = 4u * image;

@@ -30,14 +30,14 @@ struct Block {
 @group(0) @binding(0) var<uniform> block: Block;
 @group(0) @binding(1) var<storage, read_write> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> partial: array<f32>;
+@group(0) @binding(3) var<storage, read_write> part: array<f32>;
 
 // put stores one output channel against four input channels, those that exist.
 fn put(to: u32, step: u32, c: u32, sum: vec4<f32>) {
-  if (c < block.channels) { partial[to + c * step] = sum.x; }
-  if (c + 1u < block.channels) { partial[to + (c + 1u) * step] = sum.y; }
-  if (c + 2u < block.channels) { partial[to + (c + 2u) * step] = sum.z; }
-  if (c + 3u < block.channels) { partial[to + (c + 3u) * step] = sum.w; }
+  if (c < block.channels) { part[to + c * step] = sum.x; }
+  if (c + 1u < block.channels) { part[to + (c + 1u) * step] = sum.y; }
+  if (c + 2u < block.channels) { part[to + (c + 2u) * step] = sum.z; }
+  if (c + 3u < block.channels) { part[to + (c + 3u) * step] = sum.w; }
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -10,16 +10,16 @@ import (
 // conv2d.wgsl and conv2d_grad_weight.wgsl holds in registers.
 const tile = 8
 
-// panel is a right operand laid out by pack.wgsl: a row of n columns, padded
-// to whole tiles, for each of taps*k, and one more with the bias.
+// panel is a right operand laid out by pack.wgsl: strips of tile columns, each
+// with taps*k rows and one more for the bias.
 type panel struct {
 	taps, k, n   int
 	stepK, stepN int // distance of neighbours along k and n in the weights
 }
 
-func (w panel) columns() int { return ceil(w.n, tile) * tile }
-func (w panel) quads() int   { return w.columns() / 4 }
-func (w panel) bytes() int64 { return 16 * int64(w.taps*w.k+1) * int64(w.quads()) }
+func (w panel) strips() int  { return ceil(w.n, tile) }
+func (w panel) size() int    { return w.strips() * (w.taps*w.k + 1) * tile }
+func (w panel) bytes() int64 { return 4 * int64(w.size()) }
 
 // pack lays weights out in temp 0. Without a bias, spare stands in its place
 // and is not read.
@@ -31,9 +31,9 @@ func (w panel) pack(p *preset, weights, bias, spare *graph.Node) launch {
 	return launch{
 		shader:  "pack",
 		consts:  consts("WORKGROUP", p.lanes, "BIAS", bias != nil, "W_F16", storage(weights) == graph.F16),
-		uniform: words(w.taps, w.k, w.n, w.columns(), w.stepK, w.stepN),
+		uniform: words(w.taps, w.k, w.n, w.strips(), w.stepK, w.stepN),
 		bind:    []operand{tensor(weights), temp(0), tensor(third)},
-		groups:  fold((w.taps*w.k+1)*w.quads(), p.lanes),
+		groups:  fold(w.size()/4, p.lanes),
 	}
 }
 
@@ -83,7 +83,7 @@ func (g gather) launch(p *preset, grad bool, x, y *graph.Node) launch {
 		shader: "conv2d",
 		consts: consts("WORKGROUP", p.lanes, "GRAD", grad),
 		uniform: words(g.pixels, g.channels, g.height, g.width, g.image, g.plane, g.outs, g.outHeight, g.outWidth,
-			g.tapsY, g.tapsX, g.stride, g.top, g.left, ceil(g.outs, tile)*tile/4, tiles),
+			g.tapsY, g.tapsX, g.stride, g.top, g.left, tiles),
 		bind:   []operand{tensor(x), temp(0), tensor(y)},
 		groups: [3]uint32{spread[0], uint32(ceil(g.outs, tile)), spread[1]},
 	}

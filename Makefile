@@ -16,7 +16,7 @@ TAGS = $(if $(OPENBLAS),-tags openblas)
 # reach.
 PORTABLE := ./sampler ./shaders ./graph ./gpu ./graph/cpu ./graph/webgpu ./sdo ./model ./model/builtin ./train ./train/avatars ./recipes ./engine
 
-.PHONY: run test build setup check wasm ops bench golden status clean help
+.PHONY: run test build setup check wasm ops bench golden status picture clean help
 
 run: build ## set up, build, and put dark glasses on sixteen people
 	bin/sdo steer dark-glasses --out $(OUT)
@@ -53,6 +53,9 @@ golden: ## make the golden files again (Python with torch and diffusers, by hand
 
 status: setup ## write the README's status table from the tree
 	$(BUILD) run $(TAGS) ./tools/status -w README.md
+
+picture: run ## make the README's picture from a fresh run
+	$(GO) run ./tools/picture $(OUT) docs/images/dark-glasses.png
 
 clean: ## remove what make made
 	rm -rf bin out bench

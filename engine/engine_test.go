@@ -150,14 +150,10 @@ func TestMemoryPlanIsExactAndFlat(t *testing.T) {
 		for _, steps := range []string{"2", "5"} {
 			exec := cpu.New[float32](cpu.Options{})
 			s := session(t, exec, glasses(t, "method.name="+method, "updates=1", "sampler.num_inference_steps="+steps), graph.F32)
-			if s.judge != nil { // its arena is not the run's
-				s.judge.Release()
-				s.judge = nil
-			}
 			if _, err := s.Steer(context.Background(), nil); err != nil {
 				t.Fatal(err)
 			}
-			planned, measured := s.Memory().Activations, exec.Usage().PeakActivations
+			planned, measured := s.Memory(exec).Activations, exec.Usage().PeakActivations
 			if planned != measured {
 				t.Errorf("%s, %s steps: %d activation bytes planned, %d measured", method, steps, planned, measured)
 			}

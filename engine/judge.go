@@ -7,38 +7,46 @@ import (
 	"github.com/sdo-go/sdo/model"
 )
 
+// reading is a planned classifier that nothing is differentiated through.
+type reading struct {
+	classifier    *model.Classifier
+	plan          *graph.Plan
+	image, logits *graph.Node
+}
+
+// newReading plans a classifier for images of shape [rows C H W].
+func newReading(classifier *model.Classifier, shape graph.Shape) (*reading, error) {
+	r := &reading{classifier: classifier}
+	g, err := graph.Build(func(g *graph.Graph) {
+		r.image = g.Input("image", shape...)
+		r.logits = classifier.Config.Build(g, r.image, graph.F32)
+	})
+	if err == nil {
+		r.plan, err = graph.Compile(g, []*graph.Node{r.logits})
+	}
+	return r, err
+}
+
 // Judge is a classifier on a device that only reads images. The classifier that
 // reports success is never the one that was steered by.
 type Judge struct {
-	exec          graph.Executor
-	attributes    model.Attributes
-	program       graph.Program
-	image, logits *graph.Node
-	vectors       vectors
-	in, out       graph.Tensor
+	*reading
+	exec    graph.Executor
+	program graph.Program
+	vectors vectors
+	in, out graph.Tensor
 }
 
-// NewJudge compiles a classifier for images of shape [rows C H W].
-func NewJudge(exec graph.Executor, classifier *model.Classifier, shape graph.Shape) (*Judge, error) {
-	j := &Judge{exec: exec, attributes: classifier.Config.Attributes, vectors: vectors{exec: exec}}
-	g, err := graph.Build(func(g *graph.Graph) {
-		j.image = g.Input("image", shape...)
-		j.logits = classifier.Config.Build(g, j.image, graph.F32)
-	})
-	if err != nil {
+func newJudge(exec graph.Executor, r *reading) (*Judge, error) {
+	j := &Judge{reading: r, exec: exec, vectors: vectors{exec: exec}}
+	var err error
+	if j.program, err = newResident(exec, r.classifier.Weights).compile(r.plan); err != nil {
 		return nil, err
 	}
-	plan, err := graph.Compile(g, []*graph.Node{j.logits})
-	if err != nil {
+	if j.in, err = j.vectors.new(r.image.Shape.Size()); err != nil {
 		return nil, err
 	}
-	if j.program, err = newResident(exec, classifier.Weights).compile(plan); err != nil {
-		return nil, err
-	}
-	if j.in, err = j.vectors.new(shape.Size()); err != nil {
-		return nil, err
-	}
-	j.out, err = j.vectors.new(j.logits.Shape.Size())
+	j.out, err = j.vectors.new(r.logits.Shape.Size())
 	return j, err
 }
 
@@ -55,10 +63,11 @@ func (j *Judge) Read(ctx context.Context, images []float64) ([][]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	width := j.attributes.Logits()
+	attributes := j.classifier.Config.Attributes
+	width := attributes.Logits()
 	labels := make([][]int, j.image.Shape[0])
 	for row := range labels {
-		labels[row] = j.attributes.Read(scores[row*width : (row+1)*width])
+		labels[row] = attributes.Read(scores[row*width : (row+1)*width])
 	}
 	return labels, nil
 }

@@ -24,7 +24,9 @@ type Plan struct {
 
 	table   *sampler.Table
 	network *network
-	metric  *metric // nil for a recipe that only samples
+	metric  *metric  // nil for a recipe that only samples
+	verdict verdict  // what the judge will be asked
+	reading *reading // of the judge; nil where there is nothing to ask or no judge
 }
 
 // NewPlan checks a recipe against a model and plans its programs. files is
@@ -40,6 +42,12 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*
 	}
 	if len(r.Objective) > 0 {
 		if p.metric, err = newMetric(r, p.Shape, m.Guide, files); err != nil {
+			return nil, err
+		}
+	}
+	p.verdict = newVerdict(r, m.Judge)
+	if len(p.verdict.wanted) > 0 {
+		if p.reading, err = newReading(m.Judge, p.Shape); err != nil {
 			return nil, err
 		}
 	}
@@ -60,9 +68,17 @@ func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
 // method: the start, four of the chain, seven of the run (see sdo.Run).
 const latentVectors = 12
 
-// Memory counts what the recipe's method will hold at its peak. It is exact
-// for activations: the executor's ledger must come out the same.
-func (p *Plan) Memory() Memory {
+// Memory counts what the recipe's method will hold at its peak on a device,
+// before anything is allocated there. It is exact for activations: the
+// executor's ledger comes out the same. A nil executor counts the plan's own
+// bytes, without what a device's kernels need besides.
+func (p *Plan) Memory(exec graph.Executor) Memory {
+	arena := func(plan *graph.Plan) int64 {
+		if exec == nil {
+			return plan.ScratchBytes
+		}
+		return exec.ScratchBytes(plan)
+	}
 	branches := int64(1) // classifier-free guidance keeps both
 	if p.guided() {
 		branches = 2
@@ -70,11 +86,15 @@ func (p *Plan) Memory() Memory {
 	steps := int64(len(p.table.Steps))
 	batch := int64(p.Shape.Size()) * 4
 	m := Memory{Params: p.network.keep.plan.ParamBytes, States: latentVectors * batch}
-	scratch := max(p.network.predict.plan.ScratchBytes, p.network.keep.plan.ScratchBytes)
+	scratch := max(arena(p.network.predict.plan), arena(p.network.keep.plan))
 	if p.metric != nil {
 		m.Params += p.metric.plan.ParamBytes
 		m.Activations += p.metric.plan.TapeBytes
-		scratch = max(scratch, p.metric.plan.ScratchBytes)
+		scratch = max(scratch, arena(p.metric.plan))
+	}
+	if p.reading != nil {
+		m.Params += p.reading.plan.ParamBytes
+		scratch = max(scratch, arena(p.reading.plan))
 	}
 	kept := map[string]int64{"sdo": 1, "full": steps, "full-checkpoint": 1, "identity": 0}[p.Recipe.Method.Name]
 	if p.Recipe.Updates == 0 {
@@ -96,8 +116,7 @@ type Session struct {
 
 	denoiser  *Denoiser
 	objective *Objective // nil for a recipe that only samples
-	judge     *Judge     // nil where the recipe asks for no attribute or no judge fits
-	verdict   verdict
+	judge     *Judge     // nil where there is nothing to ask or no judge
 	vectors   vectors
 	start     graph.Tensor
 	cond      graph.Tensor
@@ -127,9 +146,8 @@ func NewSession(exec graph.Executor, p *Plan) (s *Session, err error) {
 			return nil, err
 		}
 	}
-	s.verdict = newVerdict(p.Recipe, p.Model.Judge)
-	if len(s.verdict.wanted) > 0 {
-		if s.judge, err = NewJudge(exec, p.Model.Judge, p.Shape); err != nil {
+	if p.reading != nil {
+		if s.judge, err = newJudge(exec, p.reading); err != nil {
 			return nil, err
 		}
 	}

@@ -76,6 +76,11 @@ type Executor interface {
 	ResetPeak()
 	Close() error
 
+	// ScratchBytes is the arena that a plan takes on this device: the plan's
+	// own bytes and what the device's kernels need besides. It allocates
+	// nothing, so a run's memory can be told before it starts.
+	ScratchBytes(plan *Plan) int64
+
 	// NewParam uploads a parameter.
 	NewParam(data []float32, storage Storage) (Tensor, error)
 	// Compile makes a plan ready. params holds a tensor for every parameter

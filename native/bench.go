@@ -209,7 +209,7 @@ func (b *bencher) memory(ctx context.Context, steps []int, methods []string) ([]
 			if err != nil {
 				return nil, err
 			}
-			rows = append(rows, memoryRow{method, n, plan.Memory().Activations, measured, b.exec.Device().Name})
+			rows = append(rows, memoryRow{method, n, plan.Memory(b.exec).Activations, measured, b.exec.Device().Name})
 			bar.set(len(rows), fmt.Sprintf("%s, %d steps", method, n))
 		}
 	}

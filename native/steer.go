@@ -64,15 +64,15 @@ func planFor(name string, cmd *cobra.Command) (*engine.Plan, error) {
 // steerInto runs a plan and fills the output folder, also when it was
 // interrupted or failed half way and there is something to save.
 func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) error {
-	r, memory := plan.Recipe, plan.Memory()
-	a.say("%s: %s, %d steps, up to %s, about %s of device memory",
-		r.Name, noun(r.NumImages, "picture"), r.Sampler.NumInferenceSteps, noun(r.Updates, "update"), report.Bytes(memory.Total()))
+	r := plan.Recipe
+	a.say("%s: %s, %d steps, up to %s", r.Name, noun(r.NumImages, "picture"), r.Sampler.NumInferenceSteps, noun(r.Updates, "update"))
 	exec, why, err := a.openDevice(ctx, callProbe(plan))
 	if err != nil {
 		return err
 	}
 	defer exec.Close()
-	a.say("on %s: %s", describe(exec.Device()), why)
+	memory := plan.Memory(exec)
+	a.say("on %s: %s; needs %s, %s of it activations", describe(exec.Device()), why, report.Bytes(memory.Total()), report.Bytes(memory.Activations))
 
 	session, err := engine.NewSession(exec, plan)
 	if err != nil {

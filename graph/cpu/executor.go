@@ -135,6 +135,12 @@ func (e *Executor[T]) each(items, cost int, run func(lo, hi int)) {
 	e.pool.run(&phase[T]{items, cost, func(_ *call[T], lo, hi int) { run(lo, hi) }}, &call[T]{})
 }
 
+// ScratchBytes is the plan's own, at this executor's width of a number. The
+// pack buffers of the matrix products belong to the workers and are not counted.
+func (e *Executor[T]) ScratchBytes(plan *graph.Plan) int64 {
+	return int64(elements(plan.ScratchBytes) * elementSize[T]())
+}
+
 // NewParam uploads a parameter. F16 storage rounds it.
 func (e *Executor[T]) NewParam(data []float32, storage graph.Storage) (graph.Tensor, error) {
 	v := &vector[T]{data: make([]T, len(data)), param: true}

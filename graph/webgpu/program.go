@@ -78,6 +78,52 @@ func (e *Executor) Compile(plan *graph.Plan, params map[*graph.Node]graph.Tensor
 	return p, nil
 }
 
+// ScratchBytes is the plan's arena and, behind it, the temporaries of whichever
+// node needs the most of them.
+func (e *Executor) ScratchBytes(plan *graph.Plan) int64 {
+	most := plan.ScratchBytes
+	for _, segment := range plan.Segments {
+		for _, n := range segment.Nodes {
+			most = max(most, align(plan.ScratchBytes)+e.temporaries(plan, n))
+		}
+	}
+	return most
+}
+
+// temporaries counts what builder.build reserves for one node. A node that has
+// no kernel counts nothing here and fails at Compile.
+func (e *Executor) temporaries(plan *graph.Plan, n *graph.Node) (total int64) {
+	layOut, ok := kernels[n.Op]
+	if !ok {
+		return 0
+	}
+	launches, err := layOut(n, e.preset)
+	if err != nil {
+		return 0
+	}
+	for _, bytes := range temps(n, e.preset) {
+		total += align(bytes)
+	}
+	for _, l := range launches {
+		for i, o := range l.bind {
+			if o.node == nil {
+				continue
+			}
+			at := plan.Slot(o.node)
+			twice := slices.ContainsFunc(l.bind[:i], func(earlier operand) bool {
+				if earlier.node == nil || at.Region == graph.RegionParam {
+					return earlier.node == o.node // a parameter has a buffer of its own
+				}
+				return plan.Slot(earlier.node) == at
+			})
+			if twice {
+				total += align(wholeVectors(plan.Slot(o.node).Bytes))
+			}
+		}
+	}
+	return total
+}
+
 func (p *program) compile(params map[*graph.Node]graph.Tensor) error {
 	e, limits := p.owner, p.owner.device.Limits()
 	if err := e.device.Err(); err != nil {

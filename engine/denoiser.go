@@ -58,20 +58,22 @@ func newNetwork(unet *model.UNet2D, rows int, storage graph.Storage) (*network, 
 type Denoiser struct {
 	*network
 	exec              graph.Executor
+	weights           *resident
 	predictor, keeper graph.Program
 	null              graph.Tensor // the class input that says nothing
 	spare             []graph.Tape // released tapes, reused by the next kept call
 }
 
+// newDenoiser allocates a network. On an error, too, the result must be
+// released.
 func newDenoiser(exec graph.Executor, n *network) (*Denoiser, error) {
-	d := &Denoiser{network: n, exec: exec}
-	weights := newResident(exec, n.unet.Weights)
+	d := &Denoiser{network: n, exec: exec, weights: newResident(exec, n.unet.Weights)}
 	var err error
-	if d.predictor, err = weights.compile(n.predict.plan); err != nil {
-		return nil, err
+	if d.predictor, err = d.weights.compile(n.predict.plan); err != nil {
+		return d, err
 	}
-	if d.keeper, err = weights.compile(n.keep.plan); err != nil {
-		return nil, err
+	if d.keeper, err = d.weights.compile(n.keep.plan); err != nil {
+		return d, err
 	}
 	class := n.predict.class
 	if class == nil {
@@ -81,11 +83,11 @@ func newDenoiser(exec graph.Executor, n *network) (*Denoiser, error) {
 	null := make([]float64, class.Shape.Size())
 	if n.unet.Embedder != nil {
 		if null, err = classVector(n.unet, n.unet.Embedder.Attributes.NullLabels(), n.rows); err != nil {
-			return nil, err
+			return d, err
 		}
 	}
 	if d.null, err = exec.NewVector(len(null)); err != nil {
-		return nil, err
+		return d, err
 	}
 	return d, exec.Write(context.Background(), d.null, null)
 }
@@ -141,14 +143,18 @@ func (d *Denoiser) Keep(ctx context.Context, in sdo.Input, out sdo.Vector) (sdo.
 	return &keptCall{d, tape}, nil
 }
 
-// Release frees both programs and every spare tape.
+// Release frees both programs, the weights and every spare tape.
 func (d *Denoiser) Release() {
 	for _, tape := range d.spare {
 		tape.Release()
 	}
 	d.spare = nil
-	d.predictor.Release()
-	d.keeper.Release()
+	for _, program := range []graph.Program{d.predictor, d.keeper} {
+		if program != nil {
+			program.Release()
+		}
+	}
+	d.weights.free()
 	if d.null != nil {
 		d.exec.FreeVector(d.null)
 	}

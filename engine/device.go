@@ -47,6 +47,14 @@ func (r *resident) compile(plan *graph.Plan) (graph.Program, error) {
 	return r.exec.Compile(plan, params)
 }
 
+// free returns the parameters to the device.
+func (r *resident) free() {
+	for _, t := range r.tensors {
+		r.exec.FreeVector(t)
+	}
+	clear(r.tensors)
+}
+
 // vectors allocates device vectors and frees them together.
 type vectors struct {
 	exec graph.Executor

@@ -208,3 +208,34 @@ func TestEmbeddedRecipesDescend(t *testing.T) {
 		})
 	}
 }
+
+// A session gives back everything it took.
+func TestCloseLeavesNothingBehind(t *testing.T) {
+	exec := cpu.New[float32](cpu.Options{})
+	before := exec.Usage()
+	m, err := LoadModel(glasses(t), OpenBuiltin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPlan(glasses(t, "updates=1"), m, nil, m.Storage())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSession(exec, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Steer(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	after := exec.Usage()
+	after.PeakActivations = before.PeakActivations
+	after.Activations -= p.Memory(exec).Activations - tapes(p) // the arena stays with the executor
+	if after != before {
+		t.Errorf("the executor holds %+v after a session, %+v before", after, before)
+	}
+}
+
+// tapes is what a plan pins at its peak.
+func tapes(p *Plan) int64 { return p.network.keep.plan.TapeBytes + p.metric.plan.TapeBytes }

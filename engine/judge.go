@@ -32,19 +32,21 @@ func newReading(classifier *model.Classifier, shape graph.Shape) (*reading, erro
 type Judge struct {
 	*reading
 	exec    graph.Executor
+	weights *resident
 	program graph.Program
 	vectors vectors
 	in, out graph.Tensor
 }
 
+// newJudge allocates a reading. On an error, too, the result must be released.
 func newJudge(exec graph.Executor, r *reading) (*Judge, error) {
-	j := &Judge{reading: r, exec: exec, vectors: vectors{exec: exec}}
+	j := &Judge{reading: r, exec: exec, weights: newResident(exec, r.classifier.Weights), vectors: vectors{exec: exec}}
 	var err error
-	if j.program, err = newResident(exec, r.classifier.Weights).compile(r.plan); err != nil {
-		return nil, err
+	if j.program, err = j.weights.compile(r.plan); err != nil {
+		return j, err
 	}
 	if j.in, err = j.vectors.new(r.image.Shape.Size()); err != nil {
-		return nil, err
+		return j, err
 	}
 	j.out, err = j.vectors.new(r.logits.Shape.Size())
 	return j, err
@@ -74,6 +76,9 @@ func (j *Judge) Read(ctx context.Context, images []float64) ([][]int, error) {
 
 // Release frees everything the judge holds on the device.
 func (j *Judge) Release() {
-	j.program.Release()
+	if j.program != nil {
+		j.program.Release()
+	}
+	j.weights.free()
 	j.vectors.free()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/model/builtin"
 	"github.com/sdo-go/sdo/recipes"
@@ -35,28 +36,13 @@ func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Name: r.Model}
-	if m.UNet, err = model.LoadUNet2D(files); err != nil {
+	unet, err := model.LoadUNet2D(files)
+	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", r.Model, err)
 	}
-	if m.UNet.Scheduler == nil {
-		return nil, fmt.Errorf("model %s: has no scheduler_config.json, so its noise schedule is unknown; add diffusers' file to the folder", r.Model)
-	}
-	if m.Scheduler, err = sampler.ParseConfig(m.UNet.Scheduler); err != nil {
-		return nil, fmt.Errorf("model %s: %w", r.Model, err)
-	}
-	// Clipping changes samples a little and gradients a lot; steering always
-	// goes without (METHOD.md 1.4), whatever the folder's sampler did.
-	m.Scheduler.ClipSample = false
-	if r.Sampler.TimestepSpacing != "" {
-		m.Scheduler.TimestepSpacing = sampler.Spacing(r.Sampler.TimestepSpacing)
-	}
-	if err := m.Scheduler.Validate(); err != nil {
-		return nil, fmt.Errorf("model %s: %w", r.Model, err)
-	}
-	if m.UNet.Config.OutChannels != m.UNet.Config.InChannels {
-		return nil, fmt.Errorf("model %s: gives %d channels for %d; networks that also predict a variance are not supported",
-			r.Model, m.UNet.Config.OutChannels, m.UNet.Config.InChannels)
+	m, err := NewModel(r.Model, unet, r)
+	if err != nil {
+		return nil, err
 	}
 	if m.Guide, err = loadClassifier(r.Guide, builtin.Guide, "guide", m.UNet, open); err != nil {
 		return nil, err
@@ -65,6 +51,42 @@ func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
 		return nil, err
 	}
 	return m, m.check(r)
+}
+
+// NewModel is a network in memory, without classifiers, under the recipe's
+// spacing of timesteps.
+func NewModel(name string, unet *model.UNet2D, r *recipes.Recipe) (*Model, error) {
+	m := &Model{Name: name, UNet: unet}
+	if unet.Scheduler == nil {
+		return nil, fmt.Errorf("model %s: has no scheduler_config.json, so its noise schedule is unknown; add diffusers' file to the folder", name)
+	}
+	var err error
+	if m.Scheduler, err = sampler.ParseConfig(unet.Scheduler); err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	// Clipping changes samples a little and gradients a lot; steering always
+	// goes without (docs/method.md), whatever the folder's sampler did.
+	m.Scheduler.ClipSample = false
+	if r.Sampler.TimestepSpacing != "" {
+		m.Scheduler.TimestepSpacing = sampler.Spacing(r.Sampler.TimestepSpacing)
+	}
+	if err := m.Scheduler.Validate(); err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	if unet.Config.OutChannels != unet.Config.InChannels {
+		return nil, fmt.Errorf("model %s: gives %d channels for %d; networks that also predict a variance are not supported",
+			name, unet.Config.OutChannels, unet.Config.InChannels)
+	}
+	return m, nil
+}
+
+// Storage is how the weights are best held on a device: as they are in the
+// file. Arithmetic is float32 either way, so packed halves lose nothing.
+func (m *Model) Storage() graph.Storage {
+	if m.UNet.Stored == model.F16 {
+		return graph.F16
+	}
+	return graph.F32
 }
 
 // check holds a recipe's words and pictures against the model.

@@ -18,6 +18,7 @@ import (
 type Objective struct {
 	*metric
 	exec    graph.Executor
+	guide   *resident
 	program graph.Program
 	tape    graph.Tape
 	vectors vectors
@@ -99,22 +100,25 @@ func newMetric(r *recipes.Recipe, shape graph.Shape, guide *model.Classifier, fi
 	return m, nil
 }
 
+// newObjective allocates a metric. On an error, too, the result must be
+// released.
 func newObjective(exec graph.Executor, m *metric) (*Objective, error) {
-	o := &Objective{metric: m, exec: exec, vectors: vectors{exec: exec}, last: make([][]float64, len(m.parts))}
+	o := &Objective{metric: m, exec: exec, guide: newResident(exec, m.weights),
+		vectors: vectors{exec: exec}, last: make([][]float64, len(m.parts))}
 	var err error
-	if o.program, err = newResident(exec, m.weights).compile(m.plan); err != nil {
-		return nil, err
+	if o.program, err = o.guide.compile(m.plan); err != nil {
+		return o, err
 	}
 	if o.tape, err = o.program.NewTape(); err != nil {
-		return nil, err
+		return o, err
 	}
 	if o.losses, err = o.vectors.new(m.rows); err != nil {
-		return nil, err
+		return o, err
 	}
 	for range m.parts {
 		losses, err := o.vectors.new(m.rows)
 		if err != nil {
-			return nil, err
+			return o, err
 		}
 		o.terms = append(o.terms, losses)
 	}
@@ -166,8 +170,13 @@ func (o *Objective) Satisfied() []bool {
 
 // Release frees everything the objective holds on the device.
 func (o *Objective) Release() {
-	o.tape.Release()
-	o.program.Release()
+	if o.tape != nil {
+		o.tape.Release()
+	}
+	if o.program != nil {
+		o.program.Release()
+	}
+	o.guide.free()
 	o.vectors.free()
 }
 

@@ -131,50 +131,54 @@ type verdict struct {
 // NewSession allocates a plan on a device and draws the starting noise: number
 // j of image i is graph.Normal(seed, i, j), so an image does not depend on how
 // many others are made with it, nor on the device.
-func NewSession(exec graph.Executor, p *Plan) (s *Session, err error) {
-	s = &Session{Plan: p, Exec: exec, vectors: vectors{exec: exec}}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
-	if s.denoiser, err = newDenoiser(exec, p.network); err != nil {
+func NewSession(exec graph.Executor, p *Plan) (*Session, error) {
+	s := &Session{Plan: p, Exec: exec, vectors: vectors{exec: exec}}
+	if err := s.allocate(); err != nil {
+		s.Close()
 		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Session) allocate() (err error) {
+	exec, p := s.Exec, s.Plan
+	if s.denoiser, err = newDenoiser(exec, p.network); err != nil {
+		return err
 	}
 	if p.metric != nil {
 		if s.objective, err = newObjective(exec, p.metric); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if p.reading != nil {
 		if s.judge, err = newJudge(exec, p.reading); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	ctx := context.Background()
 	if s.start, err = s.vectors.new(p.Shape.Size()); err != nil {
-		return nil, err
+		return err
 	}
 	if err = exec.Write(ctx, s.start, Noise(p.Recipe.Seed, p.Shape)); err != nil {
-		return nil, err
+		return err
 	}
 	if len(p.Recipe.Condition) > 0 {
 		var labels []int
 		if labels, err = p.Model.UNet.Embedder.Attributes.Labels(p.Recipe.Condition); err != nil {
-			return nil, err
+			return err
 		}
 		var class []float64
 		if class, err = classVector(p.Model.UNet, labels, p.Shape[0]); err != nil {
-			return nil, err
+			return err
 		}
 		if s.cond, err = s.vectors.new(len(class)); err != nil {
-			return nil, err
+			return err
 		}
 		if err = exec.Write(ctx, s.cond, class); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // Noise draws the standard normal start of a batch of shape [N ...].

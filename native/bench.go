@@ -137,7 +137,7 @@ func (b *bencher) plan(method string, steps int) (*engine.Plan, error) {
 	if err := r.Validate(); err != nil {
 		return nil, badInput(err)
 	}
-	plan, err := engine.NewPlan(r, b.model, disk{}, graph.F32)
+	plan, err := engine.NewPlan(r, b.model, disk{}, b.model.Storage())
 	return plan, badInput(err)
 }
 

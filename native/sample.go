@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sdo-go/sdo/engine"
-	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sdo"
@@ -53,7 +52,7 @@ func (a *app) sample() *cobra.Command {
 			if err != nil {
 				return badInput(err)
 			}
-			plan, err := engine.NewPlan(r, m, nil, graph.F32)
+			plan, err := engine.NewPlan(r, m, nil, m.Storage())
 			if err != nil {
 				return badInput(err)
 			}

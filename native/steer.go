@@ -57,7 +57,7 @@ func planFor(name string, cmd *cobra.Command) (*engine.Plan, error) {
 	if err != nil {
 		return nil, badInput(err)
 	}
-	plan, err := engine.NewPlan(r, m, files, graph.F32)
+	plan, err := engine.NewPlan(r, m, files, m.Storage())
 	return plan, badInput(err)
 }
 

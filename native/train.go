@@ -11,7 +11,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/native/report"
+	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/train"
 )
 
@@ -74,6 +78,9 @@ func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, dir string) e
 		}
 		bar.set(p.Step, fmt.Sprintf("loss %.4f, %.0f images/s", p.SmoothLoss, p.ImagesPerSecond))
 	}}
+	session.Sheet = func(step int, unet *model.UNet2D) error {
+		return sampleSheet(context.WithoutCancel(ctx), exec, unet, recipe.Name, step, dir)
+	}
 	start := time.Now()
 	err = session.Run(ctx, exec)
 	if bar != nil {
@@ -88,4 +95,31 @@ func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, dir string) e
 	}
 	a.say("%s is trained, in %s: %s", recipe.Name, duration(time.Since(start).Seconds()), dir)
 	return nil
+}
+
+// sampleSheet draws what a network in training makes of thirty-two fixed
+// noises, unconditionally, into a folder of its own.
+func sampleSheet(ctx context.Context, exec graph.Executor, unet *model.UNet2D, name string, step int, dir string) error {
+	r := recipes.Defaults()
+	r.Name, r.NumImages, r.Updates = fmt.Sprintf("%s, step %d", name, step), 32, 0
+	m, err := engine.NewModel(name, unet, &r)
+	if err != nil {
+		return err
+	}
+	plan, err := engine.NewPlan(&r, m, nil, graph.F32)
+	if err != nil {
+		return err
+	}
+	session, err := engine.NewSession(exec, plan)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	images, err := session.Sample(ctx, nil)
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(dir, "sheets", fmt.Sprintf("step-%06d", step))
+	_, err = report.WriteSamples(out, &r, images, plan.Shape[3], plan.Shape[2])
+	return err
 }

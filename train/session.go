@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -30,10 +32,11 @@ type Session struct {
 	Checkpoint time.Duration // between checkpoints; 0 means every five minutes
 	LogEvery   int           // steps between log lines; 0 means 100
 
-	// Progress is called after every step, Sheet after every checkpoint with
-	// the weights to publish. Both may be nil.
+	// Progress is called after every step. Sheet is called after every
+	// checkpoint of a denoiser with the network as it would be published, to
+	// draw what it makes. Both may be nil.
 	Progress func(Progress)
-	Sheet    func(step int, weights model.Weights) error
+	Sheet    func(step int, unet *model.UNet2D) error
 }
 
 // LogLine is one line of log.jsonl.
@@ -42,6 +45,9 @@ type LogLine struct {
 	Loss    float64 `json:"loss"`    // smoothed
 	Seconds float64 `json:"seconds"` // of training so far, over all resumes
 	Device  string  `json:"device"`
+
+	// Of a finished classifier: the share of held-out images it reads right.
+	Accuracy map[string]float64 `json:"accuracy,omitempty"`
 }
 
 // Run trains to the recipe's last step and writes the finished model, weights
@@ -76,11 +82,15 @@ func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
 		if err := trainer.Save(quiet, checkpoint); err != nil || s.Sheet == nil {
 			return err
 		}
+		diffusion, ok := task.(Diffusion)
+		if !ok {
+			return nil
+		}
 		weights, err := trainer.Weights(quiet)
 		if err != nil {
 			return err
 		}
-		return s.Sheet(trainer.Step(), weights)
+		return s.Sheet(trainer.Step(), diffusion.network(s.Recipe, weights))
 	}
 	every, logEvery := s.Checkpoint, s.LogEvery
 	if every == 0 {
@@ -90,14 +100,17 @@ func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
 		logEvery = 100
 	}
 	start, saved := time.Now(), time.Now()
-	device := exec.Device().Name
+	write := func(line LogLine) error {
+		line.Seconds, line.Device = spent+time.Since(start).Seconds(), exec.Device().Name
+		text, err := json.Marshal(line)
+		if err == nil {
+			_, err = log.Write(append(text, '\n'))
+		}
+		return err
+	}
 	err = trainer.Run(ctx, func(p Progress) error {
 		if p.Step%logEvery == 0 || p.Step == p.Steps {
-			line, err := json.Marshal(LogLine{p.Step, p.SmoothLoss, spent + time.Since(start).Seconds(), device})
-			if err != nil {
-				return err
-			}
-			if _, err := log.Write(append(line, '\n')); err != nil {
+			if err := write(LogLine{Step: p.Step, Loss: p.SmoothLoss}); err != nil {
 				return err
 			}
 		}
@@ -123,34 +136,51 @@ func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
 	if err != nil {
 		return err
 	}
-	return s.publish(task, weights)
-}
-
-// publish writes the trained network as a model folder, with the recipe.
-func (s *Session) publish(task Task, weights model.Weights) error {
 	recipe, err := json.MarshalIndent(s.Recipe, "", "  ")
 	if err != nil {
 		return err
 	}
-	err = os.WriteFile(filepath.Join(s.Dir, recipeFile), append(recipe, '\n'), 0o644)
+	err = model.WriteFileAtomic(filepath.Join(s.Dir, recipeFile), func(w io.Writer) error {
+		_, err := w.Write(append(recipe, '\n'))
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	switch task := task.(type) {
 	case Diffusion:
-		embedder := task.embedder()
-		embedder.Weights = model.Weights{}
-		for _, p := range embedder.Params() {
-			embedder.Weights[p.Name] = weights[p.Name]
-			delete(weights, p.Name)
-		}
-		unet := model.UNet2D{Config: task.UNet, Scheduler: s.Recipe.Scheduler, Weights: weights, Embedder: &embedder}
-		return unet.Save(s.Dir, model.F16)
+		return task.network(s.Recipe, weights).Save(s.Dir, model.F16)
 	case Classifier:
-		classifier := model.Classifier{Config: task.Config, Weights: weights}
-		return classifier.Save(s.Dir, model.F16)
+		accuracy, err := task.Accuracy(ctx, exec, weights, heldOut, 16, 64)
+		if err != nil {
+			return err
+		}
+		last := LogLine{Step: trainer.Step(), Loss: trainer.smooth, Accuracy: map[string]float64{}}
+		for i, a := range task.Config.Attributes {
+			last.Accuracy[a.Name] = accuracy[i]
+		}
+		if err := write(last); err != nil {
+			return err
+		}
+		return (&model.Classifier{Config: task.Config, Weights: weights}).Save(s.Dir, model.F16)
 	}
 	return fmt.Errorf("train: a %T cannot be published", task)
+}
+
+// heldOut is the data stream that no recipe trains on.
+const heldOut = 1 << 40
+
+// network is the trained denoiser as a model folder holds it.
+func (d Diffusion) network(r *Recipe, weights model.Weights) *model.UNet2D {
+	embedder := d.embedder()
+	embedder.Weights = model.Weights{}
+	unet := model.Weights{}
+	maps.Copy(unet, weights)
+	for _, p := range embedder.Params() {
+		embedder.Weights[p.Name] = weights[p.Name]
+		delete(unet, p.Name)
+	}
+	return &model.UNet2D{Config: d.UNet, Scheduler: r.Scheduler, Weights: unet, Embedder: &embedder}
 }
 
 // openLog opens a log for appending, dropping lines after step: they belong to

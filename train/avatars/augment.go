@@ -18,10 +18,10 @@ type Augmentation struct {
 }
 
 // Two classifiers that must not share their mistakes learn from pictures changed
-// in different ways: the guide, whose gradient is followed, chiefly by noise, and
-// the judge, which only reports, by colour, blur and missing squares.
+// in different ways: the guide, whose gradient is followed, chiefly by noise and
+// light, and the judge, which only reports, by tint, blur and missing squares.
 var (
-	Guide = Augmentation{Flip: true, Shift: 1, Contrast: .1, Brightness: .08, Noise: .4}
+	Guide = Augmentation{Flip: true, Blur: .25, Contrast: .2, Brightness: .15, Noise: 1}
 	Judge = Augmentation{Flip: true, Blur: .5, Contrast: .2, Tint: .08, Noise: .15, Cutout: 3}
 )
 

@@ -1,20 +1,15 @@
 // attention: y[n,r,h,:] = sum_j softmax_j(scale * q[n,r,h,:].k[n,j,h,:]) v[n,j,h,:]
 //
-// q, y: [N,Lq,C]; k, v: [N,Lk,C]; head h owns C/heads contiguous channels. All
-// extents of channels count Ts. One invocation per (image, head, query) streams
-// over keys, 8 at a time, with a running maximum (arXiv 2205.14135): no score
-// is ever stored. The weighted sum is kept in y itself, so the width of a head
-// is not limited by registers. Saved for backward: one log-sum-exp per query,
-// by attention_lse.wgsl. Cost: 4*N*Lq*Lk*C FLOP.
+// q, y: [N,Lq,C]; k, v: [N,Lk,C]. An invocation owns a few queries and streams
+// over the keys with a running maximum (arXiv 2205.14135): no score is ever
+// stored. The weighted sum is kept in y itself, so the width of a head is not
+// limited by registers. Saved for backward: one log-sum-exp per query, by
+// attention_lse.wgsl. Cost: 4*N*Lq*Lk*C FLOP.
 // use: flat_index.wgsl
-// use: element.wgsl
+// use: attention_tile.wgsl
 
 const WORKGROUP = 64u; // param
-const KEYS = 8u;
 
-struct Block { n: u32, queries: u32, keys: u32, heads: u32, channels: u32, width: u32, scale: f32 }
-
-@group(0) @binding(0) var<uniform> block: Block;
 @group(0) @binding(1) var<storage, read_write> q: array<T>;
 @group(0) @binding(2) var<storage, read_write> k: array<T>;
 @group(0) @binding(3) var<storage, read_write> v: array<T>;
@@ -24,44 +19,55 @@ struct Block { n: u32, queries: u32, keys: u32, heads: u32, channels: u32, width
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let index = flat_index(id, groups, WORKGROUP);
   if (index >= block.n) { return; }
-  let pair = index / block.queries;
-  let image = pair / block.heads;
-  let channel = (pair - image * block.heads) * block.width;
-  let own = (image * block.queries + index - pair * block.queries) * block.channels + channel;
-  let base = image * block.keys * block.channels + channel;
+  var tile = locate(index);
 
-  var top = -3.0e38;
-  var sum = 0.0;
-  for (var first = 0u; first < block.keys; first += KEYS) {
-    var rows: array<u32, KEYS>;
-    var dots: array<T, KEYS>;
-    for (var j = 0u; j < KEYS; j++) {
-      rows[j] = base + min(first + j, block.keys - 1u) * block.channels;
-      dots[j] = T(0.0);
+  var tops = array<f32, OWN>();
+  var sums = array<f32, OWN>();
+  for (var r = 0u; r < OWN; r++) { tops[r] = -3.0e38; }
+  for (var first = 0u; first < block.others; first += OTHERS) {
+    var rows = other_rows(tile.others, first);
+    var dots = array<T, CELLS>();
+    for (var d = 0u; d < block.width; d++) {
+      var a: array<T, OWN>;
+      for (var r = 0u; r < OWN; r++) { a[r] = q[tile.own[r] + d]; }
+      for (var j = 0u; j < OTHERS; j++) {
+        let b = k[rows[j] + d];
+        for (var r = 0u; r < OWN; r++) { dots[j * OWN + r] = fma(a[r], b, dots[j * OWN + r]); }
+      }
+    }
+    var weights: array<f32, CELLS>;
+    var fades: array<f32, OWN>;
+    for (var r = 0u; r < OWN; r++) {
+      var top = tops[r];
+      for (var j = 0u; j < OTHERS; j++) {
+        let score = select(-3.0e38, block.scale * total(dots[j * OWN + r]), first + j < block.others);
+        weights[j * OWN + r] = score;
+        top = max(top, score);
+      }
+      fades[r] = exp(tops[r] - top);
+      tops[r] = top;
+      sums[r] *= fades[r];
+      for (var j = 0u; j < OTHERS; j++) {
+        let weight = exp(weights[j * OWN + r] - top);
+        weights[j * OWN + r] = weight;
+        sums[r] += weight;
+      }
     }
     for (var d = 0u; d < block.width; d++) {
-      let a = q[own + d];
-      for (var j = 0u; j < KEYS; j++) { dots[j] += a * k[rows[j] + d]; }
-    }
-    var scores: array<f32, KEYS>;
-    var highest = top;
-    for (var j = 0u; j < KEYS; j++) {
-      scores[j] = select(-3.0e38, block.scale * total(dots[j]), first + j < block.keys);
-      highest = max(highest, scores[j]);
-    }
-    let fade = exp(top - highest);
-    top = highest;
-    sum *= fade;
-    for (var j = 0u; j < KEYS; j++) {
-      scores[j] = exp(scores[j] - top);
-      sum += scores[j];
-    }
-    for (var d = 0u; d < block.width; d++) {
-      var mix = T(0.0);
-      if (first > 0u) { mix = y[own + d] * fade; }
-      for (var j = 0u; j < KEYS; j++) { mix += scores[j] * v[rows[j] + d]; }
-      y[own + d] = mix;
+      var mix = array<T, OWN>();
+      for (var r = 0u; r < OWN; r++) {
+        if (first > 0u) { mix[r] = y[tile.own[r] + d] * fades[r]; }
+      }
+      for (var j = 0u; j < OTHERS; j++) {
+        let b = v[rows[j] + d];
+        for (var r = 0u; r < OWN; r++) { mix[r] = fma(T(weights[j * OWN + r]), b, mix[r]); }
+      }
+      for (var r = 0u; r < OWN; r++) { y[tile.own[r] + d] = mix[r]; }
     }
   }
-  for (var d = 0u; d < block.width; d++) { y[own + d] = y[own + d] / sum; }
+  // A repeated last row must not be divided twice.
+  for (var r = 0u; r < OWN; r++) {
+    if (tile.first + r >= block.rows) { break; }
+    for (var d = 0u; d < block.width; d++) { y[tile.own[r] + d] = y[tile.own[r] + d] / sums[r]; }
+  }
 }

@@ -4,20 +4,15 @@
 //   dq[r]   = sum_j ds[r,j] k[j]        OWN_QUERY: own = q, pair = dy; over k, v
 //   dk[j]   = sum_r ds[r,j] q[r]        otherwise: own = k, pair = v;  over q, dy
 //
-// One invocation per (image, head, own row) streams over the other side's rows,
-// 8 at a time, and keeps its sum in grad itself. own, pair, grad: [N,rows,C];
-// other, other_pair: [N,others,C]; lse, delta: [N,heads,Lq]. All extents of
-// channels count Ts. Cost: 6*N*Lq*Lk*C FLOP.
+// own, own_pair, grad: [N,rows,C]; other, other_pair: [N,others,C]; lse, delta:
+// [N,heads,Lq]. An invocation owns a few rows, streams over the other side's
+// and keeps its sums in grad itself. Cost: 6*N*Lq*Lk*C FLOP.
 // use: flat_index.wgsl
-// use: element.wgsl
+// use: attention_tile.wgsl
 
-const WORKGROUP = 64u;   // param
-const OWN_QUERY = true;  // param
-const OTHERS = 8u;
+const WORKGROUP = 64u;  // param
+const OWN_QUERY = true; // param
 
-struct Block { n: u32, rows: u32, others: u32, heads: u32, channels: u32, width: u32, scale: f32 }
-
-@group(0) @binding(0) var<uniform> block: Block;
 @group(0) @binding(1) var<storage, read_write> own: array<T>;
 @group(0) @binding(2) var<storage, read_write> own_pair: array<T>;
 @group(0) @binding(3) var<storage, read_write> other: array<T>;
@@ -30,41 +25,48 @@ struct Block { n: u32, rows: u32, others: u32, heads: u32, channels: u32, width:
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let index = flat_index(id, groups, WORKGROUP);
   if (index >= block.n) { return; }
-  let pair = index / block.rows;
-  let image = pair / block.heads;
-  let channel = (pair - image * block.heads) * block.width;
-  let here = (image * block.rows + index - pair * block.rows) * block.channels + channel;
-  let base = image * block.others * block.channels + channel;
+  var tile = locate(index);
 
   for (var first = 0u; first < block.others; first += OTHERS) {
-    var rows: array<u32, OTHERS>;
-    var dots: array<T, OTHERS>;
-    var slopes: array<T, OTHERS>;
-    for (var j = 0u; j < OTHERS; j++) {
-      rows[j] = base + min(first + j, block.others - 1u) * block.channels;
-      dots[j] = T(0.0);
-      slopes[j] = T(0.0);
-    }
+    var rows = other_rows(tile.others, first);
+    var dots = array<T, CELLS>();
+    var slopes = array<T, CELLS>();
     for (var d = 0u; d < block.width; d++) {
-      let a = own[here + d];
-      let b = own_pair[here + d];
+      var a: array<T, OWN>;
+      var b: array<T, OWN>;
+      for (var r = 0u; r < OWN; r++) {
+        a[r] = own[tile.own[r] + d];
+        b[r] = own_pair[tile.own[r] + d];
+      }
       for (var j = 0u; j < OTHERS; j++) {
-        dots[j] += a * other[rows[j] + d];
-        slopes[j] += b * other_pair[rows[j] + d];
+        let u = other[rows[j] + d];
+        let v = other_pair[rows[j] + d];
+        for (var r = 0u; r < OWN; r++) {
+          dots[j * OWN + r] = fma(a[r], u, dots[j * OWN + r]);
+          slopes[j * OWN + r] = fma(b[r], v, slopes[j * OWN + r]);
+        }
       }
     }
-    var weights: array<f32, OTHERS>;
+    var weights: array<f32, CELLS>;
     for (var j = 0u; j < OTHERS; j++) {
-      var query = index;
-      if (!OWN_QUERY) { query = pair * block.others + min(first + j, block.others - 1u); }
-      let p = exp(block.scale * total(dots[j]) - lse[query]);
-      weights[j] = select(0.0, block.scale * p * (total(slopes[j]) - delta[query]), first + j < block.others);
+      for (var r = 0u; r < OWN; r++) {
+        var query = tile.pair * block.rows + min(tile.first + r, block.rows - 1u);
+        if (!OWN_QUERY) { query = tile.pair * block.others + min(first + j, block.others - 1u); }
+        let p = exp(block.scale * total(dots[j * OWN + r]) - lse[query]);
+        let ds = block.scale * p * (total(slopes[j * OWN + r]) - delta[query]);
+        weights[j * OWN + r] = select(0.0, ds, first + j < block.others);
+      }
     }
     for (var d = 0u; d < block.width; d++) {
-      var sum = T(0.0);
-      if (first > 0u) { sum = grad[here + d]; }
-      for (var j = 0u; j < OTHERS; j++) { sum += weights[j] * other[rows[j] + d]; }
-      grad[here + d] = sum;
+      var sum = array<T, OWN>();
+      for (var r = 0u; r < OWN; r++) {
+        if (first > 0u) { sum[r] = grad[tile.own[r] + d]; }
+      }
+      for (var j = 0u; j < OTHERS; j++) {
+        let u = other[rows[j] + d];
+        for (var r = 0u; r < OWN; r++) { sum[r] = fma(T(weights[j * OWN + r]), u, sum[r]); }
+      }
+      for (var r = 0u; r < OWN; r++) { grad[tile.own[r] + d] = sum[r]; }
     }
   }
 }

@@ -15,13 +15,13 @@ func newHeads(x graph.Shape, attrs any) heads {
 	return heads{x[0], a.Heads, x[2] / width, x[2] / a.Heads / width, width, a.Scale}
 }
 
-// launch runs one invocation per image, head and own row, each of which visits
-// all rows of the other side.
+// launch runs one invocation per image, head and few own rows, each of which
+// visits all rows of the other side.
 func (h heads) launch(p *preset, shader string, rows, others int, bind []operand, pairs ...any) ([]launch, error) {
-	count := h.images * h.count * rows
+	count := h.images * h.count * ceil(rows, p.own)
 	return one(launch{
 		shader:  shader,
-		consts:  elements(h.width, append([]any{"WORKGROUP", p.lanes}, pairs...)...),
+		consts:  elements(h.width, append([]any{"WORKGROUP", p.lanes, "OWN", p.own, "OTHERS", p.others}, pairs...)...),
 		uniform: append(words(count, rows, others, h.count, h.channels, h.perHead), floatWord(h.scale)),
 		bind:    bind,
 		groups:  fold(count, p.lanes),

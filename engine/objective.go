@@ -184,7 +184,6 @@ func (o *Objective) Release() {
 type termBuilder struct {
 	*graph.Graph
 	image  *graph.Node // [N C H W]
-	logits *graph.Node // of the guide, shared by all attribute terms
 	guide  *model.Classifier
 	files  fs.FS
 	prefix string // names the constants of the current term
@@ -215,10 +214,13 @@ func (b *termBuilder) build(t recipes.Term) (*graph.Node, error) {
 }
 
 // attribute is max(0, CE - softplus(-margin)), where CE is the cross entropy of
-// the wanted value among the attribute's values. CE = softplus(-o) for log-odds
-// o of the value against all others together, so the loss and its gradient
-// vanish once o reaches the margin: a satisfied picture is left alone, and no
-// denormal gradients run through the network (METHOD.md 2.9).
+// the wanted value among the attribute's values, averaged over noisy copies of
+// the image. CE = softplus(-o) for log-odds o of the value against all others
+// together, so the loss and its gradient vanish once o reaches the margin: a
+// satisfied picture is left alone, and no denormal gradients run through the
+// network (METHOD.md 2.9). The noise is drawn once, so the loss stays a
+// function of the image; averaging over it is randomised smoothing (Cohen et
+// al., arXiv 1902.02918), which takes small adversarial directions away.
 func (b *termBuilder) attribute(t recipes.Term) (*graph.Node, error) {
 	if b.guide == nil {
 		return nil, fmt.Errorf("the model has no classifier to steer by")
@@ -227,21 +229,41 @@ func (b *termBuilder) attribute(t recipes.Term) (*graph.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.logits == nil {
-		b.logits = b.guide.Config.Build(b.Graph, b.image, graph.F32)
-	}
-	own, err := b.guide.Config.AttributeLogits(b.Graph, b.logits, t.Attribute)
-	if err != nil {
-		return nil, err
-	}
 	rows := b.image.Shape[0]
+	size := b.image.Shape.Size() / rows
 	labels := make([]float32, rows)
 	for i := range labels {
 		labels[i] = float32(label)
 	}
-	entropy := b.SoftmaxCrossEntropy(own, b.Const(b.prefix+".label", labels, rows))
-	return b.ReLU(b.Affine(entropy, 1, -math.Log1p(math.Exp(-t.Margin)))), nil
+	wanted := b.Const(b.prefix+".label", labels, rows)
+	var sum *graph.Node
+	for k := range t.Copies {
+		copy := b.image
+		if t.Noise > 0 {
+			noise := make([]float32, size)
+			for i := range noise {
+				noise[i] = float32(t.Noise * graph.Normal(smoothingSeed, uint32(k), uint32(i)))
+			}
+			copy = b.AddBroadcast(copy, b.Const(fmt.Sprintf("%s.noise.%d", b.prefix, k), noise, size), rows, size, 1)
+		}
+		logits := b.guide.Config.Build(b.Graph, copy, graph.F32)
+		own, err := b.guide.Config.AttributeLogits(b.Graph, logits, t.Attribute)
+		if err != nil {
+			return nil, err
+		}
+		entropy := b.SoftmaxCrossEntropy(own, wanted)
+		if sum == nil {
+			sum = entropy
+		} else {
+			sum = b.Add(sum, entropy)
+		}
+	}
+	return b.ReLU(b.Affine(sum, 1/float64(t.Copies), -math.Log1p(math.Exp(-t.Margin)))), nil
 }
+
+// smoothingSeed draws the copies' noise. It is not the recipe's seed: the
+// metric stays the same when the pictures change.
+const smoothingSeed = 0x5d0
 
 // regionColor is the squared distance of the region's mean colour from the
 // wanted one, averaged over the channels, in the network's units of [-1, 1].

@@ -236,6 +236,9 @@ func (c *reader) term(s *section) Term {
 			s.text("value", &t.Value)
 		}
 		s.float("margin", &t.Margin, "a number above 0", positive)
+		t.Copies, t.Noise = 8, 0.5
+		s.count("copies", &t.Copies, 1, 64)
+		s.float("noise", &t.Noise, "a number, 0 or more", notNegative)
 	case "region_color":
 		if s.need("region", "[x, y, width, height]") {
 			t.Region = s.rect("region")

@@ -104,10 +104,15 @@ type Term struct {
 	StopBelow *float64 `yaml:"stop_below,omitempty" json:"stop_below,omitempty"` // unweighted loss at which this term is satisfied
 
 	// attribute: the guide should see Value, ahead of every other value of the
-	// attribute by at least Margin in log-odds.
+	// attribute by at least Margin in log-odds, on average over Copies of the
+	// picture with Gaussian noise of standard deviation Noise. A gradient that
+	// must convince it through noise changes what a person sees, not a few
+	// pixels that only the guide notices.
 	Attribute string  `yaml:"attribute,omitempty" json:"attribute,omitempty"`
 	Value     string  `yaml:"value,omitempty" json:"value,omitempty"`
 	Margin    float64 `yaml:"margin,omitempty" json:"margin,omitempty"`
+	Copies    int     `yaml:"copies,omitempty" json:"copies,omitempty"`
+	Noise     float64 `yaml:"noise,omitempty" json:"noise,omitempty"`
 
 	// region_color: the mean colour of Region should be Color.
 	Region *Rect `yaml:"region,flow,omitempty" json:"region,omitempty"`

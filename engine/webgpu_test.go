@@ -14,6 +14,7 @@ import (
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/graph/webgpu"
+	"github.com/sdo-go/sdo/model/modeltest"
 	"github.com/sdo-go/sdo/sampler"
 	"github.com/sdo-go/sdo/sdo"
 )
@@ -87,6 +88,11 @@ func TestNetworkOnGPUMatchesFloat64(t *testing.T) {
 			})
 		}
 	}
+}
+
+// PyTorch and diffusers agree with the GPU: the fixtures of package model.
+func TestFixturesOfDiffusersOnGPU(t *testing.T) {
+	modeltest.UNet2D(t, os.DirFS("../model/testdata"), device(t), graph.F32, modeltest.Tolerance{Forward: 1e-5, Backward: 1e-4})
 }
 
 func TestOneStepEqualsFullOnGPU(t *testing.T) {

@@ -30,7 +30,7 @@ type Executor struct {
 	scratch   *gpu.Buffer
 	filler    *gpu.Buffer // bound where a kernel has a binding it will not read
 	programs  map[*program]struct{}
-	pipelines map[string]*gpu.Pipeline
+	pipelines map[pipelineKey]*gpu.Pipeline
 	bindings  map[bindKey]*gpu.Bindings
 	after     []func() // releases that wait until the open pass is submitted
 	usage     graph.Usage
@@ -56,7 +56,7 @@ func Open(ctx context.Context, adapter string) (*Executor, error) {
 func New(device *gpu.Device) (*Executor, error) {
 	e := &Executor{
 		device: device, preset: presetFor(device.Info().Software), programs: map[*program]struct{}{},
-		pipelines: map[string]*gpu.Pipeline{}, bindings: map[bindKey]*gpu.Bindings{},
+		pipelines: map[pipelineKey]*gpu.Pipeline{}, bindings: map[bindKey]*gpu.Bindings{},
 	}
 	var err error
 	if e.blocks, err = newUpload(device, "uniform blocks", 64<<10, gpu.Uniform); err != nil {
@@ -240,10 +240,19 @@ func (e *Executor) bind(storage []gpu.Range) (*gpu.Bindings, error) {
 	return b, nil
 }
 
+// pipelineKey names a compiled kernel. The preset belongs to it: the name of a
+// vector kernel does not tell its workgroup size, and a dispatch counts groups
+// of the present one.
+type pipelineKey struct {
+	preset *preset
+	name   string
+}
+
 // pipeline compiles a kernel variant; name caches it without rebuilding the
 // text.
 func (e *Executor) pipeline(name, shader string, consts map[string]string, operands int) (*gpu.Pipeline, error) {
-	if p := e.pipelines[name]; p != nil {
+	key := pipelineKey{e.preset, name}
+	if p := e.pipelines[key]; p != nil {
 		return p, nil
 	}
 	text, err := shaders.Specialise(shader, consts)
@@ -254,7 +263,7 @@ func (e *Executor) pipeline(name, shader string, consts map[string]string, opera
 	if err != nil {
 		return nil, err
 	}
-	e.pipelines[name] = p
+	e.pipelines[key] = p
 	return p, nil
 }
 

@@ -15,7 +15,7 @@ import (
 // presets are both columns of the preset table; results must not depend on it.
 var presets = map[string]*preset{"software": &softwarePreset, "hardware": &hardwarePreset}
 
-// openPresets returns one executor per preset: an executor keeps to its own.
+// openPresets returns one executor per preset.
 func openPresets(t *testing.T) map[string]*Executor {
 	t.Helper()
 	executors := map[string]*Executor{}
@@ -95,6 +95,27 @@ func TestAdjoints(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A kernel compiled under one preset is not run with the workgroups of another.
+func TestPresetMayChange(t *testing.T) {
+	e := open(t)
+	const n = 10007
+	data := random(n, 1)
+	x, y := upload64(t, e, data), upload64(t, e, make([]float64, n))
+	for k, preset := range []*preset{&softwarePreset, &hardwarePreset, &softwarePreset} {
+		e.preset = preset
+		must(t, e.Combine(y, []float64{float64(k + 1)}, []graph.Tensor{x}))
+		want, sum := make([]float64, n), 0.0
+		for i := range want {
+			want[i] = float64(k+1) * data[i]
+			sum += data[i] * want[i]
+		}
+		near(t, "y", download(t, e, y), want, 1e-6)
+		dots, err := e.RowDots(background, x, y, 1)
+		must(t, err)
+		near(t, "x.y", dots, []float64{sum}, 1e-6)
 	}
 }
 

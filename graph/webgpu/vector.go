@@ -198,7 +198,7 @@ const dotChunk = 4096
 // vectorPipeline compiles a vector kernel for this adapter. name is a shader,
 // or "shader/FLAG" for the variant with that constant true.
 func (e *Executor) vectorPipeline(name string, operands int) (*gpu.Pipeline, error) {
-	if p := e.pipelines[name]; p != nil {
+	if p := e.pipelines[pipelineKey{e.preset, name}]; p != nil {
 		return p, nil
 	}
 	shader, flag, _ := strings.Cut(name, "/")

@@ -48,8 +48,9 @@ bench: build ## memory and time of an update; JSON into bench/
 	bin/sdo bench update --json > bench/update.json
 	@echo "bench/memory.json bench/update.json"
 
-golden: ## make the golden files again (Python with torch and diffusers, by hand)
-	@grep -h -m1 -i 'usage\|^# *run\|python3' tools/golden/*.py || true
+golden: ## make the golden files again; needs Python with torch and diffusers
+	python3 tools/golden/unet2d.py
+	python3 tools/golden/ddim.py > sampler/testdata/ddim.json.new && mv sampler/testdata/ddim.json.new sampler/testdata/ddim.json
 
 status: setup ## write the README's status table from the tree
 	$(BUILD) run $(TAGS) ./tools/status -w README.md

@@ -239,10 +239,10 @@ func (b *termBuilder) attribute(t recipes.Term) (*graph.Node, error) {
 	var sum *graph.Node
 	for k := range t.Copies {
 		copy := b.image
-		if t.Noise > 0 {
+		if t.Noise != nil && *t.Noise > 0 {
 			noise := make([]float32, size)
 			for i := range noise {
-				noise[i] = float32(t.Noise * graph.Normal(smoothingSeed, uint32(k), uint32(i)))
+				noise[i] = float32(*t.Noise * graph.Normal(smoothingSeed, uint32(k), uint32(i)))
 			}
 			copy = b.AddBroadcast(copy, b.Const(fmt.Sprintf("%s.noise.%d", b.prefix, k), noise, size), rows, size, 1)
 		}

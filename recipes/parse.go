@@ -97,7 +97,7 @@ func (c *reader) recipe(root *value) *Recipe {
 	t.float("eta", &r.Sampler.Eta, "0, the deterministic sampler", func(f float64) bool { return f == 0 })
 	t.done()
 
-	s.float("guidance_scale", &r.GuidanceScale, "a number from 0 to 100", func(f float64) bool { return f >= 0 && f <= 100 })
+	s.float("guidance_scale", &r.GuidanceScale, "a number above 0, at most 100", func(f float64) bool { return f > 0 && f <= 100 })
 	r.Condition = c.condition(s)
 	if r.GuidanceScale != 1 && len(r.Condition) == 0 && s.has("guidance_scale") {
 		s.wrong("guidance_scale", "1 where no condition is given", "add a condition or remove guidance_scale")
@@ -236,9 +236,10 @@ func (c *reader) term(s *section) Term {
 			s.text("value", &t.Value)
 		}
 		s.float("margin", &t.Margin, "a number above 0", positive)
-		t.Copies, t.Noise = 8, 0.5
+		t.Copies, t.Noise = 8, new(float64)
+		*t.Noise = 0.5
 		s.count("copies", &t.Copies, 1, 64)
-		s.float("noise", &t.Noise, "a number, 0 or more", notNegative)
+		s.float("noise", t.Noise, "a number, 0 or more", notNegative)
 	case "region_color":
 		if s.need("region", "[x, y, width, height]") {
 			t.Region = s.rect("region")

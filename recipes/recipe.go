@@ -108,11 +108,11 @@ type Term struct {
 	// picture with Gaussian noise of standard deviation Noise. A gradient that
 	// must convince it through noise changes what a person sees, not a few
 	// pixels that only the guide notices.
-	Attribute string  `yaml:"attribute,omitempty" json:"attribute,omitempty"`
-	Value     string  `yaml:"value,omitempty" json:"value,omitempty"`
-	Margin    float64 `yaml:"margin,omitempty" json:"margin,omitempty"`
-	Copies    int     `yaml:"copies,omitempty" json:"copies,omitempty"`
-	Noise     float64 `yaml:"noise,omitempty" json:"noise,omitempty"`
+	Attribute string   `yaml:"attribute,omitempty" json:"attribute,omitempty"`
+	Value     string   `yaml:"value,omitempty" json:"value,omitempty"`
+	Margin    float64  `yaml:"margin,omitempty" json:"margin,omitempty"`
+	Copies    int      `yaml:"copies,omitempty" json:"copies,omitempty"`
+	Noise     *float64 `yaml:"noise,omitempty" json:"noise,omitempty"` // 0 is not the default, so it must be told from nothing
 
 	// region_color: the mean colour of Region should be Color.
 	Region *Rect `yaml:"region,flow,omitempty" json:"region,omitempty"`
@@ -137,10 +137,30 @@ type Term struct {
 // Source is the picture an inpaint term restores: avatar Index of the training
 // generator under Seed, or the file Image.
 type Source struct {
-	Seed  uint64 `yaml:"seed" json:"seed"`
-	Index int    `yaml:"index" json:"index"`
-	Image string `yaml:"image,omitempty" json:"image,omitempty"`
+	Seed  uint64
+	Index int
+	Image string
 }
+
+// plain holds the keys of the kind of source it is: both kinds at once, or
+// neither, would not read back.
+func (s Source) plain() any {
+	if s.Image != "" {
+		return struct {
+			Image string `yaml:"image" json:"image"`
+		}{s.Image}
+	}
+	return struct {
+		Seed  uint64 `yaml:"seed" json:"seed"`
+		Index int    `yaml:"index" json:"index"`
+	}{s.Seed, s.Index}
+}
+
+// MarshalJSON writes an avatar or an image.
+func (s Source) MarshalJSON() ([]byte, error) { return json.Marshal(s.plain()) }
+
+// MarshalYAML writes an avatar or an image.
+func (s Source) MarshalYAML() (any, error) { return s.plain(), nil }
 
 // CheckAttributes holds the recipe against a model's attributes: for each name
 // in names, values(name) lists what it may be.

@@ -69,6 +69,29 @@ func TestEmbeddedRecipes(t *testing.T) {
 	}
 }
 
+// What a run writes down repeats it: values that are not the default, and
+// either form of what has two.
+func TestCanonicalFormIsComplete(t *testing.T) {
+	for _, body := range []string{
+		"term: attribute, attribute: a, value: b, noise: 0",
+		`term: attribute, attribute: "yes", value: "1e5", copies: 1, stop_below: 0`,
+		"term: inpaint, source: {image: a.png}, hidden: left",
+		"term: inpaint, source: {seed: 0, index: 0}, hidden: [0, 0, 3, 3]",
+		"term: pixels, image: a.png, mask: b.png",
+	} {
+		r := mustParse(t, term(body))
+		if back := mustParse(t, string(r.Canonical())); !same(r, back) {
+			t.Errorf("%s reads back differently:\n%s", body, r.Canonical())
+		}
+		if !same(r, r.Clone()) {
+			t.Errorf("%s: clone differs", body)
+		}
+		if err := r.Validate(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestDefaultsAndOverrides(t *testing.T) {
 	r := mustParse(t, minimal)
 	want := Defaults()
@@ -116,6 +139,7 @@ func TestProblems(t *testing.T) {
 		{minimal + "guards: {early_stop: 1}\n", "test.yaml:4: guards.early_stop: expected true or false, got 1"},
 		{minimal + "seed: 9007199254740992\n", "test.yaml:4: seed: expected a whole number from 0 to 9007199254740991, got 9007199254740992"},
 		{minimal + "guidance_scale: 3\n", "test.yaml:4: guidance_scale: expected 1 where no condition is given, got 3; add a condition or remove guidance_scale"},
+		{minimal + "guidance_scale: 0\ncondition: {a: b}\n", "test.yaml:4: guidance_scale: expected a number above 0, at most 100, got 0"},
 		{minimal + "name: again\n", "test.yaml:4: "},
 		{minimal + "model: &a x\n", "test.yaml:4: recipe: expected plain values, got anchor, which a recipe may not use"},
 		{"version: 1\nname: [\n", "test.yaml:2: syntax: expected YAML or JSON, got text that does not parse; "},

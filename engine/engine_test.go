@@ -239,3 +239,189 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 
 // tapes is what a plan pins at its peak.
 func tapes(p *Plan) int64 { return p.network.keep.plan.TapeBytes + p.metric.plan.TapeBytes }
+
+// recorder notes every state and output of a rollout.
+type recorder struct {
+	sdo.Network
+	space           sdo.Space
+	states, outputs [][]float64
+}
+
+func (r *recorder) Predict(ctx context.Context, in sdo.Input, out sdo.Vector) error {
+	state, err := r.space.Read(ctx, in.X)
+	if err != nil {
+		return err
+	}
+	if err := r.Network.Predict(ctx, in, out); err != nil {
+		return err
+	}
+	output, err := r.space.Read(ctx, out)
+	r.states, r.outputs = append(r.states, state), append(r.outputs, output)
+	return err
+}
+
+// The surrogate's value is the rollout's: P*x_0 + sum w_i*f_i over the recorded
+// calls of the embedded network gives the sample, for every freeze.
+func testSurrogateIsTheRollout(t *testing.T, exec graph.Executor, tolerance float64) {
+	ctx := context.Background()
+	s := session(t, exec, glasses(t, "sampler.num_inference_steps=6"), graph.F32)
+	problem := s.Problem()
+	recorded := &recorder{Network: problem.Network, space: exec}
+	problem.Network = recorded
+	chain, err := sdo.NewChain(problem, sdo.MethodIdentity, sampler.FreezeV)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chain.Free()
+	v, err := chain.Rollout(ctx, s.start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sample, err := exec.Read(ctx, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, freeze := range []sampler.Freeze{sampler.FreezeEps, sampler.FreezeV, sampler.FreezeX0} {
+		transport, err := s.table.Freeze(freeze)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := make([]float64, len(sample))
+		for i, x := range recorded.states[0] {
+			sum[i] = transport.Carry * x
+		}
+		for k, step := range transport.Steps {
+			for i := range sum {
+				f := step.FromState*recorded.states[k][i] + step.FromOutput*recorded.outputs[k][i]
+				sum[i] += transport.Weights[k] * f
+			}
+		}
+		if e := relative(sum, sample); e > tolerance {
+			t.Errorf("freeze %s: the surrogate's value differs from the sample by %.2g relative, want at most %g", freeze, e, tolerance)
+		}
+	}
+}
+
+func TestSurrogateIsTheRollout(t *testing.T) {
+	testSurrogateIsTheRollout(t, cpu.New[float64](cpu.Options{}), 1e-9)
+}
+
+// The smallest runs there are: one picture, one step, guided or not, by every
+// method, with updates and without.
+func TestSmallestRuns(t *testing.T) {
+	exec := cpu.New[float32](cpu.Options{})
+	for _, method := range recipes.Methods {
+		for _, guidance := range [][]string{nil, {"condition={mood: happy}", "guidance_scale=2"}} {
+			for _, updates := range []string{"0", "1"} {
+				set := append([]string{"num_images=1", "sampler.num_inference_steps=1", "method.name=" + method, "updates=" + updates}, guidance...)
+				s := session(t, exec, glasses(t, set...), graph.F32)
+				result, err := s.Steer(context.Background(), nil)
+				if err != nil {
+					t.Errorf("%v: %v", set, err)
+					continue
+				}
+				images, err := s.Sample(context.Background(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e := relative(images, result.Before); e != 0 {
+					t.Errorf("%v: sampling differs from the run's first sample by %.2g", set, e)
+				}
+			}
+		}
+	}
+}
+
+// Sampling needs no gradient, so a schedule that leaves none to the freeze is
+// no obstacle: from pure noise to a clean picture in one step.
+func TestSampleWithoutTerminalSignal(t *testing.T) {
+	r := glasses(t, "num_images=1", "sampler.num_inference_steps=1")
+	m, err := LoadModel(r, OpenBuiltin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Scheduler.RescaleBetasZeroSNR = true
+	p, err := NewPlan(r, m, nil, graph.F32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSession(cpu.New[float32](cpu.Options{}), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Sample(context.Background(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// The judge is asked each wish once, of attribute terms that want something
+// only, and wishes that contradict each other never come true.
+func TestWhatTheJudgeIsAsked(t *testing.T) {
+	ask := func(terms ...recipes.Term) *Session {
+		r := glasses(t)
+		r.Objective = append(r.Objective[:0:0], terms...)
+		for i := range terms {
+			r.Objective[i].Term, r.Objective[i].Copies = "attribute", 1
+		}
+		m, err := LoadModel(r, OpenBuiltin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := NewPlan(r, m, nil, graph.F32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := NewSession(cpu.New[float32](cpu.Options{}), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	}
+	happy, sad := recipes.Term{Attribute: "mood", Value: "happy", Weight: 1}, recipes.Term{Attribute: "mood", Value: "sad", Weight: 1}
+	away := recipes.Term{Attribute: "hat", Value: "yes", Weight: -1}
+	yes := 0
+	for want, s := range map[string]*Session{
+		"mood: happy":            ask(happy, happy, away),
+		"mood: sad":              ask(sad),
+		"mood: happy, mood: sad": ask(happy, sad),
+		"":                       ask(away),
+	} {
+		if s.JudgeLabel() != want {
+			t.Errorf("the judge is asked %q, want %q", s.JudgeLabel(), want)
+		}
+		verdicts, err := s.Verdicts(context.Background(), Noise(1, s.Shape))
+		if err != nil || (verdicts == nil) != (want == "") {
+			t.Errorf("asked %q: %v, %v", want, verdicts, err)
+		}
+		for _, v := range verdicts {
+			if v && strings.Contains(want, ",") {
+				t.Error("a face is happy and sad")
+			} else if v {
+				yes++
+			}
+		}
+	}
+	if yes != 2 {
+		t.Errorf("%d of two pictures are happy or sad, want both", yes)
+	}
+}
+
+// A recipe is refused with one sentence where the model lacks what it asks for.
+func TestModelRefusesTheRecipe(t *testing.T) {
+	r := glasses(t)
+	m, err := LoadModel(r, OpenBuiltin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Guide = nil
+	if err := m.check(r); err == nil || !strings.Contains(err.Error(), "no classifier reads images") {
+		t.Errorf("attribute terms without a guide: %v", err)
+	}
+	m.UNet.Embedder = nil
+	r = glasses(t, "condition.mood=happy")
+	if err := m.check(r); err == nil || !strings.Contains(err.Error(), "takes no attributes") {
+		t.Errorf("a condition on an unconditional model: %v", err)
+	}
+}

@@ -30,7 +30,8 @@ func OpenBuiltin(name string) (fs.FS, error) { return builtin.Open(name) }
 
 // LoadModel reads the networks a recipe names and holds the recipe against
 // them: its attributes, its pictures' size, its scheduler. Recipes that name no
-// guide or judge get the embedded ones where their attributes fit the model's.
+// guide or judge get the embedded ones where those read images of the model's
+// size.
 func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
 	files, err := openFolder(r.Model, "model", open)
 	if err != nil {
@@ -94,24 +95,33 @@ func (m *Model) check(r *recipes.Recipe) error {
 	if len(r.Condition) > 0 && m.UNet.Embedder == nil {
 		return fmt.Errorf("recipe %q: condition: model %s takes no attributes; remove it", r.Name, m.Name)
 	}
-	var attributes model.Attributes
-	switch {
-	case m.Guide != nil:
-		attributes = m.Guide.Config.Attributes
-	case m.UNet.Embedder != nil:
-		attributes = m.UNet.Embedder.Attributes
+	for i, t := range r.Objective {
+		if t.Term == "attribute" && m.Guide == nil {
+			return fmt.Errorf("recipe %q: objective.%d (attribute): no classifier reads images of model %s's size; name one with guide", r.Name, i, m.Name)
+		}
 	}
-	if err := r.CheckAttributes(attributes.Names(), func(name string) []string {
+	var known, read model.Attributes
+	if m.UNet.Embedder != nil {
+		known = m.UNet.Embedder.Attributes
+	}
+	if m.Guide != nil {
+		read = m.Guide.Config.Attributes
+	}
+	if err := r.CheckAttributes(vocabulary(known), vocabulary(read)); err != nil {
+		return err
+	}
+	shape := m.UNet.Config.SampleShape(1)
+	return r.CheckPictures(shape[3], shape[2])
+}
+
+func vocabulary(attributes model.Attributes) recipes.Vocabulary {
+	return recipes.Vocabulary{Names: attributes.Names(), Values: func(name string) []string {
 		i, err := attributes.Index(name)
 		if err != nil {
 			return nil
 		}
 		return attributes[i].Values
-	}); err != nil {
-		return err
-	}
-	shape := m.UNet.Config.SampleShape(1)
-	return r.CheckPictures(shape[3], shape[2])
+	}}
 }
 
 // loadClassifier reads a named classifier, or the embedded fallback where the

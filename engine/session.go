@@ -122,11 +122,14 @@ type Session struct {
 	cond      graph.Tensor
 }
 
-// verdict is what the judge is asked: which attributes should have which labels.
+// verdict is what the judge is asked: which attributes should have which
+// labels. Wishes that contradict each other are all kept, and never come true.
 type verdict struct {
 	label  string
-	wanted map[int]int // attribute to label
+	wanted []wish
 }
+
+type wish struct{ attribute, label int }
 
 // NewSession allocates a plan on a device and draws the starting noise: number
 // j of image i is graph.Normal(seed, i, j), so an image does not depend on how
@@ -231,9 +234,8 @@ func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result,
 // Sample makes the recipe's pictures without steering, [N C H W] in [-1, 1].
 // observe is told of every sampler step.
 func (s *Session) Sample(ctx context.Context, observe sdo.Observer) ([]float64, error) {
-	problem := s.Problem()
-	problem.Objective = unscored{}
-	chain, err := sdo.NewChain(problem, sdo.MethodIdentity, sampler.FreezeV)
+	// Of all methods full asks least of a sampler: it freezes nothing.
+	chain, err := sdo.NewChain(s.Problem(), sdo.MethodFull, "")
 	if err != nil {
 		return nil, err
 	}
@@ -244,13 +246,6 @@ func (s *Session) Sample(ctx context.Context, observe sdo.Observer) ([]float64, 
 		return nil, err
 	}
 	return s.Exec.Read(ctx, sample)
-}
-
-// unscored is the objective of a chain that only samples.
-type unscored struct{}
-
-func (unscored) Evaluate(context.Context, sdo.Vector, sdo.Vector) ([]float64, error) {
-	return nil, fmt.Errorf("engine: nothing to evaluate")
 }
 
 // JudgeLabel says what the judge is asked, for example "glasses: dark"; empty
@@ -269,15 +264,15 @@ func (s *Session) Verdicts(ctx context.Context, images []float64) ([]bool, error
 	verdicts := make([]bool, len(labels))
 	for row, read := range labels {
 		verdicts[row] = true
-		for attribute, label := range s.verdict.wanted {
-			verdicts[row] = verdicts[row] && read[attribute] == label
+		for _, w := range s.verdict.wanted {
+			verdicts[row] = verdicts[row] && read[w.attribute] == w.label
 		}
 	}
 	return verdicts, nil
 }
 
 func newVerdict(r *recipes.Recipe, judge *model.Classifier) verdict {
-	v := verdict{wanted: map[int]int{}}
+	var v verdict
 	if judge == nil {
 		return v
 	}
@@ -290,9 +285,8 @@ func newVerdict(r *recipes.Recipe, judge *model.Classifier) verdict {
 		if err != nil {
 			continue // the judge was not trained on it
 		}
-		v.wanted[attribute] = label
-		if words := t.Attribute + ": " + t.Value; !slices.Contains(said, words) {
-			said = append(said, words)
+		if w := (wish{attribute, label}); !slices.Contains(v.wanted, w) {
+			v.wanted, said = append(v.wanted, w), append(said, t.Attribute+": "+t.Value)
 		}
 	}
 	v.label = strings.Join(said, ", ")

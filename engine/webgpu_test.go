@@ -155,3 +155,5 @@ func TestMemoryOnGPU(t *testing.T) {
 		flat = measured
 	}
 }
+
+func TestSurrogateIsTheRolloutOnGPU(t *testing.T) { testSurrogateIsTheRollout(t, device(t), 1e-4) }

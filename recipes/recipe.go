@@ -162,25 +162,32 @@ func (s Source) MarshalJSON() ([]byte, error) { return json.Marshal(s.plain()) }
 // MarshalYAML writes an avatar or an image.
 func (s Source) MarshalYAML() (any, error) { return s.plain(), nil }
 
-// CheckAttributes holds the recipe against a model's attributes: for each name
-// in names, values(name) lists what it may be.
-func (r *Recipe) CheckAttributes(names []string, values func(name string) []string) error {
+// Vocabulary is the attributes a network knows: their names, and for each what
+// it may be.
+type Vocabulary struct {
+	Names  []string
+	Values func(name string) []string
+}
+
+// CheckAttributes holds the recipe's condition against the attributes the model
+// was trained on, and its attribute terms against the guide's.
+func (r *Recipe) CheckAttributes(model, guide Vocabulary) error {
 	var c reader
 	root := c.section(r.source, "")
-	check := func(s *section, nameKey, valueKey, name, value string) {
-		if !contains(names, name) {
-			c.add(s.at(nameKey), s.path(nameKey), "one of "+list(names), quote(name), nearest(name, names))
-		} else if allowed := values(name); !contains(allowed, value) {
+	check := func(s *section, nameKey, valueKey, name, value string, known Vocabulary) {
+		if !contains(known.Names, name) {
+			c.add(s.at(nameKey), s.path(nameKey), "one of "+list(known.Names), quote(name), nearest(name, known.Names))
+		} else if allowed := known.Values(name); !contains(allowed, value) {
 			c.add(s.at(valueKey), s.path(valueKey), "one of "+list(allowed), quote(value), nearest(value, allowed))
 		}
 	}
 	condition := root.child("condition")
 	for _, name := range sortedKeys(r.Condition) {
-		check(condition, name, name, name, r.Condition[name])
+		check(condition, name, name, name, r.Condition[name], model)
 	}
 	for i, t := range r.Objective {
 		if t.Term == "attribute" {
-			check(root.child("objective").child(fmt.Sprint(i)), "attribute", "value", t.Attribute, t.Value)
+			check(root.child("objective").child(fmt.Sprint(i)), "attribute", "value", t.Attribute, t.Value, guide)
 		}
 	}
 	return c.err()

@@ -198,7 +198,8 @@ func TestValidateBuiltInGo(t *testing.T) {
 func TestCheckAgainstModel(t *testing.T) {
 	values := map[string][]string{"mood": {"happy", "sad"}, "hat": {"no", "yes"}}
 	check := func(text string) error {
-		return mustParse(t, text).CheckAttributes([]string{"mood", "hat"}, func(n string) []string { return values[n] })
+		known := Vocabulary{[]string{"mood", "hat"}, func(n string) []string { return values[n] }}
+		return mustParse(t, text).CheckAttributes(known, known)
 	}
 	if err := check(term("term: attribute, attribute: hat, value: no") + "condition: {mood: sad}\n"); err != nil {
 		t.Errorf("yes and no are words, not booleans: %v", err)
@@ -213,7 +214,18 @@ func TestCheckAgainstModel(t *testing.T) {
 			t.Errorf("got %v\nwant %s", err, want)
 		}
 	}
-	r := mustParse(t, term(`term: region_color, region: [10, 0, 7, 4], color: "#123456"`))
+	// A guide may know other attributes than the model it steers.
+	known := func(name string) Vocabulary {
+		return Vocabulary{[]string{name}, func(n string) []string { return values[n] }}
+	}
+	r := mustParse(t, term("term: attribute, attribute: hat, value: yes")+"condition: {mood: sad}\n")
+	if err := r.CheckAttributes(known("mood"), known("hat")); err != nil {
+		t.Error(err)
+	}
+	if err := r.CheckAttributes(known("hat"), known("mood")); err == nil || !strings.Contains(err.Error(), "condition.mood") || !strings.Contains(err.Error(), "objective.0.attribute") {
+		t.Errorf("the wrong way round: %v", err)
+	}
+	r = mustParse(t, term(`term: region_color, region: [10, 0, 7, 4], color: "#123456"`))
 	want := "test.yaml:4: objective.0.region: expected [x, y, width, height] inside 16x16 pixels, got [10 0 7 4]"
 	if err := r.CheckPictures(16, 16); err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)

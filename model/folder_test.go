@@ -206,7 +206,7 @@ func TestClassifierFolder(t *testing.T) {
 		t.Errorf("read %+v, %v", got, err)
 	}
 	for text, want := range map[string]string{
-		`{"_class_name":"UNet2DModel"}`:                                                   `_class_name "UNet2DModel"`,
+		`{"_class_name":"UNet2DModel"}`: `_class_name "UNet2DModel"`,
 		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[12],"attributes":[]}`:             "norm_num_groups 8 does not divide the width 12",
 		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[8],"attributes":[]}`:              "the list is empty",
 		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[],"attributes":[]}`:               "widths [] must be",

@@ -134,7 +134,7 @@ func (w Weights) Check(params []Param) error {
 }
 
 // Upload puts the parameters of a plan on a device, each from the weights of
-// its own name, in the storage its node asks for.
+// its own name, in the storage its node asks for. The caller frees them.
 func Upload(ex graph.Executor, plan *graph.Plan, weights ...Weights) (map[*graph.Node]graph.Tensor, error) {
 	tensors := map[*graph.Node]graph.Tensor{}
 	for _, n := range plan.Params {
@@ -142,12 +142,17 @@ func Upload(ex graph.Executor, plan *graph.Plan, weights ...Weights) (map[*graph
 			continue
 		}
 		data, err := find(n, weights)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			if tensors[n], err = ex.NewParam(data, n.Storage); err == nil {
+				continue
+			}
+			delete(tensors, n)
+			err = fmt.Errorf("upload %q: %w", n.Name, err)
 		}
-		if tensors[n], err = ex.NewParam(data, n.Storage); err != nil {
-			return nil, fmt.Errorf("upload %q: %w", n.Name, err)
+		for _, t := range tensors {
+			ex.FreeVector(t)
 		}
+		return nil, err
 	}
 	return tensors, nil
 }

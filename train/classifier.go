@@ -77,6 +77,11 @@ func (c Classifier) Accuracy(ctx context.Context, exec graph.Executor, weights m
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		for _, p := range params {
+			exec.FreeVector(p)
+		}
+	}()
 	program, err := exec.Compile(plan, params)
 	if err != nil {
 		return nil, err

@@ -70,6 +70,7 @@ func (d Diffusion) Fill(seed uint64, step, batch int, inputs map[string][]float6
 		}
 
 		t := int((float64(b) + times.Float64()) / float64(batch) * float64(len(d.AlphaBar)))
+		t = min(t, len(d.AlphaBar)-1) // the sum may round up to the end
 		inputs["timestep"][b] = float64(t)
 		signal, sigma := math.Sqrt(d.AlphaBar[t]), math.Sqrt(1-d.AlphaBar[t])
 		for i, x := range image {

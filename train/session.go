@@ -2,6 +2,7 @@ package train
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,7 +66,11 @@ func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
 	if err != nil {
 		return err
 	}
+	defer trainer.Release()
 	checkpoint := filepath.Join(s.Dir, checkpointFile)
+	if err := s.writeRecipe(Exists(checkpoint)); err != nil {
+		return err
+	}
 	if Exists(checkpoint) {
 		if err := trainer.Load(ctx, checkpoint); err != nil {
 			return err
@@ -123,7 +128,7 @@ func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, ctx.Err()) {
 		return err
 	}
 	if failure := save(); failure != nil {
@@ -133,17 +138,6 @@ func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
 		return err
 	}
 	weights, err := trainer.Weights(ctx)
-	if err != nil {
-		return err
-	}
-	recipe, err := json.MarshalIndent(s.Recipe, "", "  ")
-	if err != nil {
-		return err
-	}
-	err = model.WriteFileAtomic(filepath.Join(s.Dir, recipeFile), func(w io.Writer) error {
-		_, err := w.Write(append(recipe, '\n'))
-		return err
-	})
 	if err != nil {
 		return err
 	}
@@ -165,6 +159,28 @@ func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
 		return (&model.Classifier{Config: task.Config, Weights: weights}).Save(s.Dir, model.F16)
 	}
 	return fmt.Errorf("train: a %T cannot be published", task)
+}
+
+// writeRecipe puts the recipe into the folder. A run that resumes must have the
+// one that is there, if one is: options alone do not say what the data were.
+func (s *Session) writeRecipe(resume bool) error {
+	recipe, err := json.MarshalIndent(s.Recipe, "", "  ")
+	if err != nil {
+		return err
+	}
+	recipe = append(recipe, '\n')
+	path := filepath.Join(s.Dir, recipeFile)
+	if before, err := os.ReadFile(path); err == nil && resume && !bytes.Equal(before, recipe) {
+		return fmt.Errorf("%s: the checkpoint beside it was made by another recipe than %q; resume with the same one or start in a new folder", path, s.Recipe.Name)
+	}
+	return writeFile(path, recipe)
+}
+
+func writeFile(path string, text []byte) error {
+	return model.WriteFileAtomic(path, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
 }
 
 // heldOut is the data stream that no recipe trains on.
@@ -199,7 +215,7 @@ func openLog(path string, step int) (log *os.File, spent float64, err error) {
 		}
 		old.Close()
 	}
-	if err := os.WriteFile(path, kept, 0o644); err != nil {
+	if err := writeFile(path, kept); err != nil {
 		return nil, 0, err
 	}
 	log, err = os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o644)

@@ -103,9 +103,13 @@ func TestClassifierLearns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accuracy, err := task.Accuracy(context.Background(), cpu.New[float32](cpu.Options{}), weights, 99, 4, 32)
+	exec := cpu.New[float32](cpu.Options{})
+	accuracy, err := task.Accuracy(context.Background(), exec, weights, 99, 4, 32)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if u := exec.Usage(); u.Params != 0 || u.Vectors != 0 {
+		t.Errorf("%d bytes of parameters and %d of vectors are still held", u.Params, u.Vectors)
 	}
 	for a, share := range accuracy {
 		if share < 0.9 {

@@ -41,8 +41,8 @@ type Options struct {
 	WeightDecay float64 `json:"adam_weight_decay"`
 	Beta1       float64 `json:"adam_beta1"`
 	Beta2       float64 `json:"adam_beta2"`
-	MaxGradNorm float64 `json:"max_grad_norm"`
-	EMADecay    float64 `json:"ema_decay"` // 0 keeps no average
+	MaxGradNorm float64 `json:"max_grad_norm"` // 0 does not clip
+	EMADecay    float64 `json:"ema_decay"`     // 0 keeps no average
 	Seed        uint64  `json:"seed"`
 }
 
@@ -63,7 +63,13 @@ func (o Options) Validate() error {
 		return fmt.Errorf("train: batch size must lie in 1..4096, got %d", o.Batch)
 	case !(o.LR > 0) || math.IsInf(o.LR, 0):
 		return fmt.Errorf("train: learning rate must be positive, got %g", o.LR)
-	case o.EMADecay < 0 || o.EMADecay >= 1:
+	case o.Warmup < 0:
+		return fmt.Errorf("train: warm-up must be 0 steps or more, got %d", o.Warmup)
+	case !(o.WeightDecay >= 0) || !(o.MaxGradNorm >= 0):
+		return fmt.Errorf("train: weight decay and the highest gradient norm must be 0 or more, got %g and %g", o.WeightDecay, o.MaxGradNorm)
+	case !(o.Beta1 >= 0 && o.Beta1 < 1 && o.Beta2 >= 0 && o.Beta2 < 1):
+		return fmt.Errorf("train: betas must lie in [0, 1), got %g and %g", o.Beta1, o.Beta2)
+	case !(o.EMADecay >= 0 && o.EMADecay < 1):
 		return fmt.Errorf("train: ema decay must lie in [0, 1), got %g", o.EMADecay)
 	}
 	return nil
@@ -101,6 +107,7 @@ type Trainer struct {
 	fetch  []graph.Fetch
 	inputs map[string][]float64
 	losses graph.Tensor
+	held   []graph.Tensor // all of the above, to be freed
 }
 
 // trained is one parameter with everything the optimiser holds for it.
@@ -118,7 +125,6 @@ func NewTrainer(exec graph.Executor, task Task, options Options) (*Trainer, erro
 	if err != nil {
 		return nil, err
 	}
-	initial := model.Init(params, options.Seed)
 	var loss *graph.Node
 	var grads []*graph.Node
 	g, err := graph.Build(func(g *graph.Graph) {
@@ -144,54 +150,78 @@ func NewTrainer(exec graph.Executor, task Task, options Options) (*Trainer, erro
 	}
 
 	t := &Trainer{options: options, task: task, exec: exec, inputs: map[string][]float64{}}
-	tensors := map[*graph.Node]graph.Tensor{}
+	if err := t.allocate(g, plan, params, loss, grads); err != nil {
+		t.Release()
+		return nil, err
+	}
+	return t, nil
+}
+
+// allocate puts the parameters at their starting values, the optimiser's state
+// and the plan on the device.
+func (t *Trainer) allocate(g *graph.Graph, plan *graph.Plan, params []model.Param, loss *graph.Node, grads []*graph.Node) (err error) {
 	vector := func(n int) graph.Tensor {
 		var v graph.Tensor
 		if err == nil {
-			v, err = exec.NewVector(n)
+			if v, err = t.exec.NewVector(n); err == nil {
+				t.held = append(t.held, v)
+			}
 		}
 		return v
 	}
+	initial := model.Init(params, t.options.Seed)
+	tensors := map[*graph.Node]graph.Tensor{}
 	for i, p := range params {
 		if grads[i] == nil {
-			return nil, fmt.Errorf("train: the loss does not depend on parameter %q", p.Name)
+			return fmt.Errorf("train: the loss does not depend on parameter %q", p.Name)
 		}
-		n, size := g.Lookup(p.Name), p.Shape.Size()
+		size := p.Shape.Size()
 		w := trained{Param: p, grad: vector(size), moment: vector(size), square: vector(size)}
-		if options.EMADecay > 0 {
+		if t.options.EMADecay > 0 {
 			w.average = vector(size)
 		}
 		if err == nil {
-			w.value, err = exec.NewParam(initial[p.Name].Data, graph.F32)
+			w.value, err = t.exec.NewParam(initial[p.Name].Data, graph.F32)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
+		t.held = append(t.held, w.value)
 		if w.average != nil {
-			if err := exec.Combine(w.average, []float64{1}, []graph.Tensor{w.value}); err != nil {
-				return nil, err
+			if err := t.exec.Combine(w.average, []float64{1}, []graph.Tensor{w.value}); err != nil {
+				return err
 			}
 		}
-		tensors[n] = w.value
+		tensors[g.Lookup(p.Name)] = w.value
 		t.params = append(t.params, w)
 		t.fetch = append(t.fetch, graph.Fetch{Node: grads[i], To: w.grad})
 	}
 	for _, n := range plan.Params {
 		if n.Op == graph.OpParam && tensors[n] == nil {
-			return nil, fmt.Errorf("train: the network reads parameter %q, which the task does not train", n.Name)
+			return fmt.Errorf("train: the network reads parameter %q, which the task does not train", n.Name)
 		}
 	}
 	for _, n := range plan.Segments[0].Inputs {
 		t.inputs[n.Name] = make([]float64, n.Shape.Size())
 		t.feeds = append(t.feeds, graph.Feed{Node: n, From: vector(n.Shape.Size())})
 	}
-	t.losses = vector(options.Batch)
+	t.losses = vector(t.options.Batch)
 	t.fetch = append(t.fetch, graph.Fetch{Node: loss, To: t.losses})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		t.program, err = t.exec.Compile(plan, tensors)
 	}
-	t.program, err = exec.Compile(plan, tensors)
-	return t, err
+	return err
+}
+
+// Release frees everything the trainer holds on the device.
+func (t *Trainer) Release() {
+	if t.program != nil {
+		t.program.Release()
+	}
+	for _, v := range t.held {
+		t.exec.FreeVector(v)
+	}
+	t.program, t.held = nil, nil
 }
 
 // Plan is the memory plan of one training step.

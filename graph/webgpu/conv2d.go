@@ -21,18 +21,17 @@ func (w panel) strips() int  { return ceil(w.n, tile) }
 func (w panel) size() int    { return w.strips() * (w.taps*w.k + 1) * tile }
 func (w panel) bytes() int64 { return 4 * int64(w.size()) }
 
-// pack lays weights out in temp 0. Without a bias, spare stands in its place
-// and is not read.
-func (w panel) pack(p *preset, weights, bias, spare *graph.Node) launch {
-	third := spare
+// pack lays weights out in temp 0; bias may be nil.
+func (w panel) pack(p *preset, weights, bias *graph.Node) launch {
+	third := unread()
 	if bias != nil {
-		third = bias
+		third = tensor(bias)
 	}
 	return launch{
 		shader:  "pack",
 		consts:  consts("WORKGROUP", p.lanes, "BIAS", bias != nil, "W_F16", storage(weights) == graph.F16),
 		uniform: words(w.taps, w.k, w.n, w.strips(), w.stepK, w.stepN),
-		bind:    []operand{tensor(weights), temp(0), tensor(third)},
+		bind:    []operand{tensor(weights), temp(0), third},
 		groups:  fold(w.size()/4, p.lanes),
 	}
 }
@@ -112,7 +111,7 @@ func conv2d(n *graph.Node, p *preset) ([]launch, error) {
 		return nil, err
 	}
 	g := newConvolution(n)
-	return []launch{g.panel().pack(p, w, bias, x), g.gather(g.x, g.y).launch(p, false, x, n)}, nil
+	return []launch{g.panel().pack(p, w, bias), g.gather(g.x, g.y).launch(p, false, x, n)}, nil
 }
 
 func conv2dGradInput(n *graph.Node, p *preset) ([]launch, error) {
@@ -121,7 +120,7 @@ func conv2dGradInput(n *graph.Node, p *preset) ([]launch, error) {
 		return nil, err
 	}
 	g := newConvolution(n)
-	return []launch{g.panel().pack(p, w, nil, dy), g.gather(g.y, g.x).launch(p, true, dy, n)}, nil
+	return []launch{g.panel().pack(p, w, nil), g.gather(g.y, g.x).launch(p, true, dy, n)}, nil
 }
 
 // splitRows cuts the rows of pixels that a weight gradient sums over, so that

@@ -7,7 +7,8 @@
 // between, so an error of the device surfaces at the next Read.
 //
 // Memory: one scratch arena shared by all programs, one tape arena per kept
-// call, one buffer per parameter and per vector.
+// call, one buffer per parameter and per vector, and one per form that kernels
+// pack the parameters of a small network into.
 package webgpu
 
 import (
@@ -32,6 +33,7 @@ type Executor struct {
 	programs  map[*program]struct{}
 	pipelines map[pipelineKey]*gpu.Pipeline
 	bindings  map[bindKey]*gpu.Bindings
+	packed    map[packedKey]*packed
 	after     []func() // releases that wait until the open pass is submitted
 	usage     graph.Usage
 }
@@ -57,6 +59,7 @@ func New(device *gpu.Device) (*Executor, error) {
 	e := &Executor{
 		device: device, preset: presetFor(device.Info().Software), programs: map[*program]struct{}{},
 		pipelines: map[pipelineKey]*gpu.Pipeline{}, bindings: map[bindKey]*gpu.Bindings{},
+		packed: map[packedKey]*packed{},
 	}
 	var err error
 	if e.blocks, err = newUpload(device, "uniform blocks", 64<<10, gpu.Uniform); err != nil {
@@ -148,6 +151,11 @@ func (e *Executor) flush() error {
 		release()
 	}
 	e.after = e.after[:0]
+	if err != nil {
+		for _, k := range e.packed {
+			k.seen = [maxOperands]uint64{} // it may not have been made
+		}
+	}
 	return err
 }
 
@@ -273,9 +281,17 @@ func (e *Executor) enqueue(name string, words []uint32, groups [3]uint32, storag
 	if err != nil {
 		return err
 	}
+	if err := e.dispatch(p, words, groups, storage); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// dispatch appends a kernel whose block travels with the queued work.
+func (e *Executor) dispatch(p *gpu.Pipeline, words []uint32, groups [3]uint32, storage []gpu.Range) error {
 	bound, err := e.bind(storage)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return err
 	}
 	if err := e.reserveBlock(); err != nil {
 		return err

@@ -29,11 +29,12 @@ type launch struct {
 	groups [3]uint32
 }
 
-// operand is what a launch binds: the tensor of a node, or scratch space of
-// the node being computed.
+// operand is what a launch binds: the tensor of a node, scratch space of the
+// node being computed, or nothing that matters.
 type operand struct {
-	node *graph.Node // nil for a temp
-	temp int         // index into what temps returned for the node
+	node   *graph.Node // nil for a temp
+	temp   int         // index into what temps returned for the node
+	unread bool
 }
 
 // kernel turns a node into the launches that compute it, run in order. The
@@ -48,6 +49,9 @@ func tensor(n *graph.Node) operand { return operand{node: n} }
 
 // temp binds scratch space k of the node being computed.
 func temp(k int) operand { return operand{temp: k} }
+
+// unread fills a binding that this variant of the kernel does not touch.
+func unread() operand { return operand{unread: true} }
 
 // operands binds inputs and output of a node in that order, the layout most
 // kernels use.

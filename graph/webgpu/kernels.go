@@ -76,7 +76,9 @@ func temps(n *graph.Node, p *preset) []int64 {
 			return []int64{4 * int64(splits*n.Shape.Size())}
 		}
 	case "matmul":
-		return newProduct(n).temps(p)
+		if !p.tiles {
+			return []int64{newProduct(n).panel().bytes()}
+		}
 	case "reduce_sum":
 		if r := newReduction(n, p); r.splits() > 1 {
 			return []int64{4 * int64(r.splits()*r.p)}
@@ -147,11 +149,14 @@ func one(l launch) ([]launch, error) { return []launch{l}, nil }
 
 // storage is the form a kernel finds an operand in: that of the parameter, if
 // it is one.
-func storage(n *graph.Node) graph.Storage {
+func storage(n *graph.Node) graph.Storage { return root(n).Storage }
+
+// root is the node that a view looks at.
+func root(n *graph.Node) *graph.Node {
 	for n.Op == graph.OpReshape {
 		n = n.Inputs[0]
 	}
-	return n.Storage
+	return n
 }
 
 // wantSingles refuses operands in half precision where a kernel cannot decode

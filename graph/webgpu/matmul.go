@@ -27,16 +27,6 @@ func (g product) panel() panel {
 	return panel{taps: 1, k: g.k, n: g.n, stepK: g.n, stepN: 1}
 }
 
-func (g product) temps(p *preset) []int64 {
-	switch {
-	case !p.tiles:
-		return []int64{g.panel().bytes()}
-	case g.bias == nil:
-		return []int64{slotAlign} // stands in for the bias
-	}
-	return nil
-}
-
 // matmulTile is the extent of the output tile of matmul.wgsl.
 const matmulTile = 64
 
@@ -59,9 +49,9 @@ func matmul(n *graph.Node, p *preset) ([]launch, error) {
 		if g.TransA {
 			x.image, x.plane = 1, g.m
 		}
-		return []launch{g.panel().pack(p, g.b, g.bias, g.a), x.launch(p, false, g.a, n)}, nil
+		return []launch{g.panel().pack(p, g.b, g.bias), x.launch(p, false, g.a, n)}, nil
 	}
-	bias := temp(0)
+	bias := unread()
 	if g.bias != nil {
 		bias = tensor(g.bias)
 	}

@@ -50,6 +50,7 @@ type program struct {
 	params   map[*graph.Node]*vector
 	consts   []*vector // uploaded by Compile, released with the program
 	segments [][]step
+	packed   [][]*packed // what the steps of a segment read and Run keeps up to date
 	blocks   *gpu.Buffer // uniform blocks of all steps, written once
 	blockMax int64       // bytes that one step's binding of blocks covers
 	bound    [][]*gpu.Bindings
@@ -101,7 +102,13 @@ func (e *Executor) temporaries(plan *graph.Plan, n *graph.Node) (total int64) {
 	if err != nil {
 		return 0
 	}
-	for _, bytes := range temps(n, e.preset) {
+	spaces := temps(n, e.preset)
+	for _, l := range launches {
+		if k, ok := lasting(plan, l); ok {
+			spaces[k] = 0
+		}
+	}
+	for _, bytes := range spaces {
 		total += align(bytes)
 	}
 	for _, l := range launches {
@@ -143,6 +150,7 @@ func (p *program) compile(params map[*graph.Node]graph.Tensor) error {
 	scratch := p.plan.ScratchBytes
 	for _, segment := range p.plan.Segments {
 		var steps []step
+		p.packed = append(p.packed, nil)
 		for _, n := range segment.Nodes {
 			b := builder{p: p, node: n, blocks: blocks, end: align(p.plan.ScratchBytes)}
 			if err := b.build(); err != nil {
@@ -214,10 +222,7 @@ func (p *program) place(n *graph.Node) (place, error) {
 	}
 	at := place{region: slot.Region, offset: slot.Offset, bytes: wholeVectors(slot.Bytes)}
 	if slot.Region == graph.RegionParam {
-		for n.Op == graph.OpReshape {
-			n = n.Inputs[0]
-		}
-		at.param, at.offset = p.params[n].buffer, 0
+		at.param, at.offset = p.params[root(n)].buffer, 0
 	}
 	return at, nil
 }
@@ -240,17 +245,35 @@ func (b *builder) build() error {
 	if err != nil {
 		return err
 	}
-	var spaces []place
-	for _, bytes := range temps(b.node, b.p.owner.preset) {
-		spaces = append(spaces, b.space(bytes))
+	sizes := temps(b.node, b.p.owner.preset)
+	spaces := make([]place, len(sizes))
+	for _, l := range launches {
+		if k, ok := lasting(b.p.plan, l); ok {
+			if spaces[k], err = b.keep(l, sizes[k]); err != nil {
+				return fmt.Errorf("kernel %s: %w", l.shader, err)
+			}
+		}
+	}
+	for k, bytes := range sizes {
+		if spaces[k].bytes == 0 {
+			spaces[k] = b.space(bytes)
+		}
 	}
 	for _, l := range launches {
+		if _, ok := lasting(b.p.plan, l); ok {
+			continue // Run does it when it must
+		}
 		bind := make([]place, len(l.bind))
 		for i, o := range l.bind {
-			if o.node == nil {
+			switch {
+			case o.unread:
+				bind[i] = place{region: graph.RegionParam, param: b.p.owner.filler, bytes: slotAlign}
+			case o.node == nil:
 				bind[i] = spaces[o.temp]
-			} else if bind[i], err = b.p.place(o.node); err != nil {
-				return fmt.Errorf("kernel %s: %w", l.shader, err)
+			default:
+				if bind[i], err = b.p.place(o.node); err != nil {
+					return fmt.Errorf("kernel %s: %w", l.shader, err)
+				}
 			}
 		}
 		if err := b.separate(l, bind); err != nil {
@@ -302,10 +325,8 @@ func (b *builder) separate(l launch, bind []place) error {
 // add checks a launch against the device and compiles its kernel.
 func (b *builder) add(l launch, bind []place) error {
 	e := b.p.owner
-	for axis, count := range l.groups {
-		if count < 1 || count > maxGroups {
-			return fmt.Errorf("%d workgroups along axis %d; allowed are 1 to %d", count, axis, maxGroups)
-		}
+	if err := checkGroups(l.groups); err != nil {
+		return err
 	}
 	for i, at := range bind {
 		if limit := e.device.Limits().MaxBinding; at.bytes > limit {
@@ -318,6 +339,16 @@ func (b *builder) add(l launch, bind []place) error {
 		return err
 	}
 	b.append(l.shader, p, l.uniform, l.groups, bind)
+	return nil
+}
+
+// check refuses a dispatch of more workgroups than every device allows.
+func checkGroups(groups [3]uint32) error {
+	for axis, count := range groups {
+		if count < 1 || count > maxGroups {
+			return fmt.Errorf("%d workgroups along axis %d; allowed are 1 to %d", count, axis, maxGroups)
+		}
+	}
 	return nil
 }
 
@@ -473,6 +504,11 @@ func (p *program) Run(ctx context.Context, kept graph.Tape, segment int, feeds [
 	if err := p.rebind(t); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
+	for _, k := range p.packed[segment] {
+		if err := e.refresh(k); err != nil {
+			return fmt.Errorf("run: %w", err)
+		}
+	}
 	for _, f := range feeds {
 		if err := p.feed(f, t); err != nil {
 			return fmt.Errorf("run: feed %v: %w", f.Node, err)
@@ -592,7 +628,7 @@ func (p *program) fetch(f graph.Fetch, t *tape) error {
 	if err != nil {
 		return err
 	}
-	return p.owner.copy(f.To.(*vector).all(), p.locate(at, t), f.Node.Shape.Size())
+	return p.owner.copy(f.To.(*vector).written(), p.locate(at, t), f.Node.Shape.Size())
 }
 
 func (e *Executor) copy(to, from gpu.Range, n int) error {
@@ -605,6 +641,12 @@ func (p *program) Release() {
 		t.Release()
 	}
 	p.unbind()
+	for _, segment := range p.packed {
+		for _, k := range segment {
+			p.owner.drop(k)
+		}
+	}
+	p.packed = nil
 	for _, v := range p.consts {
 		p.owner.FreeVector(v)
 	}

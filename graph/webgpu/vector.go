@@ -21,12 +21,20 @@ type vector struct {
 	storage graph.Storage
 	bytes   int64
 	ledger  *int64 // where they are counted
+	version uint64 // of the contents, from 1
 }
 
 // Len is the number of elements.
 func (v *vector) Len() int { return v.n }
 
 func (v *vector) all() gpu.Range { return gpu.Range{Buffer: v.buffer, Size: v.buffer.Size()} }
+
+// written is all for a kernel that writes: what was made of the old contents is
+// out of date.
+func (v *vector) written() gpu.Range {
+	v.version++
+	return v.all()
+}
 
 // own checks that t is a live tensor of this executor.
 func (e *Executor) own(op string, t graph.Tensor) (*vector, error) {
@@ -83,7 +91,7 @@ func (e *Executor) newVector(label string, n int, storage graph.Storage, ledger 
 		return nil, err
 	}
 	*ledger += bytes
-	return &vector{e, buffer, n, storage, bytes, ledger}, nil
+	return &vector{e, buffer, n, storage, bytes, ledger, 1}, nil
 }
 
 // NewVector allocates n zeros.
@@ -164,7 +172,7 @@ func (e *Executor) Write(ctx context.Context, dst graph.Tensor, src []float64) e
 	for i, x := range src {
 		binary.LittleEndian.PutUint32(data[4*i:], math.Float32bits(float32(x)))
 	}
-	return e.device.Write(v.buffer, 0, data)
+	return e.device.Write(v.written().Buffer, 0, data)
 }
 
 // Read waits for all queued work and downloads a tensor. The first error of
@@ -242,7 +250,7 @@ func (e *Executor) Combine(dst graph.Tensor, coeffs []float64, xs []graph.Tensor
 		now := terms[:min(4, len(terms))]
 		terms = terms[len(now):]
 		words := []uint32{uint32(out.n), uint32(len(now)), floatWord(keep), 0, 0, 0, 0, 0}
-		ranges := []gpu.Range{out.all()}
+		ranges := []gpu.Range{out.written()}
 		for k := range 4 {
 			if k < len(now) {
 				words[4+k] = floatWord(coeff[now[k]])
@@ -356,7 +364,7 @@ func (e *Executor) ScaleRows(v graph.Tensor, scales []float64) error {
 		return err
 	}
 	words := []uint32{uint32(x.n), uint32(cols), first}
-	return e.enqueue("vector_scale", words, e.spread(x.n), x.all(), e.rowRange())
+	return e.enqueue("vector_scale", words, e.spread(x.n), x.written(), e.rowRange())
 }
 
 // Adam makes one AdamW update in place; see vector_adam.wgsl for the formula.
@@ -394,7 +402,7 @@ func (e *Executor) Adam(p, m, v, grad graph.Tensor, lr []float64, beta1, beta2, 
 		floatWord(1 / (1 - math.Pow(beta2, float64(step)))), floatWord(eps),
 	}
 	return e.enqueue("vector_adam", words, e.spread(n),
-		vs[0].all(), vs[1].all(), vs[2].all(), vs[3].all(), e.rowRange())
+		vs[0].written(), vs[1].written(), vs[2].written(), vs[3].all(), e.rowRange())
 }
 
 // Normal fills v with graph.Normal(seed, stream, i), within 2e-6.
@@ -404,7 +412,7 @@ func (e *Executor) Normal(v graph.Tensor, seed uint64, stream uint32) error {
 		return err
 	}
 	words := []uint32{uint32(x.n), stream, uint32(seed), uint32(seed >> 32)}
-	return e.enqueue("vector_normal", words, e.spread((x.n+3)/4), x.all())
+	return e.enqueue("vector_normal", words, e.spread((x.n+3)/4), x.written())
 }
 
 // spread covers n elements with the workgroups of the vector kernels.

@@ -218,7 +218,7 @@ func (b *termBuilder) build(t recipes.Term) (*graph.Node, error) {
 // the image. CE = softplus(-o) for log-odds o of the value against all others
 // together, so the loss and its gradient vanish once o reaches the margin: a
 // satisfied picture is left alone, and no denormal gradients run through the
-// network (METHOD.md 2.9). The noise is drawn once, so the loss stays a
+// network (docs/method.md, Around it). The noise is drawn once, so the loss stays a
 // function of the image; averaging over it is randomised smoothing (Cohen et
 // al., arXiv 1902.02918), which takes small adversarial directions away.
 func (b *termBuilder) attribute(t recipes.Term) (*graph.Node, error) {

@@ -76,7 +76,7 @@ type Sampler struct {
 	Eta               float64 `yaml:"eta" json:"eta"` // share of fresh noise; only 0, the deterministic sampler, is offered
 }
 
-// Method says which gradient moves the variables (METHOD.md section 2.6).
+// Method says which gradient moves the variables (docs/method.md).
 type Method struct {
 	Name   string `yaml:"name" json:"name"`
 	Freeze string `yaml:"freeze" json:"freeze"` // which form of the network's output is held constant

@@ -120,7 +120,7 @@ func ParseConfig(data []byte) (Config, error) {
 
 // Validate refuses, with one sentence, every value this package would not
 // honour. Clipping and thresholding are refused because a clipped coordinate
-// changes which quantity the transport scalars may hold fixed (METHOD.md 1.4).
+// changes which quantity the transport scalars may hold fixed (docs/method.md, The freeze).
 func (c Config) Validate() error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("scheduler config: "+format, args...)

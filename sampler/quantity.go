@@ -6,7 +6,7 @@ import (
 )
 
 // Level is a point of the noise schedule: there a state is
-// Signal*clean + Noise*noise (METHOD.md 1.4 calls the two a and s).
+// Signal*clean + Noise*noise (docs/method.md calls the two a and s).
 type Level struct{ Signal, Noise float64 }
 
 // LevelAt returns the variance-preserving level of alphaBar.
@@ -19,7 +19,7 @@ func (l Level) AlphaBar() float64 { return l.Signal * l.Signal }
 
 // Freeze names the quantity that SDO holds fixed in every network call but the
 // kept one. The choice changes the surrogate gradient, not the sample
-// (METHOD.md 1.4, "The frozen quantity matters").
+// (docs/method.md, The freeze).
 type Freeze string
 
 const (

@@ -39,7 +39,7 @@ type FrozenStep struct {
 //
 //	x_N = Carry*x_0 + sum_i Weights[i]*f_i
 //
-// with Carry = P and Weights = w of METHOD.md 1.3.
+// with Carry = P and Weights = w of docs/method.md, The rule.
 type Transport struct {
 	Freeze  Freeze
 	Steps   []FrozenStep

@@ -42,7 +42,7 @@ func eachTable(t *testing.T, test func(*testing.T, *Table)) {
 	}
 }
 
-// TestTransportEqualsClosedForms: METHOD.md 1.4, the three DDIM rows, whatever
+// TestTransportEqualsClosedForms: the table of docs/method.md, The freeze, whatever
 // the network itself predicts.
 func TestTransportEqualsClosedForms(t *testing.T) {
 	eachTable(t, func(t *testing.T, table *Table) {
@@ -211,7 +211,7 @@ func TestZeroTerminalSignal(t *testing.T) {
 	wantError(t, err, `sampler: freeze is "noise", want eps, v, x0 or solver`)
 }
 
-// TestX0FreezeCollapses documents METHOD.md 1.4: with a clean last step all
+// TestX0FreezeCollapses documents docs/method.md, The freeze: with a clean last step all
 // weight falls on the last call.
 func TestX0FreezeCollapses(t *testing.T) {
 	for _, prediction := range predictions {

@@ -180,7 +180,7 @@ func transport(t *testing.T, p Problem, freeze sampler.Freeze) *sampler.Transpor
 	return transport
 }
 
-// surrogate is METHOD.md 2.6's x~_N with the first call live at x and the
+// surrogate is the x~_N of docs/method.md, The rule, with the first call live at x and the
 // others' frozen quantities taken from the story.
 func surrogate(p Problem, tr *sampler.Transport, s story, x []float64) []float64 {
 	sample := make([]float64, len(x))
@@ -195,7 +195,7 @@ func surrogate(p Problem, tr *sampler.Transport, s story, x []float64) []float64
 	return sample
 }
 
-// METHOD.md 2.7, item 1.
+// Item 1 of docs/method.md, What the tests hold.
 func TestSurrogateValueEqualsTheRollout(t *testing.T) {
 	eachProblem(t, []int{1, 2, 10, 50}, func(t *testing.T, p Problem) {
 		s := tell(t, p)
@@ -227,7 +227,7 @@ func TestGradientOfTheSurrogate(t *testing.T) {
 	})
 }
 
-// Item 6: the authors' rule, written the way a sampler writes it. Every noise
+// Item 5: the authors' rule, written the way a sampler writes it. Every noise
 // prediction but the first is a constant, the sampler's arithmetic is live.
 func TestAuthorsRule(t *testing.T) {
 	check := func(t *testing.T, p Problem) {
@@ -274,7 +274,7 @@ func guided(t *testing.T, prediction sampler.Prediction, steps int) Problem {
 	return p
 }
 
-// Item 7 with every step active: full back-propagation is the sampler's own
+// Item 6: full back-propagation is the sampler's own
 // derivative, stored or checkpointed, guided or not.
 func TestFullEqualsFiniteDifferences(t *testing.T) {
 	check := func(t *testing.T, p Problem) {
@@ -298,7 +298,7 @@ func TestFullEqualsFiniteDifferences(t *testing.T) {
 	t.Run("guided", func(t *testing.T) { check(t, guided(t, sampler.PredictV, 5)) })
 }
 
-// Item 8, first half, and item 10: for o = m(t) M x the gradient is
+// Item 7, first half: for o = m(t) M x the gradient is
 // P g + w_0 (p_0 + q_0 m(t_0) M^T) g. The weight of the kept call carries no
 // factor N, which for latents points the wrong way.
 func TestLinearNetworkClosedForm(t *testing.T) {
@@ -327,7 +327,7 @@ func TestLinearNetworkClosedForm(t *testing.T) {
 	}
 }
 
-// Item 8, second half: for standard normal data the velocity is zero
+// Item 7, second half: for standard normal data the velocity is zero
 // everywhere, so freezing it loses nothing, whatever the network predicts.
 func TestStandardNormalDataIsExactWithV(t *testing.T) {
 	identityMatrix := [][]float64{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}
@@ -363,7 +363,7 @@ func TestIdentityIsCarryTimesSeed(t *testing.T) {
 	})
 }
 
-// Item 9, in the units that no machine changes.
+// Item 8, in the units that no machine changes.
 func TestCost(t *testing.T) {
 	type cost struct {
 		forward, kept, backward int

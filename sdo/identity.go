@@ -4,7 +4,7 @@ import "context"
 
 // identity copies the gradient at the sample to the latent, scaled by P: every
 // call is frozen, the first too. It is the baseline that says what SDO's kept
-// call is worth (METHOD.md 2.8).
+// call is worth (docs/method.md, Methods in this project).
 type identity struct{ *Chain }
 
 func newIdentity(c *Chain) (rule, error) { return identity{c}, nil }

@@ -1,5 +1,5 @@
 // Package sdo steers a diffusion sampler by gradient: Shortcut Diffusion
-// Optimisation, arXiv 2505.07477, as METHOD.md 2.6 defines it, with true
+// Optimisation, arXiv 2505.07477, as docs/method.md defines it, with true
 // back-propagation and the identity rule beside it as baselines. It changes
 // the start latent so that the final sample scores better.
 //

@@ -19,7 +19,7 @@ type Event struct {
 
 	// Of update events, one number per row; copies the observer may keep.
 	Losses      []float64 `json:"losses,omitempty"`
-	Best        []float64 `json:"best,omitempty"`    // lowest loss so far
+	Best        []float64 `json:"best,omitempty"`    // as Result.BestLoss, so far
 	Stopped     []bool    `json:"stopped,omitempty"` // frozen by early stop
 	LatentNorms []float64 `json:"latent_norms,omitempty"`
 

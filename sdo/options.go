@@ -46,7 +46,7 @@ type Options struct {
 	StopBelow float64
 }
 
-// DefaultOptions is the setting of METHOD.md 2.6 and 2.9: latent SDO with eps
+// DefaultOptions is the setting of docs/method.md: latent SDO with eps
 // frozen, Adam(0.9, 0.9), latents kept at the norm of noise.
 func DefaultOptions() Options {
 	return Options{

@@ -10,12 +10,12 @@ import (
 // Result is what a run found. Rows count from 0; matrices are row-major, Rows x
 // Cols.
 type Result struct {
-	Latents []float64 `json:"-"` // per row, the latent with the lowest loss
+	Latents []float64 `json:"-"` // per row, the best latent: see BestLoss
 	Samples []float64 `json:"-"` // what those latents sample to
 	Before  []float64 `json:"-"` // what Problem.Start samples to
 
 	Losses      [][]float64 `json:"losses"`       // Losses[u][row] after u updates
-	BestLoss    []float64   `json:"best_loss"`    // lowest loss per row
+	BestLoss    []float64   `json:"best_loss"`    // lowest loss per row, or the loss at which a Satisfier stopped it
 	BestUpdate  []int       `json:"best_update"`  // updates made when it was seen
 	RowUpdates  []int       `json:"row_updates"`  // updates the row took part in
 	Stopped     []bool      `json:"stopped"`      // frozen by early stop

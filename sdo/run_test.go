@@ -83,7 +83,7 @@ func mustSample(t *testing.T, p Problem) *Result {
 
 func sum(x []float64) float64 { return dot(x, slices.Repeat([]float64{1}, len(x))) }
 
-// Every method steers, and pays what METHOD.md says.
+// Every method steers, and pays what docs/method.md says.
 func TestRunSteers(t *testing.T) {
 	const updates, steps = 60, 10
 	for method, want := range map[Method]Counters{

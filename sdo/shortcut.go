@@ -2,7 +2,7 @@ package sdo
 
 import "context"
 
-// shortcut is SDO for a latent (METHOD.md 2.6). With the frozen quantity
+// shortcut is SDO for a latent (docs/method.md, The rule). With the frozen quantity
 // f_i = p_i x_i + q_i o_i held in all calls but the first,
 //
 //	x_N = P x_0 + w_0 f_0(x_0) + constant
@@ -10,7 +10,7 @@ import "context"
 //
 // where g is the gradient at x_N and J_0 the Jacobian of the first call. The
 // weight of a call is never multiplied by N: for latents that points the wrong
-// way in most draws (METHOD.md 1.5).
+// way in most draws.
 type shortcut struct {
 	*Chain
 	kept Kept

@@ -3,7 +3,7 @@ package cpu
 // flush returns zero for gradients too small to matter. A saturated loss sends
 // gradients of 1e-38 down the chain; float32 numbers below 1.2e-38 are denormal
 // and make every multiplication that touches them about ten times slower
-// (METHOD.md 2.9 e). Flushing well above that limit, at 1e-30, where gradients
+// (docs/method.md, Around it). Flushing well above that limit, at 1e-30, where gradients
 // enter and at each normalisation and activation keeps the products between
 // them normal too. This is the only rule of its kind: kernels that pass
 // gradients on call flush, nothing else does. In float64, the reference, it

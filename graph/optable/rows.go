@@ -17,6 +17,7 @@ func Rows() []Row {
 	t.elementwise()
 	t.broadcast()
 	t.resample()
+	t.averages()
 	t.layout()
 	t.embedding()
 	t.loss()
@@ -274,6 +275,18 @@ func (t *table) resample() {
 			return g.SumPool2x(g.Input("x", shape[0], shape[1], 2*shape[2], 2*shape[3]))
 		}})
 	}
+}
+
+func (t *table) averages() {
+	t.add("sum_pool2x", "average", Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
+		return g.AvgPool2x(g.Input("x", 2, 3, 4, 6))
+	}})
+	t.add("reduce_sum", "global_average", Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
+		return g.GlobalAvgPool(g.Input("x", 2, 3, 5, 7))
+	}})
+	t.add("reduce_sum", "mean_squared_error", Row{Build: func(g *graph.Graph) *graph.Node {
+		return g.MeanSquaredError(g.Input("a", 3, 5, 7), g.Input("b", 3, 5, 7))
+	}})
 }
 
 func (t *table) layout() {

@@ -17,6 +17,9 @@ const unet2DClass = "UNet2DModel"
 // number ends in a sentence and not in an endless graph.
 const maxLayers = 64
 
+// maxSide bounds the height and width of an image.
+const maxSide = 4096
+
 // UNet2DConfig is diffusers' UNet2DModel configuration, every constructor
 // argument under its own name. Pointers are arguments that may be null.
 type UNet2DConfig struct {
@@ -236,6 +239,9 @@ func (c UNet2DConfig) validateShapes() error {
 				return fmt.Errorf("attention_head_dim %d exceeds block_out_channels[%d] = %d", *c.AttentionHeadDim, i, channels)
 			}
 		}
+	}
+	if max(c.SampleSize[0], c.SampleSize[1]) > maxSide {
+		return fmt.Errorf("sample_size %v is not supported, want at most %d pixels a side", [2]int(c.SampleSize), maxSide)
 	}
 	if side := 1 << (len(c.BlockOutChannels) - 1); c.SampleSize[0]%side != 0 || c.SampleSize[1]%side != 0 {
 		return fmt.Errorf("sample_size %v is not a multiple of %d, as %d levels need", [2]int(c.SampleSize), side, len(c.BlockOutChannels))

@@ -46,6 +46,7 @@ func TestUNet2DConfigRefusals(t *testing.T) {
 		{"attention_head_dim", 17, "attention_head_dim 17 exceeds block_out_channels[1] = 16"},
 		{"sample_size", 9, "sample_size [9 9] is not a multiple of 2"},
 		{"sample_size", []int{8}, "sample_size [8] is neither"},
+		{"sample_size", 1 << 40, "at most 4096 pixels a side"},
 		{"sample_size", -8, "sample_size -8 is neither"},
 		{"block_out_channels", []int{8}, "have 1, 2 and 2 entries"},
 		{"block_out_channels", []int{}, "have 0, 2 and 2 entries"},

@@ -112,7 +112,11 @@ func (e *Executor[T]) activate(elements int) {
 }
 
 // reserve grows the arena and the working memory to what a program needs.
-func (e *Executor[T]) reserve(scratch, shared, local int) {
+func (e *Executor[T]) reserve(scratch, shared, local int) error {
+	grow := max(0, scratch-len(e.scratch)) + max(0, shared-len(e.shared)) + e.workers*max(0, local-e.pool.private())
+	if err := room(bytesOf[T](grow)); err != nil {
+		return err
+	}
 	if more := scratch - len(e.scratch); more > 0 {
 		e.scratch = make([]T, scratch)
 		e.activate(more)
@@ -121,6 +125,7 @@ func (e *Executor[T]) reserve(scratch, shared, local int) {
 		e.shared = make([]T, shared)
 	}
 	e.pool.reserve(local)
+	return nil
 }
 
 func elementSize[T Float]() int { return int(unsafe.Sizeof(T(0))) }
@@ -143,6 +148,9 @@ func (e *Executor[T]) ScratchBytes(plan *graph.Plan) int64 {
 
 // NewParam uploads a parameter. F16 storage rounds it.
 func (e *Executor[T]) NewParam(data []float32, storage graph.Storage) (graph.Tensor, error) {
+	if err := room(bytesOf[T](len(data))); err != nil {
+		return nil, err
+	}
 	v := &vector[T]{data: make([]T, len(data)), param: true}
 	for i, x := range data {
 		if storage == graph.F16 {

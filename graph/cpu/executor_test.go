@@ -288,3 +288,52 @@ func TestMistakesAreErrors(t *testing.T) {
 		}
 	}
 }
+
+// Where the machine has no room, every allocation says so and takes nothing.
+func TestOutOfMemoryIsAnError(t *testing.T) {
+	e := New[float32](Options{Workers: 2})
+	defer e.Close()
+	g := graph.New()
+	x := g.Input("x", 1024, 1024)
+	w := g.Param("w", 1024, 1024)
+	y := g.MatMul(x, w, nil, graph.MatMulAttrs{})
+	dx := graph.Grad(g, []*graph.Node{g.Mul(y, y)}, []*graph.Node{y}, []*graph.Node{x})[0]
+	plan, err := graph.Compile(g, []*graph.Node{y}, []*graph.Node{dx})
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := e.NewParam(make([]float32, 1<<20), graph.F32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := e.Compile(plan, map[*graph.Node]graph.Tensor{w: weights})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := e.Usage()
+
+	defer func(real func() int64) { available = real }(available)
+	available = func() int64 { return 3 << 20 }
+	small := New[float32](Options{Workers: 2})
+	defer small.Close()
+	there, err := small.NewVector(1 << 18) // 1 MiB: fits
+	if err != nil {
+		t.Fatal(err)
+	}
+	small.FreeVector(there)
+	_, vectorErr := e.NewVector(1 << 20)
+	_, paramErr := e.NewParam(make([]float32, 1<<20), graph.F32)
+	_, tapeErr := program.NewTape()
+	_, compileErr := small.Compile(plan, map[*graph.Node]graph.Tensor{w: weights})
+	for what, err := range map[string]error{"vector": vectorErr, "parameter": paramErr, "tape": tapeErr, "compile": compileErr} {
+		if !errors.Is(err, ErrOutOfMemory) || !strings.Contains(err.Error(), "3 MiB are free") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if after := e.Usage(); after != before {
+		t.Errorf("the ledger went from %+v to %+v", before, after)
+	}
+	if u := small.Usage(); u != (graph.Usage{}) {
+		t.Errorf("the small executor holds %+v", u)
+	}
+}

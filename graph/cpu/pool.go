@@ -54,6 +54,9 @@ func (p *pool[T]) reserve(size int) {
 	}
 }
 
+// private is the size of each worker's memory.
+func (p *pool[T]) private() int { return len(p.local[0]) }
+
 // run performs one phase of a kernel and returns when all items are done.
 func (p *pool[T]) run(ph *phase[T], c *call[T]) {
 	workers := min(len(p.frames), ph.items, 1+ph.items*ph.cost/smallest)

@@ -72,7 +72,10 @@ func (e *Executor[T]) Compile(plan *graph.Plan, params map[*graph.Node]graph.Ten
 		}
 		p.segments = append(p.segments, steps)
 	}
-	e.reserve(elements(plan.ScratchBytes), shared, local)
+	if err := e.reserve(elements(plan.ScratchBytes), shared, local); err != nil {
+		p.Release()
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -143,6 +146,9 @@ func (p *program[T]) NewTape() (graph.Tape, error) {
 		t.data = spare[len(spare)-1]
 		p.e.spare[size] = spare[:len(spare)-1]
 	} else {
+		if err := room(bytesOf[T](size)); err != nil {
+			return nil, err
+		}
 		t.data = make([]T, size)
 	}
 	p.e.activate(size)

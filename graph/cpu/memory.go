@@ -1,0 +1,41 @@
+package cpu
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"regexp"
+	"strconv"
+)
+
+// ErrOutOfMemory is wrapped where the machine has no room for what a program
+// needs. Go itself would end the process, with the best so far unsaved.
+var ErrOutOfMemory = errors.New("out of memory")
+
+// worthAsking is the size in bytes from which the system is asked first; it
+// takes some microseconds to answer.
+const worthAsking = 1 << 20
+
+// room is an error where so many bytes more do not fit.
+func room(bytes int64) error {
+	if bytes < worthAsking {
+		return nil
+	}
+	if free := available(); bytes > free {
+		return fmt.Errorf("cpu: %w: %d MiB are needed at once and %d MiB are free; try fewer pictures", ErrOutOfMemory, bytes>>20, free>>20)
+	}
+	return nil
+}
+
+// available is the memory that can be had without swapping, where the system
+// says it.
+var available = func() int64 {
+	text, err := os.ReadFile("/proc/meminfo")
+	if match := regexp.MustCompile(`MemAvailable:\s*(\d+) kB`).FindSubmatch(text); err == nil && match != nil {
+		if kib, err := strconv.ParseInt(string(match[1]), 10, 53); err == nil {
+			return kib << 10
+		}
+	}
+	return math.MaxInt64
+}

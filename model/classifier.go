@@ -40,7 +40,7 @@ func NewClassifierConfig(size int, widths []int, attributes Attributes) Classifi
 func ParseClassifierConfig(text []byte) (ClassifierConfig, error) {
 	c := NewClassifierConfig(0, nil, nil)
 	c.ClassName = ""
-	if err := decodeStrict(text, &c); err != nil {
+	if err := DecodeStrict(text, &c); err != nil {
 		return c, fmt.Errorf("config.json: %w", err)
 	}
 	if err := c.Validate(); err != nil {

@@ -115,7 +115,7 @@ type attributesJSON struct {
 // ParseAttributes reads an attributes.json: {"attributes": [{"name", "values"}]}.
 func ParseAttributes(text []byte) (Attributes, error) {
 	var file attributesJSON
-	if err := decodeStrict(text, &file); err != nil {
+	if err := DecodeStrict(text, &file); err != nil {
 		return nil, err
 	}
 	return file.Attributes, file.Attributes.Validate()

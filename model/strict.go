@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// decodeStrict decodes a JSON object into a struct: no unknown keys, no wrong
+// DecodeStrict decodes a JSON object into a struct: no unknown keys, no wrong
 // types, nothing after it, and no null where the field cannot be null (where
 // encoding/json would keep the default in silence).
-func decodeStrict(text []byte, into any) error {
+func DecodeStrict(text []byte, into any) error {
 	var keys map[string]json.RawMessage
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(&keys); err != nil {

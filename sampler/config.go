@@ -12,6 +12,7 @@ package sampler
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -99,7 +100,7 @@ func ParseConfig(data []byte) (Config, error) {
 	config := DefaultConfig()
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(data, &keys); err != nil {
-		return Config{}, fmt.Errorf("scheduler config: not a JSON object: %w", err)
+		return Config{}, plain(err)
 	}
 	for key := range keys {
 		if strings.HasPrefix(key, "_") || slices.Contains(foreignKeys, key) {
@@ -113,9 +114,21 @@ func ParseConfig(data []byte) (Config, error) {
 	decoder := json.NewDecoder(bytes.NewReader(known))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&config); err != nil {
-		return Config{}, fmt.Errorf("scheduler config: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return Config{}, plain(err)
 	}
 	return config, nil
+}
+
+// plain words an error of encoding/json for the person who wrote the file.
+func plain(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong) && wrong.Field != "":
+		return fmt.Errorf("scheduler config: %s is a %s, want %s", wrong.Field, wrong.Value, wrong.Type)
+	case errors.As(err, &wrong):
+		return fmt.Errorf("scheduler config: a JSON %s stands where an object should", wrong.Value)
+	}
+	return fmt.Errorf("scheduler config: %s", strings.Replace(strings.TrimPrefix(err.Error(), "json: "), "unknown field", "unknown key", 1))
 }
 
 // Validate refuses, with one sentence, every value this package would not

@@ -30,10 +30,10 @@ func TestParseConfig(t *testing.T) {
 
 func TestParseConfigRefuses(t *testing.T) {
 	for in, want := range map[string]string{
-		`{"beta_shedule": "linear"}`:      `scheduler config: unknown field "beta_shedule"`,
-		`{"steps_offset": "one"}`:         "scheduler config: cannot unmarshal string into Go struct field Config.steps_offset of type int",
-		`[1]`:                             "scheduler config: not a JSON object: json: cannot unmarshal array into Go value of type map[string]json.RawMessage",
-		`{"num_train_timesteps": 1000.5}`: "scheduler config: cannot unmarshal number 1000.5 into Go struct field Config.num_train_timesteps of type int",
+		`{"beta_shedule": "linear"}`:      `scheduler config: unknown key "beta_shedule"`,
+		`{"steps_offset": "one"}`:         "scheduler config: steps_offset is a string, want int",
+		`[1]`:                             "scheduler config: a JSON array stands where an object should",
+		`{"num_train_timesteps": 1000.5}`: "scheduler config: num_train_timesteps is a number 1000.5, want int",
 	} {
 		_, err := ParseConfig([]byte(in))
 		wantError(t, err, want)

@@ -1,7 +1,6 @@
 package train
 
 import (
-	"bytes"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -59,10 +58,8 @@ func FindRecipe(name string) (*Recipe, error) {
 // that are not given take DefaultOptions.
 func ParseRecipe(text []byte, file string) (*Recipe, error) {
 	r := &Recipe{Options: DefaultOptions()}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(r); err != nil {
-		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "json: "))
+	if err := model.DecodeStrict(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if _, err := r.task(); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)

@@ -53,9 +53,9 @@ func newNetwork(unet *model.UNet2D, rows int, storage graph.Storage) (*network, 
 	return n, err
 }
 
-// Denoiser is a network on a device: an sdo.Network for a fixed number of
+// denoiser is a network on a device: an sdo.Network for a fixed number of
 // images at a time.
-type Denoiser struct {
+type denoiser struct {
 	*network
 	exec              graph.Executor
 	weights           *resident
@@ -66,8 +66,8 @@ type Denoiser struct {
 
 // newDenoiser allocates a network. On an error, too, the result must be
 // released.
-func newDenoiser(exec graph.Executor, n *network) (*Denoiser, error) {
-	d := &Denoiser{network: n, exec: exec, weights: newResident(exec, n.unet.Weights)}
+func newDenoiser(exec graph.Executor, n *network) (*denoiser, error) {
+	d := &denoiser{network: n, exec: exec, weights: newResident(exec, n.unet.Weights)}
 	var err error
 	if d.predictor, err = d.weights.compile(n.predict.plan); err != nil {
 		return d, err
@@ -107,7 +107,7 @@ func classVector(unet *model.UNet2D, labels []int, rows int) ([]float64, error) 
 	return class, nil
 }
 
-func (d *Denoiser) feeds(c call, in sdo.Input) []graph.Feed {
+func (d *denoiser) feeds(c call, in sdo.Input) []graph.Feed {
 	feeds := []graph.Feed{{Node: c.sample, From: in.X}, {Node: c.timestep, Value: in.Timestep}}
 	if c.class != nil {
 		class := in.Cond
@@ -120,12 +120,12 @@ func (d *Denoiser) feeds(c call, in sdo.Input) []graph.Feed {
 }
 
 // Predict evaluates the network and keeps nothing.
-func (d *Denoiser) Predict(ctx context.Context, in sdo.Input, out sdo.Vector) error {
+func (d *denoiser) Predict(ctx context.Context, in sdo.Input, out sdo.Vector) error {
 	return d.predictor.Run(ctx, nil, 0, d.feeds(d.predict, in), []graph.Fetch{{Node: d.predict.out, To: out}})
 }
 
 // Keep evaluates the network and leaves its tape alive until Release.
-func (d *Denoiser) Keep(ctx context.Context, in sdo.Input, out sdo.Vector) (sdo.Kept, error) {
+func (d *denoiser) Keep(ctx context.Context, in sdo.Input, out sdo.Vector) (sdo.Kept, error) {
 	var tape graph.Tape
 	if last := len(d.spare) - 1; last >= 0 {
 		tape, d.spare = d.spare[last], d.spare[:last]
@@ -144,7 +144,7 @@ func (d *Denoiser) Keep(ctx context.Context, in sdo.Input, out sdo.Vector) (sdo.
 }
 
 // Release frees both programs, the weights and every spare tape.
-func (d *Denoiser) Release() {
+func (d *denoiser) Release() {
 	for _, tape := range d.spare {
 		tape.Release()
 	}
@@ -161,7 +161,7 @@ func (d *Denoiser) Release() {
 }
 
 type keptCall struct {
-	denoiser *Denoiser
+	denoiser *denoiser
 	tape     graph.Tape
 }
 

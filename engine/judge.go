@@ -27,9 +27,9 @@ func newReading(classifier *model.Classifier, shape graph.Shape) (*reading, erro
 	return r, err
 }
 
-// Judge is a classifier on a device that only reads images. The classifier that
+// judge is a classifier on a device that only reads images. The classifier that
 // reports success is never the one that was steered by.
-type Judge struct {
+type judge struct {
 	*reading
 	exec    graph.Executor
 	weights *resident
@@ -39,8 +39,8 @@ type Judge struct {
 }
 
 // newJudge allocates a reading. On an error, too, the result must be released.
-func newJudge(exec graph.Executor, r *reading) (*Judge, error) {
-	j := &Judge{reading: r, exec: exec, weights: newResident(exec, r.classifier.Weights), vectors: vectors{exec: exec}}
+func newJudge(exec graph.Executor, r *reading) (*judge, error) {
+	j := &judge{reading: r, exec: exec, weights: newResident(exec, r.classifier.Weights), vectors: vectors{exec: exec}}
 	var err error
 	if j.program, err = j.weights.compile(r.plan); err != nil {
 		return j, err
@@ -53,7 +53,7 @@ func newJudge(exec graph.Executor, r *reading) (*Judge, error) {
 }
 
 // Read returns one label per attribute for each image.
-func (j *Judge) Read(ctx context.Context, images []float64) ([][]int, error) {
+func (j *judge) Read(ctx context.Context, images []float64) ([][]int, error) {
 	if err := j.exec.Write(ctx, j.in, images); err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (j *Judge) Read(ctx context.Context, images []float64) ([][]int, error) {
 }
 
 // Release frees everything the judge holds on the device.
-func (j *Judge) Release() {
+func (j *judge) Release() {
 	if j.program != nil {
 		j.program.Release()
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/sdo-go/sdo/train/avatars"
 )
 
-// Objective is a recipe's weighted sum of terms as one graph on the device: an
+// objective is a recipe's weighted sum of terms as one graph on the device: an
 // sdo.Objective. Its first segment scores, its second differentiates.
-type Objective struct {
+type objective struct {
 	*metric
 	exec    graph.Executor
 	guide   *resident
@@ -102,8 +102,8 @@ func newMetric(r *recipes.Recipe, shape graph.Shape, guide *model.Classifier, fi
 
 // newObjective allocates a metric. On an error, too, the result must be
 // released.
-func newObjective(exec graph.Executor, m *metric) (*Objective, error) {
-	o := &Objective{metric: m, exec: exec, guide: newResident(exec, m.weights),
+func newObjective(exec graph.Executor, m *metric) (*objective, error) {
+	o := &objective{metric: m, exec: exec, guide: newResident(exec, m.weights),
 		vectors: vectors{exec: exec}, last: make([][]float64, len(m.parts))}
 	var err error
 	if o.program, err = o.guide.compile(m.plan); err != nil {
@@ -127,7 +127,7 @@ func newObjective(exec graph.Executor, m *metric) (*Objective, error) {
 
 // Evaluate returns the weighted sum per row and, where grad is not nil, the
 // gradient of the sum over rows.
-func (o *Objective) Evaluate(ctx context.Context, x sdo.Vector, grad sdo.Vector) ([]float64, error) {
+func (o *objective) Evaluate(ctx context.Context, x sdo.Vector, grad sdo.Vector) ([]float64, error) {
 	fetches := []graph.Fetch{{Node: o.total, To: o.losses}}
 	for i, p := range o.parts {
 		fetches = append(fetches, graph.Fetch{Node: p.node, To: o.terms[i]})
@@ -152,7 +152,7 @@ func (o *Objective) Evaluate(ctx context.Context, x sdo.Vector, grad sdo.Vector)
 
 // Satisfied says which rows of the last evaluation are good enough: every term
 // with a stop_below is at or below it. Without such a term no row ever is.
-func (o *Objective) Satisfied() []bool {
+func (o *objective) Satisfied() []bool {
 	satisfied := make([]bool, o.rows)
 	for row := range satisfied {
 		any := false
@@ -169,7 +169,7 @@ func (o *Objective) Satisfied() []bool {
 }
 
 // Release frees everything the objective holds on the device.
-func (o *Objective) Release() {
+func (o *objective) Release() {
 	if o.tape != nil {
 		o.tape.Release()
 	}

@@ -114,9 +114,9 @@ type Session struct {
 	*Plan
 	Exec graph.Executor
 
-	denoiser  *Denoiser
-	objective *Objective // nil for a recipe that only samples
-	judge     *Judge     // nil where there is nothing to ask or no judge
+	denoiser  *denoiser
+	objective *objective // nil for a recipe that only samples
+	judge     *judge     // nil where there is nothing to ask or no judge
 	vectors   vectors
 	start     graph.Tensor
 	cond      graph.Tensor
@@ -202,7 +202,7 @@ func (s *Session) Problem() sdo.Problem {
 		Rows: s.Shape[0], Cols: s.Shape.Size() / s.Shape[0],
 		Start: s.start, Guidance: s.Recipe.GuidanceScale,
 	}
-	if s.objective != nil { // a nil *Objective is not a nil interface
+	if s.objective != nil { // a nil *objective is not a nil interface
 		p.Objective = s.objective
 	}
 	if s.cond != nil {

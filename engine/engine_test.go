@@ -335,7 +335,7 @@ func TestSmallestRuns(t *testing.T) {
 // Sampling needs no gradient, so a schedule that leaves none to the freeze is
 // no obstacle: from pure noise to a clean picture in one step.
 func TestSampleWithoutTerminalSignal(t *testing.T) {
-	r := glasses(t, "num_images=1", "sampler.num_inference_steps=1")
+	r := glasses(t, "num_images=1", "sampler.num_inference_steps=1", "updates=0", "objective=[]")
 	m, err := LoadModel(r, OpenBuiltin)
 	if err != nil {
 		t.Fatal(err)
@@ -423,5 +423,12 @@ func TestModelRefusesTheRecipe(t *testing.T) {
 	r = glasses(t, "condition.mood=happy")
 	if err := m.check(r); err == nil || !strings.Contains(err.Error(), "takes no attributes") {
 		t.Errorf("a condition on an unconditional model: %v", err)
+	}
+	r = glasses(t, "method.freeze=x0") // the built-in sampler ends without noise
+	if m, err = LoadModel(r, OpenBuiltin); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewPlan(r, m, nil, graph.F32); err == nil || !strings.Contains(err.Error(), "has no gradient") {
+		t.Errorf("a freeze without a gradient: %v", err)
 	}
 }

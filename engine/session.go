@@ -41,6 +41,9 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*
 		return nil, fmt.Errorf("model %s: %w", m.Name, err)
 	}
 	if len(r.Objective) > 0 {
+		if _, err = sdo.Method(r.Method.Name).Transport(p.table, sampler.Freeze(r.Method.Freeze)); err != nil {
+			return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
+		}
 		if p.metric, err = newMetric(r, p.Shape, m.Guide, files); err != nil {
 			return nil, err
 		}

@@ -75,12 +75,11 @@ func NewChain(p Problem, method Method, freeze sampler.Freeze) (*Chain, error) {
 		c.guided = &Guided{Space: p.Space, Network: c.network, Scale: p.Guidance}
 		c.network = c.guided
 	}
-	if method == MethodSDO || method == MethodIdentity {
-		if err := c.hold(method, freeze); err != nil {
-			return nil, err
-		}
+	var err error
+	if c.transport, err = method.Transport(p.Table, freeze); err != nil {
+		return nil, err
 	}
-	err := c.allocate(&c.state, &c.output, &c.seed, &c.product)
+	err = c.allocate(&c.state, &c.output, &c.seed, &c.product)
 	if err == nil {
 		c.rule, err = newRule(c)
 	}
@@ -91,16 +90,21 @@ func NewChain(p Problem, method Method, freeze sampler.Freeze) (*Chain, error) {
 	return c, nil
 }
 
-// hold fixes the frozen quantity and refuses one that leaves no gradient.
-func (c *Chain) hold(method Method, freeze sampler.Freeze) (err error) {
-	c.transport, err = c.problem.Table.Freeze(freeze)
+// Transport is the sampler with the quantity frozen that the method holds
+// fixed; nil for the full methods, which hold nothing. It refuses a freeze that
+// leaves no gradient.
+func (m Method) Transport(table *sampler.Table, freeze sampler.Freeze) (*sampler.Transport, error) {
+	if m != MethodSDO && m != MethodIdentity {
+		return nil, nil
+	}
+	transport, err := table.Freeze(freeze)
 	if err != nil {
-		return fmt.Errorf("sdo: %w", err)
+		return nil, fmt.Errorf("sdo: %w", err)
 	}
-	if c.transport.Carry == 0 && (method == MethodIdentity || c.transport.Weights[0] == 0) {
-		return fmt.Errorf("sdo: method %s with freeze %s has no gradient, because the sampler's last step leaves no noise; freeze eps or v", method, freeze)
+	if transport.Carry == 0 && (m == MethodIdentity || transport.Weights[0] == 0) {
+		return nil, fmt.Errorf("sdo: method %s with freeze %s has no gradient, because the sampler's last step leaves no noise; freeze eps or v", m, freeze)
 	}
-	return nil
+	return transport, nil
 }
 
 // allocate makes vectors of the batch's size.

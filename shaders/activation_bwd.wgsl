@@ -8,7 +8,7 @@
 // Any layout; n counts Ts.
 // Cost: 12 bytes and about 12 FLOP per element.
 // use: flat_index.wgsl
-// use: element.wgsl
+// use: sigmoid.wgsl
 
 const WORKGROUP = 64u; // param
 const FUNCTION = 0u;   // param
@@ -21,14 +21,11 @@ struct Block { n: u32, eps: f32 }
 @group(0) @binding(3) var<storage, read_write> dx: array<T>;
 
 fn slope(v: T) -> T {
+  if (FUNCTION == 0u) { return silu_slope(v); }
   if (FUNCTION == 1u) { return select(T(0.0), T(1.0), v > T(0.0)); }
-  if (FUNCTION == 4u) { return v * inverseSqrt(v * v + T(block.eps * block.eps)); }
-  // 1 - s as sigmoid(-v), which keeps its digits for large v.
-  let s = T(1.0) / (T(1.0) + exp(-v));
-  let r = T(1.0) / (T(1.0) + exp(v));
-  if (FUNCTION == 0u) { return s + v * s * r; }
-  if (FUNCTION == 2u) { return s; }
-  return s * r;
+  if (FUNCTION == 2u) { return sigmoid(v); }
+  if (FUNCTION == 3u) { return sigmoid(v) * sigmoid(-v); }
+  return v * inverseSqrt(v * v + T(block.eps * block.eps));
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -23,7 +23,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 
   var tops = array<f32, OWN>();
   var sums = array<f32, OWN>();
-  for (var r = 0u; r < OWN; r++) { tops[r] = -3.0e38; }
+  for (var r = 0u; r < OWN; r++) { tops[r] = LOWEST; }
   for (var first = 0u; first < block.others; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
@@ -40,7 +40,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     for (var r = 0u; r < OWN; r++) {
       var top = tops[r];
       for (var j = 0u; j < OTHERS; j++) {
-        let score = select(-3.0e38, block.scale * total(dots[j * OWN + r]), first + j < block.others);
+        let score = select(LOWEST, block.scale * total(dots[j * OWN + r]), first + j < block.others);
         weights[j * OWN + r] = score;
         top = max(top, score);
       }

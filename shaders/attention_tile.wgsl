@@ -11,6 +11,7 @@
 const OWN = 1u;    // param
 const OTHERS = 8u; // param
 const CELLS = OWN * OTHERS;
+const LOWEST = -1.0e30; // below every score; exp takes it to 0 without overflowing
 
 struct Block { n: u32, rows: u32, others: u32, heads: u32, channels: u32, width: u32, scale: f32 }
 

@@ -3,7 +3,7 @@
 // Any layout; n counts Ts. Saved for backward: x and t.
 // Cost: 12 bytes and about 14 FLOP per element.
 // use: flat_index.wgsl
-// use: element.wgsl
+// use: sigmoid.wgsl
 
 const WORKGROUP = 64u; // param
 
@@ -19,5 +19,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let i = flat_index(id, groups, WORKGROUP);
   if (i >= block.n) { return; }
   let v = x[i];
-  y[i] = max(v, T(0.0)) + log(T(1.0) + exp(-abs(v))) - v * targets[i];
+  y[i] = softplus(v) - v * targets[i];
 }

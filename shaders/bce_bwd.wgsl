@@ -1,7 +1,7 @@
 // bce_bwd: dx[i] = dloss[i]*(sigmoid(x[i]) - t[i]), i < n. No gradient flows to
 // the targets. Any layout; n counts Ts. Cost: 16 bytes and about 6 FLOP per element.
 // use: flat_index.wgsl
-// use: element.wgsl
+// use: sigmoid.wgsl
 
 const WORKGROUP = 64u; // param
 
@@ -17,5 +17,5 @@ struct Block { n: u32 }
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let i = flat_index(id, groups, WORKGROUP);
   if (i >= block.n) { return; }
-  dx[i] = dloss[i] * (T(1.0) / (T(1.0) + exp(-x[i])) - targets[i]);
+  dx[i] = dloss[i] * (sigmoid(x[i]) - targets[i]);
 }

@@ -26,9 +26,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   var sum = 0.0;
   for (var i = begin; i < end; i++) { sum += exp(x[i] - top); }
   let label = labels[m];
-  if (label < 0.0 || label >= f32(block.classes)) {
-    loss[m] = block.nan;
-  } else {
+  if (label >= 0.0 && label < f32(block.classes)) {
     loss[m] = log(sum) + (top - x[begin + u32(label)]);
+  } else {
+    loss[m] = block.nan;
   }
 }

@@ -19,10 +19,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   if (at >= block.n) { return; }
   let m = at / block.width;
   let row = index[m];
-  if (row < 0.0 || row >= f32(block.rows)) {
+  if (row >= 0.0 && row < f32(block.rows)) {
+    let i = u32(row) * block.width + at - m * block.width;
+    y[at] = weight_value(table[weight_word(i)], i);
+  } else {
     y[at] = block.nan;
-    return;
   }
-  let i = u32(row) * block.width + at - m * block.width;
-  y[at] = weight_value(table[weight_word(i)], i);
 }

@@ -5,7 +5,7 @@
 // per channel. Saved for backward: x and stats; the activation is recomputed.
 // Cost: 8 bytes and 4 FLOP (12 with SILU) per element.
 // use: flat_index.wgsl
-// use: element.wgsl
+// use: sigmoid.wgsl
 
 const WORKGROUP = 64u; // param
 const SILU = false;    // param
@@ -28,7 +28,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let at = plane / block.per_group * 2u;
   let v = (x[i] - T(stats[at])) * (stats[at + 1u] * gamma[c]) + T(beta[c]);
   if (SILU) {
-    y[i] = v / (T(1.0) + exp(-v));
+    y[i] = v * sigmoid(v);
   } else {
     y[i] = v;
   }

@@ -187,12 +187,16 @@ func (d rawDevice) err() error {
 // close leaves the callbacks alive: the browser resolves device.lost later.
 func (d rawDevice) close() { d.device.Call("destroy") }
 
-// scoped runs create between error scopes and waits for their verdict.
+// scoped runs create between error scopes and waits for their verdict. The
+// scopes end even if create throws: one left open would swallow later errors.
 func (d rawDevice) scoped(create func() js.Value) (made js.Value, err error) {
 	defer guard(&err)
 	d.device.Call("pushErrorScope", "validation")
 	d.device.Call("pushErrorScope", "out-of-memory")
-	made = create()
+	func() {
+		defer guard(&err)
+		made = create()
+	}()
 	for range 2 {
 		problem, failed := await(context.Background(), d.device.Call("popErrorScope"))
 		switch {

@@ -1,10 +1,6 @@
 package webgpu
 
-import (
-	"fmt"
-
-	"github.com/sdo-go/sdo/graph"
-)
+import "github.com/sdo-go/sdo/graph"
 
 // tile is the extent in pixels and in channels of what one invocation of
 // conv2d.wgsl and conv2d_grad_weight.wgsl holds in registers.
@@ -150,9 +146,6 @@ func conv2dGradWeight(n *graph.Node, p *preset) ([]launch, error) {
 	}
 	if splits == 1 {
 		return one(l)
-	}
-	if int64(splits)*int64(n.Shape.Size()) > 1<<31 {
-		return nil, fmt.Errorf("conv2d_grad_weight: %d partial sums of %v are too many", splits, n.Shape)
 	}
 	l.bind[2] = temp(0)
 	return []launch{l, addSplits(p, splits, n.Shape.Size(), temp(0), tensor(n))}, nil

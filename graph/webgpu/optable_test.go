@@ -119,6 +119,85 @@ func TestPresetMayChange(t *testing.T) {
 	}
 }
 
+// Products with more tiles of rows than one dimension has workgroups.
+func TestTilesBeyondOneDimension(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 70 MB and seconds")
+	}
+	for name, build := range map[string]func(g *graph.Graph) *graph.Node{
+		"conv2d on software": func(g *graph.Graph) *graph.Node {
+			return g.Conv2D(g.Input("x", 1, 1, 2903, 2909), g.Input("w", 1, 1, 1, 1), g.Input("b", 1), graph.Same(1))
+		},
+		"matmul on hardware": func(g *graph.Graph) *graph.Node {
+			return g.MatMul(g.Input("x", 65536*matmulTile+5, 1), g.Input("w", 1, 1), g.Input("b", 1), graph.MatMulAttrs{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t)
+			e.preset = presetFor(strings.Contains(name, "software"))
+			g := graph.New()
+			y := build(g)
+			launches, err := kernels[y.Op](y, e.preset)
+			must(t, err)
+			if l := launches[len(launches)-1]; l.groups[2] < 2 {
+				t.Fatalf("workgroups %v fit without folding", l.groups)
+			}
+			plan, err := graph.Compile(g, []*graph.Node{y})
+			must(t, err)
+			p, err := e.Compile(plan, nil)
+			must(t, err)
+			n := y.Shape.Size()
+			x, out := upload64(t, e, random(n, 1)), upload64(t, e, make([]float64, n))
+			must(t, p.Run(background, nil, 0, []graph.Feed{{Node: g.Lookup("x"), From: x}, {Node: g.Lookup("w"), Value: 2}, {Node: g.Lookup("b"), Value: 1}},
+				[]graph.Fetch{{Node: y, To: out}}))
+			must(t, e.Combine(out, []float64{1, -2}, []graph.Tensor{out, x})) // all ones
+			for i, v := range download(t, e, out) {
+				if math.Abs(v-1) > 1e-5 {
+					t.Fatalf("element %d is %g, want 1", i, v)
+				}
+			}
+		})
+	}
+}
+
+// What no fold can spread is refused in words, before anything runs.
+func TestTooManyWorkgroupsAreRefused(t *testing.T) {
+	e := open(t)
+	e.preset = &hardwarePreset
+	g := graph.New()
+	y := g.MatMul(g.Input("a", 1, 1), g.Input("b", 1, maxGroups*matmulTile+1), nil, graph.MatMulAttrs{})
+	plan, err := graph.Compile(g, []*graph.Node{y})
+	must(t, err)
+	if _, err := e.Compile(plan, nil); err == nil || !strings.Contains(err.Error(), "65536 workgroups along axis 0") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A label or an index that is no number of the range gives NaN, not what lies
+// beside the row.
+func TestStrayIndicesGiveNaN(t *testing.T) {
+	e := open(t)
+	g := graph.New()
+	index := g.Input("index", 4)
+	loss := g.SoftmaxCrossEntropy(g.Input("logits", 4, 3), index)
+	rows := g.Embedding(g.Input("table", 3, 1), index)
+	plan, err := graph.Compile(g, []*graph.Node{loss, rows})
+	must(t, err)
+	p, err := e.Compile(plan, nil)
+	must(t, err)
+	a, b := upload64(t, e, make([]float64, 4)), upload64(t, e, make([]float64, 4))
+	must(t, p.Run(background, nil, 0, []graph.Feed{
+		{Node: index, From: upload64(t, e, []float64{-1, 3, math.NaN(), 2})}, {Node: g.Lookup("logits"), Value: 1}, {Node: g.Lookup("table"), Value: 1},
+	}, []graph.Fetch{{Node: loss, To: a}, {Node: rows, To: b}}))
+	for _, got := range [][]float64{download(t, e, a), download(t, e, b)} {
+		for i, v := range got {
+			if math.IsNaN(v) != (i < 3) {
+				t.Errorf("element %d is %g", i, v)
+			}
+		}
+	}
+}
+
 // Every operation has a kernel, every kernel an operation and a row, and every
 // shader is used by a kernel or a vector operation under some preset.
 func TestKernelsAreComplete(t *testing.T) {

@@ -254,9 +254,8 @@ func (b *Bindings) Release() {
 
 // Recorder collects dispatches into one compute pass.
 type Recorder struct {
-	device     *Device
-	raw        rawPass
-	dispatches int
+	device *Device
+	raw    rawPass
 }
 
 // Record starts a compute pass.
@@ -275,11 +274,7 @@ func (d *Device) Record() (*Recorder, error) {
 // Dispatches see each other's writes in order.
 func (r *Recorder) Dispatch(p *Pipeline, b *Bindings, uniformOffset uint32, groups [3]uint32) {
 	r.raw.dispatch(&p.raw, &b.raw, uniformOffset, groups)
-	r.dispatches++
 }
-
-// Dispatches counts the kernel runs recorded.
-func (r *Recorder) Dispatches() int { return r.dispatches }
 
 // Submit ends the pass and queues it. Invalid work is reported here or by the
 // next Err; either way the recorder is spent.

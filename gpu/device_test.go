@@ -246,6 +246,17 @@ func TestDefaultLimits(t *testing.T) {
 	works(t, d)
 }
 
+// Left alone, a device grants what the adapter offers, never less than default.
+func TestOfferedLimits(t *testing.T) {
+	t.Setenv("SDO_LIMITS", "")
+	d := open(t)
+	got, least := d.Limits(), DefaultLimits()
+	if got.MaxBuffer < least.MaxBuffer || got.MaxBinding < least.MaxBinding || got.OffsetAlign > least.OffsetAlign {
+		t.Errorf("got %+v, less than %+v", got, least)
+	}
+	works(t, d)
+}
+
 func TestAdapterChoice(t *testing.T) {
 	lavapipe := Info{Name: "llvmpipe (LLVM 15)", Backend: "vulkan"}
 	for choice, want := range map[string]bool{

@@ -18,7 +18,7 @@ struct Block { m: u32, n: u32, k: u32, tiles: u32 } // tiles of 64 rows, spread 
 @group(0) @binding(1) var<storage, read_write> a: array<f32>;
 @group(0) @binding(2) var<storage, read_write> b: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read_write> bias: array<f32>; // scratch without BIAS
+@group(0) @binding(4) var<storage, read_write> bias: array<f32>; // unread without BIAS
 
 var<workgroup> tile_a: array<vec4<f32>, 256>; // [16][64] as vec4s over m
 var<workgroup> tile_b: array<vec4<f32>, 256>; // [16][64] as vec4s over n

@@ -18,7 +18,7 @@ struct Block { taps: u32, k: u32, n: u32, strips: u32, step_k: u32, step_j: u32 
 @group(0) @binding(0) var<uniform> block: Block;
 @group(0) @binding(1) var<storage, read_write> weights: array<u32>;
 @group(0) @binding(2) var<storage, read_write> panel: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> bias: array<f32>; // any tensor without BIAS
+@group(0) @binding(3) var<storage, read_write> bias: array<f32>; // unread without BIAS
 
 fn element(row: u32, j: u32) -> f32 {
   if (j >= block.n) { return 0.0; }

@@ -9,7 +9,7 @@
 //
 // The last line puts another file in front, once however often it is asked
 // for. Override constants would do the same and do not parse in the native
-// library; see WEBGPU.md and the names are kept compatible.
+// library.
 //
 // The package knows no device and compiles for every target.
 package shaders
@@ -18,6 +18,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -76,7 +77,7 @@ func specialise(files fs.FS, name string, params map[string]string) (string, err
 		}
 		lines[i] = declaration + text + ";"
 	}
-	for _, key := range sortedKeys(params) {
+	for _, key := range slices.Sorted(maps.Keys(params)) {
 		if !used[key] {
 			return "", fmt.Errorf("shader %s: no line marked // param declares %s", name, key)
 		}
@@ -145,13 +146,4 @@ func findForbidden(lines []string) (int, string) {
 		}
 	}
 	return 0, ""
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

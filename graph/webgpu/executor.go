@@ -4,7 +4,7 @@
 //
 // Work is queued into one open compute pass and submitted after each network
 // call, before each upload and before each read-back. Nothing is read back in
-// between, so an error of the device surfaces at the next Read.
+// between, so an error of the device surfaces at the next Read at the latest.
 //
 // Memory: one scratch arena shared by all programs, one tape arena per kept
 // call, one buffer per parameter and per vector, and one per form that kernels

@@ -37,8 +37,9 @@ type operand struct {
 	unread bool
 }
 
-// kernel turns a node into the launches that compute it, run in order. The
-// preset holds the tile and workgroup sizes for the kind of adapter.
+// kernel turns a node into the launches that compute it, run in order, save that
+// those which read parameters alone may run less often (packed.go). The preset
+// holds the tile and workgroup sizes for the kind of adapter.
 type kernel func(n *graph.Node, p *preset) ([]launch, error)
 
 // maxGroups is the default limit of workgroups per dimension.
@@ -71,15 +72,9 @@ func operands(n *graph.Node) []operand {
 // with id the global_invocation_id and groups the num_workgroups built-in, and
 // must return when i >= n: the last row of groups is rarely full.
 func fold(n, size int) [3]uint32 {
-	groups := (n + size - 1) / size
-	if groups < 1 {
-		groups = 1
-	}
-	if groups <= maxGroups {
-		return [3]uint32{uint32(groups), 1, 1}
-	}
-	rows := (groups + maxGroups - 1) / maxGroups
-	return [3]uint32{uint32((groups + rows - 1) / rows), uint32(rows), 1}
+	groups := max(1, ceil(n, size))
+	rows := ceil(groups, maxGroups)
+	return [3]uint32{uint32(ceil(groups, rows)), uint32(rows), 1}
 }
 
 // floatWord is the uniform word of an f32.

@@ -292,7 +292,7 @@ func (e *Executor) RowDots(ctx context.Context, x, y graph.Tensor, rows int) ([]
 	if err != nil {
 		return nil, err
 	}
-	chunks := (cols + dotChunk - 1) / dotChunk
+	chunks := ceil(cols, dotChunk)
 	partial, err := e.newVector("row dots", rows*chunks, graph.F32, new(int64))
 	if err != nil {
 		return nil, err

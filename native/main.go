@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sdo-go/sdo/gpu"
+	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -59,7 +60,8 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, gpu.ErrNoAdapter), errors.Is(err, gpu.ErrOutOfMemory), errors.Is(err, gpu.ErrLost):
+	case errors.Is(err, gpu.ErrNoAdapter), errors.Is(err, gpu.ErrLost),
+		errors.Is(err, gpu.ErrOutOfMemory), errors.Is(err, cpu.ErrOutOfMemory):
 		return exitDevice
 	case errors.As(err, &usage), errors.As(err, &problem), errors.As(err, &problems):
 		return exitUsage
@@ -116,7 +118,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		}
 	} else if err != nil {
 		for line := range strings.SplitSeq(advise(err), "\n") {
-			fmt.Fprintf(stderr, "sdo: %s\n", line)
+			fmt.Fprintf(stderr, "sdo: %s\n", strings.TrimPrefix(line, "sdo: "))
 		}
 		if !a.started {
 			fmt.Fprintln(stderr, "Run sdo --help for what there is.")

@@ -269,8 +269,7 @@ func (b *bencher) update(ctx context.Context, steps []int, methods []string, rep
 }
 
 // theory is the cost of one latent update in forward calls, a backward to the
-// input counted as one more (docs/method.md, without its factor of two:
-// no weight gradients are taken here).
+// input counted as one more (docs/method.md): no weight gradients are taken.
 func theory(method string, steps int) float64 {
 	n := float64(steps)
 	switch method {

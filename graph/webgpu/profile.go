@@ -18,8 +18,9 @@ type KernelTime struct {
 
 // Profile runs a segment one kernel at a time and waits for each, so the times
 // hold one submission and one read-back of 4 bytes on top (0.1 to 1 ms by the
-// host's clock): compare kernels with it, not devices. Timestamp queries would
-// be exact; the binding has them on no browser and not inside a pass.
+// host's clock): compare kernels with it, not devices. Packing parameters that
+// changed is not among them. Timestamp queries would be exact; the binding has
+// them on no browser and not inside a pass.
 func (e *Executor) Profile(ctx context.Context, of graph.Program, kept graph.Tape, segment int, feeds []graph.Feed) ([]KernelTime, error) {
 	p, ok := of.(*program)
 	if !ok || p.owner != e {

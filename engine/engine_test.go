@@ -157,6 +157,9 @@ func TestMemoryPlanIsExactAndFlat(t *testing.T) {
 			if planned != measured {
 				t.Errorf("%s, %s steps: %d activation bytes planned, %d measured", method, steps, planned, measured)
 			}
+			if planned, measured := s.Memory(exec).Params, exec.Usage().Params; planned != measured {
+				t.Errorf("%s: %d parameter bytes planned, %d measured", method, planned, measured)
+			}
 			if before, seen := flat[method]; method != "full" && seen && before != measured {
 				t.Errorf("%s: activations grow from %d to %d bytes with the steps", method, before, measured)
 			}

@@ -72,8 +72,8 @@ func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
 const latentVectors = 12
 
 // Memory counts what the recipe's method will hold at its peak on a device,
-// before anything is allocated there. It is exact for activations: the
-// executor's ledger comes out the same. A nil executor counts the plan's own
+// before anything is allocated there. It is exact for parameters and
+// activations: the executor's ledger comes out the same. A nil executor counts the plan's own
 // bytes, without what a device's kernels need besides.
 func (p *Plan) Memory(exec graph.Executor) Memory {
 	arena := func(plan *graph.Plan) int64 {
@@ -82,21 +82,27 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 		}
 		return exec.ScratchBytes(plan)
 	}
+	params := func(plans ...*graph.Plan) int64 {
+		if exec == nil {
+			return plans[0].ParamBytes
+		}
+		return exec.ParamBytes(plans...)
+	}
 	branches := int64(1) // classifier-free guidance keeps both
 	if p.guided() {
 		branches = 2
 	}
 	steps := int64(len(p.table.Steps))
 	batch := int64(p.Shape.Size()) * 4
-	m := Memory{Params: p.network.keep.plan.ParamBytes, States: latentVectors * batch}
+	m := Memory{Params: params(p.network.keep.plan, p.network.predict.plan), States: latentVectors * batch}
 	scratch := max(arena(p.network.predict.plan), arena(p.network.keep.plan))
 	if p.metric != nil {
-		m.Params += p.metric.plan.ParamBytes
+		m.Params += params(p.metric.plan)
 		m.Activations += p.metric.plan.TapeBytes
 		scratch = max(scratch, arena(p.metric.plan))
 	}
 	if p.reading != nil {
-		m.Params += p.reading.plan.ParamBytes
+		m.Params += params(p.reading.plan)
 		scratch = max(scratch, arena(p.reading.plan))
 	}
 	kept := map[string]int64{"sdo": 1, "full": steps, "full-checkpoint": 1, "identity": 0}[p.Recipe.Method.Name]

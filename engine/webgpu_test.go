@@ -149,6 +149,9 @@ func TestMemoryOnGPU(t *testing.T) {
 		if measured != planned {
 			t.Errorf("%s steps: %d activation bytes planned, %d measured", steps, planned, measured)
 		}
+		if planned, measured := s.Memory(exec).Params, exec.Usage().Params; planned != measured {
+			t.Errorf("%s steps: %d parameter bytes planned, %d measured", steps, planned, measured)
+		}
 		if flat != 0 && flat != measured {
 			t.Errorf("activations grow from %d to %d bytes with the steps", flat, measured)
 		}

@@ -80,6 +80,10 @@ type Executor interface {
 	// own bytes and what the device's kernels need besides. It allocates
 	// nothing, so a run's memory can be told before it starts.
 	ScratchBytes(plan *Plan) int64
+	// ParamBytes is what the parameters of a network's plans take on this
+	// device, those of one name counted once, with the packed forms a device
+	// keeps of them and the constants of each plan. It allocates nothing.
+	ParamBytes(plans ...*Plan) int64
 
 	// NewParam uploads a parameter.
 	NewParam(data []float32, storage Storage) (Tensor, error)

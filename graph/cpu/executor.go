@@ -146,6 +146,21 @@ func (e *Executor[T]) ScratchBytes(plan *graph.Plan) int64 {
 	return int64(elements(plan.ScratchBytes) * elementSize[T]())
 }
 
+// ParamBytes counts each parameter once for all plans, at this executor's width
+// of a number whatever the storage: halves are rounded but not packed here.
+func (e *Executor[T]) ParamBytes(plans ...*graph.Plan) (total int64) {
+	counted := map[string]bool{}
+	for _, plan := range plans {
+		for _, n := range plan.Params {
+			if n.Op == graph.OpConst || !counted[n.Name] {
+				counted[n.Name] = true
+				total += bytesOf[T](n.Shape.Size())
+			}
+		}
+	}
+	return total
+}
+
 // NewParam uploads a parameter. F16 storage rounds it.
 func (e *Executor[T]) NewParam(data []float32, storage graph.Storage) (graph.Tensor, error) {
 	if err := room(bytesOf[T](len(data))); err != nil {

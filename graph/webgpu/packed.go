@@ -53,6 +53,55 @@ func lasting(plan *graph.Plan, l launch) (temp int, ok bool) {
 	return made, made >= 0 && params > 0 && plan.ParamBytes <= maxPacked
 }
 
+// ParamBytes counts each parameter, and each packed form that Compile would keep
+// of it, once for all plans.
+func (e *Executor) ParamBytes(plans ...*graph.Plan) (total int64) {
+	counted := map[string]bool{}
+	count := func(key string, bytes int64) {
+		if !counted[key] {
+			counted[key] = true
+			total += bytes
+		}
+	}
+	for i, plan := range plans {
+		name := func(n *graph.Node) string {
+			if n.Op == graph.OpConst {
+				return fmt.Sprintf("const %d %s", i, n.Name) // every program uploads its own
+			}
+			return "param " + n.Name
+		}
+		for _, n := range plan.Params {
+			count(name(n), plan.Slot(n).Bytes)
+		}
+		for _, segment := range plan.Segments {
+			for _, n := range segment.Nodes {
+				layOut, ok := kernels[n.Op]
+				if !ok {
+					continue
+				}
+				launches, err := layOut(n, e.preset)
+				if err != nil {
+					continue // Compile will say so
+				}
+				for _, l := range launches {
+					temp, ok := lasting(plan, l)
+					if !ok {
+						continue
+					}
+					key := fmt.Sprint(variant(l.shader, l.consts, len(l.bind)), l.uniform)
+					for _, o := range l.bind {
+						if o.node != nil {
+							key += " " + name(root(o.node))
+						}
+					}
+					count(key, temps(n, e.preset)[temp])
+				}
+			}
+		}
+	}
+	return total
+}
+
 // keep makes the result of a lasting launch, bytes long, a packed form and
 // returns where it is. A program that has the same one shares it.
 func (b *builder) keep(l launch, bytes int64) (place, error) {

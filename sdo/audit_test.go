@@ -141,6 +141,23 @@ func TestAuditClosedForm(t *testing.T) {
 	}
 }
 
+// In SDO's gradient at x_k, P_{k+1} (A_k + B_k J_k^T) g, the freeze is only in
+// the scale: with a one-step solver it does not turn a latent's gradient.
+func TestAuditDirectionIsTheSameForEveryFreeze(t *testing.T) {
+	eachProblem(t, []int{2, 8}, func(t *testing.T, p Problem) {
+		settings := auditSettings()
+		measured := audited(t, p, MethodFull, settings...)
+		for i, c := range measured {
+			first := measured[i/len(settings)*len(settings)+i%2] // of the same method and step
+			for row, got := range c.Pictures {
+				if math.Abs(got.Cosine-first.Pictures[row].Cosine) > 1e-9 {
+					t.Errorf("%v, step %d, row %d: cosine %v, with %s frozen %v", c.Setting, c.Step, row, got.Cosine, first.Freeze, first.Pictures[row].Cosine)
+				}
+			}
+		}
+	})
+}
+
 // satisfiedRow has no gradient in row 1.
 type satisfiedRow struct{ *nearTarget }
 

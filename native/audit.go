@@ -52,7 +52,10 @@ what is measured.`,
 			u := &auditor{app: a, batches: batches}
 			for _, method := range methods {
 				for _, freeze := range freezes {
-					u.settings = append(u.settings, sdo.Setting{Method: sdo.Method(method), Freeze: sampler.Freeze(freeze)})
+					s := sdo.Setting{Method: sdo.Method(method), Freeze: sampler.Freeze(freeze)}
+					if !slices.Contains(u.settings, s) {
+						u.settings = append(u.settings, s)
+					}
 				}
 			}
 			if len(u.settings) == 0 {
@@ -128,7 +131,11 @@ func (u *auditor) auditInto(ctx context.Context, out string) error {
 	}
 	defer exec.Close()
 	a.Device, a.Why = exec.Device(), why
-	u.say("%s: %s of %s on %s: %s", r.Name, batchesOf(u.batches), noun(r.NumImages, "picture"), describe(a.Device), why)
+	batches := "1 batch"
+	if u.batches > 1 {
+		batches = fmt.Sprintf("%d batches", u.batches)
+	}
+	u.say("%s: %s of %s on %s: %s", r.Name, batches, noun(r.NumImages, "picture"), describe(a.Device), why)
 
 	passes := 0 // a call forward, and two backward
 	for _, plan := range u.plans {
@@ -251,11 +258,4 @@ func printAudit(a *app, audit *report.Audit) {
 		fmt.Fprintf(a.stdout, "%5d  %5d  %-9s %-7s%8.3f%8.3f%9.3g%8.0f %%%15.3g%10s\n",
 			r.Steps, r.StepIndex, r.Method, r.Freeze, r.CosineMean, r.CosineMin, r.RelativeNormMean, 100*r.NegativeShare, r.KeptOverIdentity, pictures)
 	}
-}
-
-func batchesOf(n int) string {
-	if n == 1 {
-		return "1 batch"
-	}
-	return fmt.Sprintf("%d batches", n)
 }

@@ -89,7 +89,7 @@ func TestAuditPrintsDocumentedKeys(t *testing.T) {
 // rest is.
 func TestAuditTable(t *testing.T) {
 	dir := t.TempDir()
-	code, stdout, stderr := invoke(t, "audit", "match-sketch", "-q", "--device", "cpu", "--steps", "12", "--num-images", "1", "--methods", "sdo", "--freezes", "v", "--out", dir)
+	code, stdout, stderr := invoke(t, "audit", "match-sketch", "-q", "--device", "cpu", "--steps", "12", "--num-images", "1", "--methods", "sdo,sdo", "--freezes", "v", "--out", dir)
 	if code != exitOK {
 		t.Fatal(stderr)
 	}

@@ -194,11 +194,14 @@ func (s *Session) allocate() (err error) {
 }
 
 // Noise draws the standard normal start of a batch of shape [N ...].
-func Noise(seed uint64, shape graph.Shape) []float64 {
+func Noise(seed uint64, shape graph.Shape) []float64 { return noiseFrom(seed, 0, shape) }
+
+// noiseFrom is Noise for the pictures first, first+1, ...
+func noiseFrom(seed uint64, first int, shape graph.Shape) []float64 {
 	noise := make([]float64, shape.Size())
 	row := len(noise) / shape[0]
 	for i := range noise {
-		noise[i] = graph.Normal(seed, uint32(i/row), uint32(i%row))
+		noise[i] = graph.Normal(seed, uint32(first+i/row), uint32(i%row))
 	}
 	return noise
 }

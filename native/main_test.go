@@ -143,6 +143,13 @@ func TestBadInput(t *testing.T) {
 		{"inspect nothing", []string{"model", "inspect", "nowhere"}, exitUsage, "model nowhere: there is no such folder or built-in model"},
 		{"condition of nothing", []string{"sample", "--condition", "mood"}, exitUsage, "--condition mood: expected key=value"},
 		{"unknown training recipe", []string{"train", "nothing"}, exitUsage, `training recipe "nothing" does not exist`},
+		{"audit by an unknown method", []string{"audit", "dark-glasses", "--device", "cpu", "--methods", "sdo,full"}, exitUsage, `the method to audit is "full", want sdo or identity`},
+		{"audit of an unknown freeze", []string{"audit", "dark-glasses", "--device", "cpu", "--freezes", "noise"}, exitUsage, `freeze is "noise", want eps, v, x0 or solver`},
+		{"audit of a freeze without gradient", []string{"audit", "dark-glasses", "--device", "cpu", "--freezes", "x0"}, exitUsage, "has no gradient, because the sampler's last step leaves no noise; freeze eps or v"},
+		{"audit without steps", []string{"audit", "dark-glasses", "--device", "cpu", "--steps", "5,0"}, exitUsage, "expected a whole number from 1 to 1000, got 0"},
+		{"audit without objective", []string{"audit", file("plain.yaml", "version: 1\nname: x\nupdates: 0\n"), "--device", "cpu"}, exitUsage, "has no objective, so there is no gradient to audit; add a term"},
+		{"audit of nothing", []string{"audit", "dark-glasses", "--methods", ""}, exitUsage, "there is nothing to audit"},
+		{"audit of no batch", []string{"audit", "dark-glasses", "--batches", "0"}, exitUsage, "--batches is 0, want 1 or more"},
 		{"bench of zero steps", []string{"bench", "memory", "--device", "cpu", "--steps", "0"}, exitUsage, "expected a whole number from 1 to 1000, got 0"},
 	}
 	for _, tt := range tests {

@@ -70,6 +70,8 @@ func shorten(args []string) []string {
 		return append(args, "--num-images", "1", "--steps", "2", "--updates", "1", "--device", "cpu", "-q")
 	case "sample":
 		return append(args, "--num-images", "1", "--steps", "2", "--device", "cpu", "-q")
+	case "audit":
+		return append(args, "--num-images", "1", "--steps", "2", "--device", "cpu", "-q")
 	case "bench":
 		// A list flag given twice adds up, so the README's own goes.
 		if i := slices.Index(args, "--steps"); i >= 0 {

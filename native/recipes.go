@@ -48,11 +48,9 @@ func addRecipeFlags(flags *pflag.FlagSet, names ...string) {
 func overrides(flags *pflag.FlagSet) ([]recipes.Override, error) {
 	var list []recipes.Override
 	for _, f := range recipeFlags {
-		if flags.Changed(f.flag) {
-			value, err := flags.GetString(f.flag)
-			if err != nil {
-				return nil, err
-			}
+		// A command may have a flag of the same name that is a list: not a key.
+		if flag := flags.Lookup(f.flag); flag != nil && flag.Changed && flag.Value.Type() == "string" {
+			value := flag.Value.String()
 			if f.flag == "model" {
 				value = quoted(value) // a path is text, whatever it looks like
 			}

@@ -218,7 +218,11 @@ func (r *Recipe) Canonical() []byte {
 
 // Validate checks a recipe built in Go by the rules of Parse.
 func (r *Recipe) Validate() error {
-	data, err := json.Marshal(r)
+	plain := *r
+	if plain.Objective == nil {
+		plain.Objective = []Term{} // none, which JSON would write as null
+	}
+	data, err := json.Marshal(&plain)
 	if err != nil {
 		return fmt.Errorf("recipe %q: %w", r.Name, err) // NaN and infinity are not JSON
 	}

@@ -193,6 +193,11 @@ func TestValidateBuiltInGo(t *testing.T) {
 	if err := r.Validate(); err == nil || !strings.Contains(err.Error(), "optimizer.lr: expected a number above 0, got -1") {
 		t.Errorf("negative learning rate: %v", err)
 	}
+	r = mustParse(t, minimal)
+	r.Objective, r.Updates = nil, 0
+	if err := r.Validate(); err != nil {
+		t.Errorf("a recipe that only samples: %v", err)
+	}
 }
 
 func TestCheckAgainstModel(t *testing.T) {

@@ -32,6 +32,12 @@ func (r *checkpointed) forward(ctx context.Context, i int, in Input, out Vector)
 }
 
 func (r *checkpointed) backward(ctx context.Context, grad Vector) error {
+	return r.walk(ctx, func(i int, kept Kept) error { return r.adjointStep(ctx, i, kept, grad) })
+}
+
+// walk makes every call of the last rollout again, last to first, and releases
+// each.
+func (r *checkpointed) walk(ctx context.Context, visit func(i int, kept Kept) error) error {
 	for i := len(r.states) - 1; i >= 0; i-- {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -40,7 +46,7 @@ func (r *checkpointed) backward(ctx context.Context, grad Vector) error {
 		if err != nil {
 			return fmt.Errorf("sdo: step %d of %d again: %w", i+1, len(r.states), err)
 		}
-		err = r.adjointStep(ctx, i, kept, grad)
+		err = visit(i, kept)
 		kept.Release()
 		if err != nil {
 			return err

@@ -24,9 +24,13 @@ func (f *full) forward(ctx context.Context, _ int, in Input, out Vector) error {
 }
 
 func (f *full) backward(ctx context.Context, grad Vector) error {
-	steps := len(f.kept)
-	for i := steps - 1; i >= 0; i-- {
-		err := f.adjointStep(ctx, i, f.kept[i], grad)
+	return f.walk(ctx, func(i int, kept Kept) error { return f.adjointStep(ctx, i, kept, grad) })
+}
+
+// walk visits every call of the last rollout, last to first, and releases each.
+func (f *full) walk(_ context.Context, visit func(i int, kept Kept) error) error {
+	for i := len(f.kept) - 1; i >= 0; i-- {
+		err := visit(i, f.kept[i])
 		f.kept[i].Release()
 		f.kept = f.kept[:i]
 		if err != nil {

@@ -34,15 +34,8 @@ func (r *Run) series() (mean plotter.XYs, each []plotter.XYs) {
 // mean on top.
 func (r *Run) writeChart(w io.Writer) error {
 	average, each := r.series()
-	p := plot.New()
-	sans := func(style *text.Style, size float64, c color.Color) {
-		style.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: vg.Points(size)}
-		style.Color = c
-	}
-	p.BackgroundColor = paper
+	p := newPlot()
 	p.Title.Text = r.Recipe.Name
-	sans(&p.Title.TextStyle, 14, ink)
-	p.Title.Padding = vg.Points(10)
 	p.X.Label.Text = "update"
 	p.Y.Label.Text = "loss"
 	p.X.Min, p.Y.Min = 0, 0
@@ -51,22 +44,6 @@ func (r *Run) writeChart(w io.Writer) error {
 		p.Y.Min, p.Y.Max = math.Min(p.Y.Min, xy.Y), math.Max(p.Y.Max, xy.Y)
 	}
 	p.Y.Max += 0.04 * (p.Y.Max - p.Y.Min)
-	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
-		sans(&axis.Label.TextStyle, 11, muted)
-		axis.Label.Padding = vg.Points(6)
-		sans(&axis.Tick.Label, 10, muted)
-		axis.LineStyle.Color = rule
-		axis.Tick.LineStyle.Color = rule
-		axis.Padding = vg.Points(4)
-	}
-	p.X.Tick.Marker = wholeTicks{}
-	p.Y.Tick.Marker = roundTicks{}
-
-	grid := plotter.NewGrid()
-	grid.Vertical.Width = 0
-	grid.Horizontal.Color = rule
-	grid.Horizontal.Width = vg.Points(0.5)
-	p.Add(grid)
 
 	faint := draw.LineStyle{Color: color.NRGBA{brand.R, brand.G, brand.B, 60}, Width: vg.Points(0.8)}
 	bold := draw.LineStyle{Color: brand, Width: vg.Points(2.4)}
@@ -79,9 +56,6 @@ func (r *Run) writeChart(w io.Writer) error {
 		return err
 	}
 	p.Legend.Top = true
-	p.Legend.Padding = vg.Points(3)
-	p.Legend.XOffs, p.Legend.YOffs = vg.Points(-6), vg.Points(-4)
-	sans(&p.Legend.TextStyle, 10, muted)
 	p.Legend.Add(fmt.Sprintf("mean of %d", r.rows()), &plotter.Line{LineStyle: bold})
 	p.Legend.Add("each picture", &plotter.Line{LineStyle: faint})
 
@@ -91,13 +65,46 @@ func (r *Run) writeChart(w io.Writer) error {
 	return err
 }
 
+// newPlot is an empty plot in this package's ink: whole numbers along the
+// bottom, a horizontal grid.
+func newPlot() *plot.Plot {
+	p := plot.New()
+	sans := func(style *text.Style, size float64, c color.Color) {
+		style.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: vg.Points(size)}
+		style.Color = c
+	}
+	p.BackgroundColor = paper
+	sans(&p.Title.TextStyle, 14, ink)
+	p.Title.Padding = vg.Points(10)
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		sans(&axis.Label.TextStyle, 11, muted)
+		axis.Label.Padding = vg.Points(6)
+		sans(&axis.Tick.Label, 10, muted)
+		axis.LineStyle.Color = rule
+		axis.Tick.LineStyle.Color = rule
+		axis.Padding = vg.Points(4)
+	}
+	p.X.Tick.Marker = wholeTicks{}
+	p.Y.Tick.Marker = roundTicks{}
+	p.Legend.Padding = vg.Points(3)
+	p.Legend.XOffs, p.Legend.YOffs = vg.Points(-6), vg.Points(-4)
+	sans(&p.Legend.TextStyle, 10, muted)
+
+	grid := plotter.NewGrid()
+	grid.Vertical.Width = 0
+	grid.Horizontal.Color = rule
+	grid.Horizontal.Width = vg.Points(0.5)
+	p.Add(grid)
+	return p
+}
+
 func addLine(p *plot.Plot, xys plotter.XYs, style draw.LineStyle) error {
 	if len(xys) == 0 {
 		return nil
 	}
 	line, err := plotter.NewLine(xys)
 	if err != nil {
-		return fmt.Errorf("loss curve: %w", err)
+		return fmt.Errorf("chart: %w", err)
 	}
 	line.LineStyle = style
 	p.Add(line)

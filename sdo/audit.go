@@ -1,0 +1,217 @@
+package sdo
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/sdo-go/sdo/sampler"
+)
+
+// Setting names a gradient under audit: a method and what it freezes.
+type Setting struct {
+	Method Method
+	Freeze sampler.Freeze
+}
+
+func (s Setting) String() string { return fmt.Sprintf("%s, %s frozen", s.Method, s.Freeze) }
+
+// Comparison holds a setting's gradient at one state of the rollout against
+// full back-propagation's, picture by picture.
+type Comparison struct {
+	Setting
+	Step     int // k: the gradient is the one at x_k, with N-k steps to go
+	Pictures []Agreement
+	LeftOut  int // pictures without a full gradient there, as a satisfied term leaves them
+}
+
+// Agreement compares the two gradients of one picture.
+type Agreement struct {
+	Cosine       float64 // 0 where the setting has no gradient
+	RelativeNorm float64 // |gradient| / |full gradient|
+	// Kept is |gradient - P g| / |P g|: what the kept call adds to the identity
+	// rule with the same freeze. 0 where P is 0.
+	Kept float64
+}
+
+// Add appends the pictures of another batch.
+func (c *Comparison) Add(other Comparison) {
+	c.Pictures = append(c.Pictures, other.Pictures...)
+	c.LeftOut += other.LeftOut
+}
+
+// Summary is a Comparison over its pictures.
+type Summary struct {
+	CosineMean, CosineMin, RelativeNormMean float64
+	NegativeShare                           float64 // pictures whose cosine is below 0
+	KeptMean                                float64
+}
+
+// Summary reduces the pictures; ok is false where there are none.
+func (c Comparison) Summary() (s Summary, ok bool) {
+	n := float64(len(c.Pictures))
+	s.CosineMin = 1
+	for _, a := range c.Pictures {
+		s.CosineMean += a.Cosine / n
+		s.CosineMin = min(s.CosineMin, a.Cosine)
+		s.RelativeNormMean += a.RelativeNorm / n
+		s.KeptMean += a.Kept / n
+		if a.Cosine < 0 {
+			s.NegativeShare += 1 / n
+		}
+	}
+	return s, n > 0
+}
+
+// walker is a rule that can show every call of its rollout, kept, last to
+// first.
+type walker interface {
+	walk(ctx context.Context, visit func(i int, kept Kept) error) error
+}
+
+// Audit compares settings with full back-propagation at every state of the
+// rollout from Problem.Start. A run that starts at x_k and takes the N-k steps
+// that are left ends in the same sample, so one rollout serves all of them:
+//
+//	full     lambda_k, which back-propagation passes on its way to x_0
+//	sdo      P_k g + w_k (p_k g + q_k J_k^T g)
+//	identity P_k g
+//
+// where g is the gradient at the sample and P_k the carry of the steps from k
+// on. That is N kept calls and 2N backward, whatever the settings are.
+//
+// reference is full or full-checkpoint. The comparisons come by step, then by
+// setting. On an error, cancellation included, they hold what was measured: the
+// later states.
+func Audit(ctx context.Context, p Problem, reference Method, settings []Setting, observe Observer) ([]Comparison, error) {
+	if reference != MethodFull && reference != MethodFullCheckpoint {
+		return nil, fmt.Errorf("sdo: the reference of an audit is %q, want full or full-checkpoint", reference)
+	}
+	c, err := NewChain(p, reference, "")
+	if err != nil {
+		return nil, err
+	}
+	defer c.Free()
+	transports := make([]*sampler.Transport, len(settings))
+	for i, s := range settings {
+		if transports[i], err = s.Transport(p.Table); err != nil {
+			return nil, err
+		}
+	}
+	c.Observe(observe)
+	if _, err := c.Forward(ctx, p.Start); err != nil {
+		return nil, err
+	}
+	a := &audit{Chain: c, settings: settings, transports: transports, carry: make([]float64, len(settings))}
+	if a.seedNumbers, err = p.Space.Read(ctx, c.seed); err != nil {
+		return nil, err
+	}
+	if err := c.allocate(&a.sampleSeed); err != nil {
+		return nil, err
+	}
+	defer p.Space.FreeVector(a.sampleSeed)
+	if err := p.Space.Combine(a.sampleSeed, []float64{1}, []Vector{c.seed}); err != nil {
+		return nil, err
+	}
+	for i := range a.carry {
+		a.carry[i] = 1
+	}
+	for k := range p.Table.Steps {
+		for _, s := range settings {
+			a.measured = append(a.measured, Comparison{Setting: s, Step: k})
+		}
+	}
+	err = c.rule.(walker).walk(ctx, func(k int, kept Kept) error { return a.visit(ctx, k, kept) })
+	return a.measured, err
+}
+
+// Transport is the sampler with the setting's quantity frozen. It refuses what
+// cannot be audited.
+func (s Setting) Transport(table *sampler.Table) (*sampler.Transport, error) {
+	if s.Method != MethodSDO && s.Method != MethodIdentity {
+		return nil, fmt.Errorf("sdo: the method to audit is %q, want sdo or identity", s.Method)
+	}
+	return s.Method.Transport(table, s.Freeze)
+}
+
+// audit is one batch's way back through the rollout.
+type audit struct {
+	*Chain
+	settings    []Setting
+	transports  []*sampler.Transport
+	carry       []float64 // P_{k+1} of each setting, P_k once x_k is visited
+	sampleSeed  Vector    // g; Chain.seed moves on to lambda_k
+	seedNumbers []float64 // g, read back
+	measured    []Comparison
+}
+
+// visit compares at x_k. The sums are few and run in float64 on the host, where
+// near cancellation of the two parts of a gradient costs nothing.
+func (a *audit) visit(ctx context.Context, k int, kept Kept) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := kept.Backward(ctx, a.sampleSeed, a.product); err != nil {
+		return fmt.Errorf("sdo: audit of step %d: %w", k, err)
+	}
+	pulled, err := a.problem.Space.Read(ctx, a.product)
+	if err != nil {
+		return err
+	}
+	if err := a.adjointStep(ctx, k, kept, a.seed); err != nil {
+		return err
+	}
+	full, err := a.problem.Space.Read(ctx, a.seed)
+	if err != nil {
+		return err
+	}
+	for i, t := range a.transports {
+		step := t.Steps[k]
+		a.carry[i] *= step.State
+		var weight float64 // of the kept call
+		if a.settings[i].Method == MethodSDO {
+			weight = t.Weights[k]
+		}
+		at := &a.measured[k*len(a.settings)+i]
+		for row := range a.problem.Rows {
+			from, to := row*a.problem.Cols, (row+1)*a.problem.Cols
+			err := at.compare(full[from:to], a.seedNumbers[from:to], pulled[from:to],
+				a.carry[i], weight*step.FromState, weight*step.FromOutput)
+			if err != nil {
+				return fmt.Errorf("sdo: audit of step %d, row %d: %w", k, row, err)
+			}
+		}
+	}
+	return nil
+}
+
+// compare adds one picture, whose gradient is (carry + ofSeed) seed + ofPulled
+// pulled.
+func (c *Comparison) compare(full, seed, pulled []float64, carry, ofSeed, ofPulled float64) error {
+	var product, square, fullSquare, keptSquare, seedSquare float64
+	for i, f := range full {
+		kept := ofSeed*seed[i] + ofPulled*pulled[i]
+		g := carry*seed[i] + kept
+		product += g * f
+		square += g * g
+		fullSquare += f * f
+		keptSquare += kept * kept
+		seedSquare += seed[i] * seed[i]
+	}
+	if !finite(fullSquare) || !finite(square) {
+		return fmt.Errorf("the squared norm of the %s gradient is %v, of the full one %v", c.Method, square, fullSquare)
+	}
+	if fullSquare == 0 {
+		c.LeftOut++
+		return nil
+	}
+	a := Agreement{RelativeNorm: math.Sqrt(square / fullSquare)}
+	if square > 0 {
+		a.Cosine = max(-1, min(1, product/math.Sqrt(square*fullSquare)))
+	}
+	if identity := carry * carry * seedSquare; identity > 0 {
+		a.Kept = math.Sqrt(keptSquare / identity)
+	}
+	c.Pictures = append(c.Pictures, a)
+	return nil
+}

@@ -11,7 +11,8 @@ import (
 // noise and the palette can be nearly exact: median cut over the colours that
 // occur, each weighted by the square root of its area (a large background
 // should not buy shades that faces need), then two rounds of moving every
-// entry to the mean of what it stands for.
+// entry to the mean of what it stands for. What the sheet itself is drawn with
+// is kept exactly: over a film it must not shimmer.
 
 const paletteSize = 256
 
@@ -39,11 +40,21 @@ func quantize(src *image.RGBA) *image.Paletted {
 	// A map has no order; the same picture should give the same bytes.
 	slices.SortFunc(swatches, func(a, b swatch) int { return int(a.key) - int(b.key) })
 
-	entries := medianCut(swatches, paletteSize)
+	var exact [][3]float64
+	for _, c := range []color.RGBA{paper, rule, brand} {
+		if counts[pack([]uint8{c.R, c.G, c.B})] > 0 {
+			exact = append(exact, [3]float64{float64(c.R), float64(c.G), float64(c.B)})
+		}
+	}
+	rest := slices.DeleteFunc(slices.Clone(swatches), func(s swatch) bool { return slices.Contains(exact, s.rgb) })
+	entries := exact
+	if len(rest) > 0 {
+		entries = append(entries, medianCut(rest, paletteSize-len(exact))...)
+	}
 	index := make(map[uint32]uint8, len(swatches))
 	for range 2 {
 		assign(swatches, entries, index)
-		entries = means(swatches, entries, index)
+		entries = append(exact, means(swatches, entries, index)[len(exact):]...)
 	}
 	assign(swatches, entries, index)
 

@@ -5,6 +5,7 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -196,12 +197,13 @@ func Write(dir string, r *Run) ([]string, error) {
 			"samples": r.tensor(r.Result.Samples),
 		}, model.F32, map[string]string{"recipe": r.Recipe.Name, "program": r.Program.Version})
 	}
+	// The latents cannot be drawn again from anything else, so they come first.
 	return writeAll(dir, []file{
+		{"latents.safetensors", latents},
 		{"before.png", r.writeBefore},
 		{"after.png", r.writeAfter},
 		{"progress.gif", r.writeFilm},
 		{"loss.png", r.writeChart},
-		{"latents.safetensors", latents},
 		{"report.html", r.writePage},
 		{"run.json", func(w io.Writer) error {
 			e := json.NewEncoder(w)
@@ -215,6 +217,19 @@ func Write(dir string, r *Run) ([]string, error) {
 type file struct {
 	name  string
 	write func(io.Writer) error
+}
+
+// Ready makes dir where needed and finds out whether it can be written to, so
+// that a run does not learn so at its end.
+func Ready(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("output folder: %w; give another one with --out", err)
+	}
+	probe, err := os.CreateTemp(dir, ".ready.*")
+	if err != nil {
+		return fmt.Errorf("output folder: %w; give another one with --out", err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 // writeAll makes the folder and writes the files in order, each complete or

@@ -222,6 +222,9 @@ func TestQuantizeIsExactForFewColoursAndCloseForMany(t *testing.T) {
 	if average := float64(sum) / float64(canvas.Rect.Dx()*canvas.Rect.Dy()); average > 2 || worst > 40 {
 		t.Errorf("palette is off by %.2f levels on average, %d at worst", average, worst)
 	}
+	if flat.At(0, 0) != paper || flat.At(sheetMargin-1, sheetMargin+headingBand) != rule {
+		t.Errorf("the sheet's paper became %v, its rule %v", flat.At(0, 0), flat.At(sheetMargin-1, sheetMargin+headingBand))
+	}
 	fill(canvas, canvas.Rect, paper)
 	fill(canvas, canvas.Rect.Inset(9), good)
 	if flat := quantize(canvas); len(flat.Palette) != 2 || flat.At(0, 0) != paper {

@@ -25,6 +25,10 @@ func Parse(data []byte, name string, overrides ...Override) (*Recipe, error) {
 	if root.kind != mapping {
 		return nil, Problem{Where: root.where, Field: "recipe", Expected: "a mapping that begins with version: 1", Got: root.got()}
 	}
+	if root.fields["format"] != nil && root.fields["recipe"] != nil {
+		return nil, Problem{Where: name, Field: "recipe", Expected: "a recipe",
+			Got: "the record of a run; save its recipe entry as a file and use that"}
+	}
 	for _, o := range overrides {
 		to, err := parseTree([]byte(o.Value), o.From, false)
 		if err != nil {

@@ -118,6 +118,7 @@ func TestDefaultsAndOverrides(t *testing.T) {
 func TestProblems(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"", "test.yaml: recipe: expected a mapping that begins with version: 1, got an empty file"},
+		{`{"format": 1, "recipe": {"version": 1}}`, "test.yaml: recipe: expected a recipe, got the record of a run; save its recipe entry as a file and use that"},
 		{"- a\n", "test.yaml:1: recipe: expected a mapping that begins with version: 1, got a list of 1"},
 		{"name: x\n", "test.yaml:1: version: expected version: 1, got nothing"},
 		{"version: 2\nname: x\n", "test.yaml:1: version: expected a whole number from 1 to 1, got 2"},

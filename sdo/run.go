@@ -122,13 +122,15 @@ func (r *run) loop(ctx context.Context) error {
 	}
 }
 
+const notFiniteAdvice = "lower the learning rate or a term's weight, or see whether the model's own numbers are too large"
+
 // record takes in the losses after the latest update: keeps what is better,
 // stops what is good enough, tells the observer.
 func (r *run) record(ctx context.Context, losses []float64) error {
 	result := &r.result
 	for row, loss := range losses {
 		if !finite(loss) {
-			return fmt.Errorf("sdo: the loss of row %d is %v %s", row, loss, r.when())
+			return fmt.Errorf("sdo: the loss of row %d is %v %s; %s", row, loss, r.when(), notFiniteAdvice)
 		}
 	}
 	if result.Updates == 0 {

@@ -343,7 +343,7 @@ func TestNumbersThatAreNotFinite(t *testing.T) {
 			}
 		}
 		r, err := Run(context.Background(), p, options(9), nil)
-		wantError(t, err, "sdo: the loss of row 1 is "+text+" after update 3")
+		wantError(t, err, "sdo: the loss of row 1 is "+text+" after update 3; "+notFiniteAdvice)
 		if r == nil || len(r.Losses) != 3 || r.Cancelled {
 			t.Fatalf("best so far: %+v", r)
 		}
@@ -354,7 +354,7 @@ func TestNumbersThatAreNotFinite(t *testing.T) {
 	p := steer(t)
 	p.Objective.(*nearTarget).change = func(_ int, losses []float64) { losses[2] = math.NaN() }
 	r, err := Run(context.Background(), p, options(9), nil)
-	wantError(t, err, "sdo: the loss of row 2 is NaN before the first update")
+	wantError(t, err, "sdo: the loss of row 2 is NaN before the first update; "+notFiniteAdvice)
 	if r != nil {
 		t.Error("a result without a score")
 	}

@@ -59,7 +59,7 @@ func (a *app) bench() *cobra.Command {
 	}
 	steps, images, methods := benchFlags(memory, []int{5, 10, 20, 50, 100}, 1, []string{"sdo", "full", "full-checkpoint", "identity"})
 	memory.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.withBencher(cmd.Context(), args, *images, func(b *bencher) error {
+		return a.withBencher(cmd.Context(), args, *images, *steps, *methods, func(b *bencher) error {
 			rows, err := b.memory(cmd.Context(), *steps, *methods)
 			if err != nil {
 				return err
@@ -83,7 +83,7 @@ func (a *app) bench() *cobra.Command {
 		if *repeats < 1 {
 			return usageError{fmt.Errorf("--repeats is %d, want 1 or more", *repeats)}
 		}
-		return a.withBencher(cmd.Context(), args, *updateImages, func(b *bencher) error {
+		return a.withBencher(cmd.Context(), args, *updateImages, *updateSteps, *updateMethods, func(b *bencher) error {
 			rows, err := b.update(cmd.Context(), *updateSteps, *updateMethods, *repeats)
 			if err != nil {
 				return err
@@ -105,14 +105,24 @@ func benchFlags(cmd *cobra.Command, steps []int, images int, methods []string) (
 		cmd.Flags().StringSlice("methods", methods, "sdo, full, full-checkpoint, identity")
 }
 
-func (a *app) withBencher(ctx context.Context, args []string, images int, measure func(*bencher) error) error {
+func (a *app) withBencher(ctx context.Context, args []string, images int, steps []int, methods []string, measure func(*bencher) error) error {
 	name := "dark-glasses"
 	if len(args) > 0 {
 		name = args[0]
 	}
-	r, err := recipes.Find(name, disk{}, recipes.Override{Path: "num_images", Value: fmt.Sprint(images), From: "--num-images"})
+	list := []recipes.Override{{Path: "num_images", Value: fmt.Sprint(images), From: "--num-images"}}
+	r, err := recipes.Find(name, disk{}, list...)
 	if err != nil {
 		return badInput(err)
+	}
+	for _, n := range steps {
+		for _, method := range methods {
+			if _, err := recipes.Find(name, disk{}, append(list,
+				recipes.Override{Path: "sampler.num_inference_steps", Value: fmt.Sprint(n), From: "--steps"},
+				recipes.Override{Path: "method.name", Value: quoted(method), From: "--methods"})...); err != nil {
+				return badInput(err)
+			}
+		}
 	}
 	b := &bencher{app: a, recipe: r}
 	if b.model, err = engine.LoadModel(r, openFolder); err != nil {
@@ -149,6 +159,9 @@ type trial struct {
 }
 
 func (b *bencher) trial(plan *engine.Plan) (*trial, error) {
+	if err := fits(b.exec, plan.Memory(b.exec).Total()); err != nil {
+		return nil, err
+	}
 	session, err := engine.NewSession(b.exec, plan)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/sdo-go/sdo/gpu"
@@ -33,7 +34,11 @@ func (a *app) openDevice(ctx context.Context, measure probe) (exec graph.Executo
 	hardware, err := webgpu.Open(ctx, "")
 	switch {
 	case errors.Is(err, gpu.ErrNoAdapter):
-		return cpu.New[float32](cpu.Options{}), "there is no GPU adapter", nil
+		why = "there is no GPU adapter"
+		if wanted := os.Getenv("SDO_ADAPTER"); wanted != "" {
+			why += " that matches SDO_ADAPTER=" + wanted
+		}
+		return cpu.New[float32](cpu.Options{}), why, nil
 	case err != nil:
 		return nil, "", err
 	case !hardware.Device().Software:
@@ -47,6 +52,18 @@ func (a *app) openDevice(ctx context.Context, measure probe) (exec graph.Executo
 		return nil, "", err
 	}
 	return exec, why, loser.Close()
+}
+
+// fits is an error where so many bytes are more than the machine has free, for
+// devices that live in its memory. A real GPU is asked as buffers are made.
+func fits(exec graph.Executor, bytes int64) error {
+	if d := exec.Device(); d.Kind != "cpu" && !d.Software {
+		return nil
+	}
+	if err := cpu.Room(bytes); err != nil {
+		return fmt.Errorf("%w or steps, or --method sdo", err)
+	}
+	return nil
 }
 
 // race probes both executors and returns the faster one. One that fails the

@@ -71,7 +71,7 @@ func (a *app) model() *cobra.Command {
 	inspect := &cobra.Command{
 		Use:   "inspect FOLDER",
 		Short: "Say what a diffusers folder or built-in model holds and what it needs",
-		Args:  cobra.ExactArgs(1),
+		Args:  one("FOLDER"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if images < 1 || images > 256 {
 				return usageError{fmt.Errorf("--num-images is %d, want 1 to 256", images)}

@@ -102,15 +102,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			code = exitFailure
 		}
 	}()
-	a := &app{stdout: stdout, stderr: stderr, args: append([]string{"sdo"}, args...)}
+	out := &sink{Writer: stdout}
+	a := &app{stdout: out, stderr: stderr, args: append([]string{"sdo"}, args...)}
 	root := a.root()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(a.stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.started {
 		// cobra refused the command line, and suggests over several lines.
-		err = usageError{errors.New(oneLine(strings.ReplaceAll(err.Error(), "\n\nDid you mean this?", "; did you mean")))}
+		message, hint, hinted := strings.Cut(err.Error(), "\n\nDid you mean this?")
+		if hinted {
+			message += "; did you mean " + strings.Join(strings.Fields(hint), " or ") + "?"
+		}
+		err = usageError{errors.New(oneLine(message))}
+	}
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("standard output: %w", out.err)
 	}
 	if code = exitCode(err); code == exitInterrupted {
 		if !errors.Is(err, errInterrupted) {
@@ -125,6 +133,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		}
 	}
 	return code
+}
+
+// sink is standard output, which may be a full disk: it remembers that a write
+// failed.
+type sink struct {
+	io.Writer
+	err error
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
+	if s.err == nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// one demands a single argument and names it.
+func one(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s takes one %s, got %d", cmd.CommandPath(), what, len(args))
+		}
+		return nil
+	}
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/sdo-go/sdo/gpu"
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
+	"github.com/sdo-go/sdo/model"
 )
 
 // small makes any steering quick: what is tested here is the command line.
@@ -121,9 +124,9 @@ func TestBadInput(t *testing.T) {
 		code int
 		want string
 	}{
-		{"unknown command", []string{"stir"}, exitUsage, `unknown command "stir" for "sdo"; did you mean steer`},
+		{"unknown command", []string{"stir"}, exitUsage, `unknown command "stir" for "sdo"; did you mean steer?`},
 		{"unknown flag", []string{"steer", "x", "--fast"}, exitUsage, "unknown flag: --fast"},
-		{"no recipe", []string{"steer"}, exitUsage, "accepts 1 arg(s), received 0"},
+		{"no recipe", []string{"steer"}, exitUsage, "sdo steer takes one RECIPE, got 0"},
 		{"wrong device", []string{"doctor", "--device", "tpu"}, exitUsage, `--device is "tpu", want auto, webgpu or cpu`},
 		{"misspelt recipe", steer("drak-glasses"), exitUsage, "not found; did you mean dark-glasses?"},
 		{"folder as recipe", steer(dir), exitUsage, "is a folder; give a YAML or JSON file"},
@@ -140,6 +143,8 @@ func TestBadInput(t *testing.T) {
 		{"unknown model", steer("dark-glasses", "--model", "nowhere"), exitUsage, `model "nowhere" does not exist`},
 		{"region outside", steer("red-shirt-blue-background", "--set", "objective.0.region=[10, 10, 10, 10]"), exitUsage, "inside 16x16 pixels"},
 		{"not a number in the metric", steer(recipe("nan.yaml", ""), "--set", "objective.0.weight=1e300"), exitFailure, "the loss of row 0 is +Inf before the first update"},
+		{"pictures that are not numbers", []string{"sample", "--device", "cpu", "--num-images", "1", "--steps", "1", "--model", overflowing(t), "--out", t.TempDir()}, exitFailure, "the numbers of model"},
+		{"output folder that cannot be", []string{"steer", "dark-glasses", "--device", "cpu", "--out", file("taken", "")}, exitUsage, "not a directory; give another one with --out"},
 		{"inspect nothing", []string{"model", "inspect", "nowhere"}, exitUsage, "model nowhere: there is no such folder or built-in model"},
 		{"condition of nothing", []string{"sample", "--condition", "mood"}, exitUsage, "--condition mood: expected key=value"},
 		{"unknown training recipe", []string{"train", "nothing"}, exitUsage, `training recipe "nothing" does not exist`},
@@ -150,7 +155,8 @@ func TestBadInput(t *testing.T) {
 		{"audit without objective", []string{"audit", file("plain.yaml", "version: 1\nname: x\nupdates: 0\n"), "--device", "cpu"}, exitUsage, "has no objective, so there is no gradient to audit; add a term"},
 		{"audit of nothing", []string{"audit", "dark-glasses", "--methods", ""}, exitUsage, "there is nothing to audit"},
 		{"audit of no batch", []string{"audit", "dark-glasses", "--batches", "0"}, exitUsage, "--batches is 0, want 1 or more"},
-		{"bench of zero steps", []string{"bench", "memory", "--device", "cpu", "--steps", "0"}, exitUsage, "expected a whole number from 1 to 1000, got 0"},
+		{"bench of no method", []string{"bench", "memory", "--device", "cpu", "--methods", "best"}, exitUsage, `--methods: method.name: expected one of sdo, full, full-checkpoint, identity, got "best"`},
+		{"bench of zero steps", []string{"bench", "memory", "--device", "cpu", "--steps", "0"}, exitUsage, "--steps: sampler.num_inference_steps: expected a whole number from 1 to 1000, got 0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -214,6 +220,33 @@ func TestBadModels(t *testing.T) {
 			}
 		})
 	}
+}
+
+// overflowing is a model whose numbers are finite and what it makes of them is
+// not.
+func overflowing(t *testing.T) string {
+	t.Helper()
+	builtin, err := engine.OpenBuiltin("avatars-16-s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := os.CopyFS(dir, builtin); err != nil {
+		t.Fatal(err)
+	}
+	unet, err := model.LoadUNet2D(builtin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"conv_norm_out.weight", "conv_out.weight"} {
+		for i := range unet.Weights[name].Data {
+			unet.Weights[name].Data[i] = math.MaxFloat32
+		}
+	}
+	if err := unet.Save(dir, model.F32); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func remove(t *testing.T, dir, name string) {
@@ -361,6 +394,9 @@ func TestInspectAndDoctorAndRecipes(t *testing.T) {
 	if code, stdout, _ := invoke(t, "recipes"); code != exitOK || strings.Count(stdout, "\n") != 5 {
 		t.Errorf("recipes: exit code %d\n%s", code, stdout)
 	}
+	if code, stdout, _ := invoke(t, "recipes", "restore-half", "--json"); code != exitOK || !json.Valid([]byte(stdout)) {
+		t.Errorf("recipes restore-half --json: exit code %d\n%s", code, stdout)
+	}
 	if code, stdout, _ := invoke(t, "recipes", "restore-half"); code != exitOK || !strings.HasPrefix(stdout, "version: 1\n") {
 		t.Errorf("recipes restore-half: exit code %d\n%s", code, stdout)
 	}
@@ -385,6 +421,30 @@ func TestErrorsOfTheDeviceHaveTheirCodeAndAdvice(t *testing.T) {
 		}
 	}
 }
+
+// What the machine cannot hold is refused before anything is computed.
+func TestFits(t *testing.T) {
+	exec := cpu.New[float32](cpu.Options{Workers: 1})
+	defer exec.Close()
+	if err := fits(exec, 1<<20); err != nil {
+		t.Error(err)
+	}
+	if err := fits(exec, 1<<60); runtime.GOOS == "linux" && (exitCode(err) != exitDevice || !strings.HasSuffix(err.Error(), "try fewer pictures or steps, or --method sdo")) {
+		t.Errorf("an exbibyte: %v", err)
+	}
+}
+
+// A disk that is full under standard output is no success.
+func TestFullStandardOutput(t *testing.T) {
+	var stderr bytes.Buffer
+	if code := run(t.Context(), []string{"recipes"}, full{}, &stderr); code != exitFailure || stderr.String() != "sdo: standard output: no space left\n" {
+		t.Errorf("exit code %d, standard error %q", code, stderr.String())
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
 // A software GPU and the CPU executor race; who fails has lost.
 func TestRace(t *testing.T) {

@@ -41,8 +41,8 @@ func (a *app) newDisplay(total int, unit string) *display {
 			progressbar.OptionSetWriter(f),
 			progressbar.OptionSetWidth(28),
 			progressbar.OptionThrottle(80*time.Millisecond),
-			progressbar.OptionSetPredictTime(true),
-			progressbar.OptionShowElapsedTimeOnFinish(),
+			progressbar.OptionSetPredictTime(false),
+			progressbar.OptionSetElapsedTime(false),
 			progressbar.OptionFullWidth(),
 			progressbar.OptionSetTheme(progressbar.Theme{Saucer: "█", SaucerHead: "▌", SaucerPadding: "·", BarStart: "", BarEnd: ""}),
 			progressbar.OptionSetRenderBlankState(true),
@@ -57,7 +57,7 @@ func (d *display) set(done int, label string) {
 	switch {
 	case d.out == nil:
 	case d.bar != nil:
-		d.bar.Describe(label)
+		d.bar.Describe(fmt.Sprintf("%s, %s left", label, d.left()))
 		d.bar.Set(done)
 	case time.Since(d.spoke) >= sparse:
 		d.spoke = time.Now()

@@ -115,6 +115,13 @@ func (a *app) recipes() *cobra.Command {
 		Short: "List the built-in recipes, or print one to start from",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 && a.json {
+				r, err := recipes.Find(args[0], nil)
+				if err != nil {
+					return badInput(err)
+				}
+				return a.printJSON(r)
+			}
 			if len(args) == 1 {
 				text, err := recipes.Text(args[0])
 				if err != nil {

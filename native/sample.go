@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -65,6 +66,9 @@ func (a *app) sample() *cobra.Command {
 }
 
 func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) error {
+	if err := report.Ready(out); err != nil {
+		return usageError{err}
+	}
 	exec, why, err := a.openDevice(ctx, callProbe(plan))
 	if err != nil {
 		return err
@@ -89,6 +93,11 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 		return err
 	}
 	seconds := time.Since(start).Seconds()
+	for _, x := range images {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return fmt.Errorf("the pictures hold %g: the numbers of model %s are too large to sample with; look at them with sdo model inspect", x, plan.Recipe.Model)
+		}
+	}
 	files, err := report.WriteSamples(out, plan.Recipe, images, plan.Shape[3], plan.Shape[2])
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ saves the best so far.`,
 		Example: `  sdo steer dark-glasses
   sdo steer happy-mood --num-images 8 --seed 5 --device cpu
   sdo recipes dark-glasses > mine.yaml && sdo steer mine.yaml`,
-		Args: cobra.ExactArgs(1),
+		Args: one("RECIPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			plan, err := planFor(args[0], cmd)
 			if err != nil {
@@ -65,6 +65,9 @@ func planFor(name string, cmd *cobra.Command) (*engine.Plan, error) {
 // interrupted or failed half way and there is something to save.
 func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) error {
 	r := plan.Recipe
+	if err := report.Ready(out); err != nil {
+		return usageError{err}
+	}
 	a.say("%s: %s, %d steps, up to %s", r.Name, noun(r.NumImages, "picture"), r.Sampler.NumInferenceSteps, noun(r.Updates, "update"))
 	exec, why, err := a.openDevice(ctx, callProbe(plan))
 	if err != nil {
@@ -73,6 +76,9 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 	defer exec.Close()
 	memory := plan.Memory(exec)
 	a.say("on %s: %s; needs %s, %s of it activations", describe(exec.Device()), why, report.Bytes(memory.Total()), report.Bytes(memory.Activations))
+	if err := fits(exec, memory.Total()); err != nil {
+		return err
+	}
 
 	session, err := engine.NewSession(exec, plan)
 	if err != nil {
@@ -185,7 +191,11 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 	if s.JudgeAfter != nil {
 		line("judge", "sees %s in %.0f %%, before in %.0f %%", s.JudgeLabel, 100**s.JudgeAfter, 100**s.JudgeBefore)
 	}
-	line("loss", "%.4f, before %.4f", s.LossAfter, s.LossBefore)
+	format := "%.4f, before %.4f"
+	if s.LossBefore >= 1e6 {
+		format = "%.4g, before %.4g"
+	}
+	line("loss", format, s.LossAfter, s.LossBefore)
 	line("updates", "%.1f on average, at most %d", s.Updates, run.Result.Updates)
 	line("drift", "%.3f rms, latent norm %.3f of noise", s.Drift, s.LatentNorm)
 	line("cost", "%s, %d network calls, %d backward, %s of activations (planned %s)", duration(s.Seconds),

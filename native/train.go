@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -29,7 +30,7 @@ func (a *app) train() *cobra.Command {
 		Long: `Train a network by a training recipe: ` + strings.Join(train.Recipes(), ", ") + `, or a JSON file
 of the same form. The run logs and checkpoints into its folder; the same
 command continues an interrupted run exactly where it stopped.`,
-		Args: cobra.ExactArgs(1),
+		Args: one("RECIPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			recipe, err := trainingRecipe(args[0])
 			if err != nil {
@@ -51,6 +52,15 @@ command continues an interrupted run exactly where it stopped.`,
 	return cmd
 }
 
+// trained is what `sdo train --json` prints. Keys are stable.
+type trained struct {
+	Name    string  `json:"name"`
+	Steps   int     `json:"steps"`
+	Seconds float64 `json:"seconds"` // of this command, not of what it continued
+	Device  string  `json:"device"`
+	Folder  string  `json:"folder"`
+}
+
 func trainingRecipe(name string) (*train.Recipe, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -60,6 +70,9 @@ func trainingRecipe(name string) (*train.Recipe, error) {
 }
 
 func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, dir string) error {
+	if err := report.Ready(dir); err != nil {
+		return usageError{err}
+	}
 	// Training is one large product after another: what multiplies matrices
 	// faster trains faster.
 	exec, why, err := a.openDevice(ctx, func(ctx context.Context, exec graph.Executor) (float64, error) {
@@ -93,7 +106,11 @@ func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, dir string) e
 	if err != nil {
 		return err
 	}
-	a.say("%s is trained, in %s: %s", recipe.Name, duration(time.Since(start).Seconds()), dir)
+	seconds := time.Since(start).Seconds()
+	if a.json {
+		return json.NewEncoder(a.stdout).Encode(trained{recipe.Name, recipe.Options.Steps, seconds, exec.Device().Name, dir})
+	}
+	a.say("%s is trained, in %s: %s", recipe.Name, duration(seconds), dir)
 	return nil
 }
 

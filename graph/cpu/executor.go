@@ -114,7 +114,7 @@ func (e *Executor[T]) activate(elements int) {
 // reserve grows the arena and the working memory to what a program needs.
 func (e *Executor[T]) reserve(scratch, shared, local int) error {
 	grow := max(0, scratch-len(e.scratch)) + max(0, shared-len(e.shared)) + e.workers*max(0, local-e.pool.private())
-	if err := room(bytesOf[T](grow)); err != nil {
+	if err := Room(bytesOf[T](grow)); err != nil {
 		return err
 	}
 	if more := scratch - len(e.scratch); more > 0 {
@@ -163,7 +163,7 @@ func (e *Executor[T]) ParamBytes(plans ...*graph.Plan) (total int64) {
 
 // NewParam uploads a parameter. F16 storage rounds it.
 func (e *Executor[T]) NewParam(data []float32, storage graph.Storage) (graph.Tensor, error) {
-	if err := room(bytesOf[T](len(data))); err != nil {
+	if err := Room(bytesOf[T](len(data))); err != nil {
 		return nil, err
 	}
 	v := &vector[T]{data: make([]T, len(data)), param: true}

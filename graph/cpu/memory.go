@@ -17,8 +17,8 @@ var ErrOutOfMemory = errors.New("out of memory")
 // takes some microseconds to answer.
 const worthAsking = 1 << 20
 
-// room is an error where so many bytes more do not fit.
-func room(bytes int64) error {
+// Room is an error where so many bytes more do not fit into the machine.
+func Room(bytes int64) error {
 	if bytes < worthAsking {
 		return nil
 	}

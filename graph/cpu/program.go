@@ -146,7 +146,7 @@ func (p *program[T]) NewTape() (graph.Tape, error) {
 		t.data = spare[len(spare)-1]
 		p.e.spare[size] = spare[:len(spare)-1]
 	} else {
-		if err := room(bytesOf[T](size)); err != nil {
+		if err := Room(bytesOf[T](size)); err != nil {
 			return nil, err
 		}
 		t.data = make([]T, size)

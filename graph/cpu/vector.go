@@ -46,7 +46,7 @@ func (e *Executor[T]) NewVector(n int) (graph.Tensor, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("cpu: a vector of %d numbers", n)
 	}
-	if err := room(bytesOf[T](n)); err != nil {
+	if err := Room(bytesOf[T](n)); err != nil {
 		return nil, err
 	}
 	e.usage.Vectors += bytesOf[T](n)

@@ -23,7 +23,7 @@ func Room(bytes int64) error {
 		return nil
 	}
 	if free := available(); bytes > free {
-		return fmt.Errorf("cpu: %w: %d MiB are needed at once and %d MiB are free; try fewer pictures", ErrOutOfMemory, bytes>>20, free>>20)
+		return fmt.Errorf("%w: %d MiB are needed at once and %d MiB are free; try fewer pictures", ErrOutOfMemory, bytes>>20, free>>20)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ type Plan struct {
 func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*Plan, error) {
 	p := &Plan{Recipe: r, Model: m, Storage: storage, Shape: m.UNet.Config.SampleShape(r.NumImages)}
 	var err error
-	if p.table, err = sampler.DDIM(m.Scheduler, r.Sampler.NumInferenceSteps); err != nil {
+	if p.table, err = sampler.Solver(r.Sampler.Name).Table(m.Scheduler, r.Sampler.NumInferenceSteps, r.Sampler.Eta); err != nil {
 		return nil, err
 	}
 	if p.network, err = newNetwork(m.UNet, r.NumImages, storage); err != nil {

@@ -67,9 +67,13 @@ type Memory struct {
 // Total is the sum of the parts.
 func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
 
-// latentVectors is how many vectors of a batch's size a run holds whatever the
-// method: the start, four of the chain, seven of the run (see sdo.Run).
-const latentVectors = 12
+// latentVectors is how many vectors of a batch's size a run holds beside the
+// chain's: the start, and seven of the run (see sdo.Run).
+const latentVectors = 8
+
+// Calls is how often a rollout asks the network, guidance aside: the sampler's
+// steps, but for solvers that ask more than once a step.
+func (p *Plan) Calls() int { return len(p.table.Steps) }
 
 // Memory counts what the recipe's method will hold at its peak on a device,
 // before anything is allocated there. It is exact for activations: the
@@ -88,7 +92,7 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 	}
 	steps := int64(len(p.table.Steps))
 	batch := int64(p.Shape.Size()) * 4
-	m := Memory{Params: p.network.keep.plan.ParamBytes, States: latentVectors * batch}
+	m := Memory{Params: p.network.keep.plan.ParamBytes, States: int64(latentVectors+sdo.Vectors(p.table)) * batch}
 	scratch := max(arena(p.network.predict.plan), arena(p.network.keep.plan))
 	if p.metric != nil {
 		m.Params += p.metric.plan.ParamBytes
@@ -203,7 +207,7 @@ func (s *Session) Problem() sdo.Problem {
 	p := sdo.Problem{
 		Space: s.Exec, Network: s.denoiser, Table: s.table,
 		Rows: s.Shape[0], Cols: s.Shape.Size() / s.Shape[0],
-		Start: s.start, Guidance: s.Recipe.GuidanceScale,
+		Start: s.start, NoiseSeed: s.Recipe.Seed, Guidance: s.Recipe.GuidanceScale,
 	}
 	if s.objective != nil { // a nil *objective is not a nil interface
 		p.Objective = s.objective

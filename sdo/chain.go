@@ -242,7 +242,7 @@ func (c *Chain) rollout(ctx context.Context, latent Vector, call func(context.Co
 func (c *Chain) advance(i int, x Vector) error {
 	step := c.problem.Table.Steps[i]
 	coeffs, terms := []float64{step.State, step.Output}, []Vector{x, c.output}
-	if step.Memory != (sampler.Memory{}) {
+	if c.remembers(i) {
 		if err := c.combine(c.memory(i), step.Memory.State, x, step.Memory.Output, c.output); err != nil {
 			return err
 		}
@@ -257,6 +257,11 @@ func (c *Chain) advance(i int, x Vector) error {
 		coeffs, terms = append(coeffs, step.Noise), append(terms, c.fresh)
 	}
 	return c.problem.Space.Combine(c.state, coeffs, terms)
+}
+
+// remembers reports whether call i leaves something that may be read.
+func (c *Chain) remembers(i int) bool {
+	return len(c.memories) > 0 && c.problem.Table.Steps[i].Memory != (sampler.Memory{})
 }
 
 func (c *Chain) memory(i int) Vector { return c.memories[i%len(c.memories)] }

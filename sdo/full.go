@@ -1,10 +1,6 @@
 package sdo
 
-import (
-	"context"
-
-	"github.com/sdo-go/sdo/sampler"
-)
+import "context"
 
 // full is true back-propagation with every call's graph alive. With the solver's
 // own coefficients, lambda_i the gradient at state i and mu_i that at the memory
@@ -61,7 +57,7 @@ func (c *Chain) adjointStep(ctx context.Context, i int, kept Kept, grad Vector) 
 	}
 	coeffs, terms := []float64{step.State, step.Output}, []Vector{c.seed, c.product}
 	atOutput := c.seed // without the factor Output, which a step alone can take last
-	if step.Memory != (sampler.Memory{}) {
+	if c.remembers(i) {
 		if err := c.combine(c.output, step.Output, c.seed, step.Memory.Output, c.memory(i)); err != nil {
 			return err
 		}
@@ -81,7 +77,7 @@ func (c *Chain) adjointStep(ctx context.Context, i int, kept Kept, grad Vector) 
 	if err := space.Combine(dst, coeffs, terms); err != nil {
 		return err
 	}
-	if step.Memory != (sampler.Memory{}) {
+	if c.remembers(i) {
 		return space.Combine(c.memory(i), nil, nil) // the slot of an earlier call from now on
 	}
 	return nil

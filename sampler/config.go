@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -125,7 +126,12 @@ var foreignKeys = map[string][]string{
 	"timestep_type":          {`"discrete"`},
 	"sigma_min":              {"null"},
 	"sigma_max":              {"null"},
+	"lambda_min_clipped":     {"null"},
 }
+
+// unclippedLambda is how Python writes the value of lambda_min_clipped that
+// clips nothing. It is not JSON.
+var unclippedLambda = regexp.MustCompile(`("lambda_min_clipped"\s*:\s*)-Infinity`)
 
 // ParseConfig reads a scheduler_config.json. Absent keys take diffusers'
 // defaults, keys that begin with an underscore are ignored, an unknown key is
@@ -134,6 +140,7 @@ var foreignKeys = map[string][]string{
 func ParseConfig(data []byte) (Config, error) {
 	config := DefaultConfig()
 	var keys map[string]json.RawMessage
+	data = unclippedLambda.ReplaceAll(data, []byte("${1}null"))
 	if err := json.Unmarshal(data, &keys); err != nil {
 		return Config{}, plain(err)
 	}

@@ -103,9 +103,18 @@ func TestSolversEqualDiffusers(t *testing.T) {
 			Sample, Carry   float64
 			Weights, Noises []float64
 		}
+		Configs []string
 	}
 	if err := json.Unmarshal(data, &golden); err != nil {
 		t.Fatal(err)
+	}
+	if len(golden.Configs) != len(Solvers) {
+		t.Errorf("fixture has %d whole configs, want one of each of %v", len(golden.Configs), Solvers)
+	}
+	for _, whole := range golden.Configs {
+		if _, err := ParseConfig([]byte(whole)); err != nil {
+			t.Errorf("%v\n%s", err, whole)
+		}
 	}
 	seen := map[Solver]int{}
 	for _, run := range golden.Runs {

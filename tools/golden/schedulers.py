@@ -127,5 +127,7 @@ def run(solver, eta, config, steps):
 print(json.dumps({
     "diffusers": diffusers.__version__,
     "torch": torch.__version__,
+    # As save_pretrained writes them, defaults and all.
+    "configs": [scheduler().to_json_string() for scheduler in CLASSES.values()],
     "runs": [run(*case) for case in CASES],
 }))

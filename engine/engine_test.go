@@ -173,6 +173,32 @@ func testFullIsTheDerivative(t *testing.T, overrides []string) {
 	}
 }
 
+// The plan knows solvers that ask twice a step, and counts what they remember.
+func TestMemoryPlanCountsCalls(t *testing.T) {
+	states := map[string]int64{}
+	for _, name := range recipes.Samplers {
+		exec := cpu.New[float32](cpu.Options{})
+		s := session(t, exec, glasses(t, "method.name=full", "updates=1", "sampler.num_inference_steps=3", "sampler.name="+name), graph.F32)
+		result, err := s.Steer(context.Background(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if planned, measured := s.Memory(exec).Activations, exec.Usage().PeakActivations; planned != measured {
+			t.Errorf("%s: %d activation bytes planned, %d measured", name, planned, measured)
+		}
+		if result.KeptCalls != s.Calls() {
+			t.Errorf("%s: %d calls kept, planned %d", name, result.KeptCalls, s.Calls())
+		}
+		states[name] = s.Memory(exec).States - int64(s.Shape.Size())*4*12
+	}
+	batch := int64(2 * 3 * 16 * 16 * 4)
+	for name, vectors := range map[string]int64{"ddim": 0, "ddpm": 1, "euler": 0, "heun": 2, "dpmpp-2m": 2} {
+		if states[name] != vectors*batch {
+			t.Errorf("%s: %d bytes of states beside the twelve vectors, want %d vectors of %d", name, states[name], vectors, batch)
+		}
+	}
+}
+
 func TestMemoryPlanIsExactAndFlat(t *testing.T) {
 	flat := map[string]int64{}
 	for _, method := range []string{"sdo", "identity", "full", "full-checkpoint"} {

@@ -51,6 +51,7 @@ bench: build ## memory and time of an update; JSON into bench/
 golden: ## make the golden files again; needs Python with torch and diffusers
 	python3 tools/golden/unet2d.py
 	python3 tools/golden/ddim.py > sampler/testdata/ddim.json.new && mv sampler/testdata/ddim.json.new sampler/testdata/ddim.json
+	python3 tools/golden/schedulers.py > sampler/testdata/schedulers.json.new && mv sampler/testdata/schedulers.json.new sampler/testdata/schedulers.json
 
 status: setup ## write the README's status table from the tree
 	$(BUILD) run $(TAGS) ./tools/status -w README.md

@@ -28,6 +28,9 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storag
 	if err != nil {
 		return nil, err
 	}
+	if err := sdo.Auditable(p.table); err != nil {
+		return nil, err
+	}
 	for _, s := range settings {
 		if _, err := s.Transport(p.table); err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,8 +110,36 @@ func TestFullAndCheckpointedAgree(t *testing.T) {
 // and the loss is the derivative of the whole: central differences along a
 // random direction.
 func TestFullIsTheDerivativeOfTheRun(t *testing.T) {
+	eachSampler(t, func(t *testing.T, overrides []string) {
+		testFullIsTheDerivative(t, append(overrides, "sampler.num_inference_steps=3"))
+	})
+}
+
+// eachSampler runs a test with every sampler a recipe can name, as overrides.
+func eachSampler(t *testing.T, test func(*testing.T, []string)) {
+	variants := [][]string{{"sampler.name=ddim", "sampler.eta=0.5"}, {"sampler.name=euler", "sampler.use_karras_sigmas=true"}}
+	for _, name := range recipes.Samplers {
+		variants = append(variants, []string{"sampler.name=" + name})
+	}
+	for _, overrides := range variants {
+		t.Run(strings.Join(overrides, " "), func(t *testing.T) { test(t, overrides) })
+	}
+}
+
+// What a recipe may name is what there is.
+func TestRecipesKnowTheSolvers(t *testing.T) {
+	var names []string
+	for _, solver := range sampler.Solvers {
+		names = append(names, string(solver))
+	}
+	if !slices.Equal(names, recipes.Samplers) {
+		t.Errorf("recipes name %v, there are %v", recipes.Samplers, names)
+	}
+}
+
+func testFullIsTheDerivative(t *testing.T, overrides []string) {
 	ctx := context.Background()
-	s := session(t, cpu.New[float64](cpu.Options{}), glasses(t, "sampler.num_inference_steps=3"), graph.F32)
+	s := session(t, cpu.New[float64](cpu.Options{}), glasses(t, overrides...), graph.F32)
 	grad, _ := latentGradient(t, s, sdo.MethodFull, sampler.FreezeV)
 	direction := Noise(99, s.Shape)
 	want := 0.0
@@ -141,6 +170,32 @@ func TestFullIsTheDerivativeOfTheRun(t *testing.T) {
 	got := (at(h) - at(-h)) / (2 * h)
 	if math.Abs(got-want) > 1e-5*math.Abs(want) {
 		t.Errorf("slope along a direction is %.8g by differences, %.8g by back-propagation", got, want)
+	}
+}
+
+// The plan knows solvers that ask twice a step, and counts what they remember.
+func TestMemoryPlanCountsCalls(t *testing.T) {
+	states := map[string]int64{}
+	for _, name := range recipes.Samplers {
+		exec := cpu.New[float32](cpu.Options{})
+		s := session(t, exec, glasses(t, "method.name=full", "updates=1", "sampler.num_inference_steps=3", "sampler.name="+name), graph.F32)
+		result, err := s.Steer(context.Background(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if planned, measured := s.Memory(exec).Activations, exec.Usage().PeakActivations; planned != measured {
+			t.Errorf("%s: %d activation bytes planned, %d measured", name, planned, measured)
+		}
+		if result.KeptCalls != s.Calls() {
+			t.Errorf("%s: %d calls kept, planned %d", name, result.KeptCalls, s.Calls())
+		}
+		states[name] = s.Memory(exec).States - int64(s.Shape.Size())*4*12
+	}
+	batch := int64(2 * 3 * 16 * 16 * 4)
+	for name, vectors := range map[string]int64{"ddim": 0, "ddpm": 1, "euler": 0, "heun": 2, "dpmpp-2m": 2} {
+		if states[name] != vectors*batch {
+			t.Errorf("%s: %d bytes of states beside the twelve vectors, want %d vectors of %d", name, states[name], vectors, batch)
+		}
 	}
 }
 
@@ -264,10 +319,17 @@ func (r *recorder) Predict(ctx context.Context, in sdo.Input, out sdo.Vector) er
 }
 
 // The surrogate's value is the rollout's: P*x_0 + sum w_i*f_i over the recorded
-// calls of the embedded network gives the sample, for every freeze.
+// calls of the embedded network, and the noise of stochastic samplers, gives the
+// sample, for every sampler and freeze.
 func testSurrogateIsTheRollout(t *testing.T, exec graph.Executor, tolerance float64) {
+	eachSampler(t, func(t *testing.T, overrides []string) {
+		testSurrogateOf(t, exec, append(overrides, "sampler.num_inference_steps=6"), tolerance)
+	})
+}
+
+func testSurrogateOf(t *testing.T, exec graph.Executor, overrides []string, tolerance float64) {
 	ctx := context.Background()
-	s := session(t, exec, glasses(t, "sampler.num_inference_steps=6"), graph.F32)
+	s := session(t, exec, glasses(t, overrides...), graph.F32)
 	problem := s.Problem()
 	recorded := &recorder{Network: problem.Network, space: exec}
 	problem.Network = recorded
@@ -291,12 +353,15 @@ func testSurrogateIsTheRollout(t *testing.T, exec graph.Executor, tolerance floa
 		}
 		sum := make([]float64, len(sample))
 		for i, x := range recorded.states[0] {
-			sum[i] = transport.Carry * x
+			sum[i] = transport.Carry / s.table.Start * x
 		}
 		for k, step := range transport.Steps {
 			for i := range sum {
 				f := step.FromState*recorded.states[k][i] + step.FromOutput*recorded.outputs[k][i]
 				sum[i] += transport.Weights[k] * f
+				if step.Noise != 0 {
+					sum[i] += transport.Noises[k] * graph.Normal(s.Recipe.Seed, 1<<31+uint32(k), uint32(i))
+				}
 			}
 		}
 		if e := relative(sum, sample); e > tolerance {

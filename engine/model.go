@@ -55,7 +55,7 @@ func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
 }
 
 // NewModel is a network in memory, without classifiers, under the recipe's
-// spacing of timesteps.
+// spacing of timesteps and noise levels.
 func NewModel(name string, unet *model.UNet2D, r *recipes.Recipe) (*Model, error) {
 	m := &Model{Name: name, UNet: unet}
 	if unet.Scheduler == nil {
@@ -68,6 +68,7 @@ func NewModel(name string, unet *model.UNet2D, r *recipes.Recipe) (*Model, error
 	// Clipping changes samples a little and gradients a lot; steering always
 	// goes without (docs/method.md), whatever the folder's sampler did.
 	m.Scheduler.ClipSample = false
+	m.Scheduler.UseKarrasSigmas = r.Sampler.UseKarrasSigmas
 	if r.Sampler.TimestepSpacing != "" {
 		m.Scheduler.TimestepSpacing = sampler.Spacing(r.Sampler.TimestepSpacing)
 	}

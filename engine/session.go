@@ -34,7 +34,7 @@ type Plan struct {
 func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*Plan, error) {
 	p := &Plan{Recipe: r, Model: m, Storage: storage, Shape: m.UNet.Config.SampleShape(r.NumImages)}
 	var err error
-	if p.table, err = sampler.DDIM(m.Scheduler, r.Sampler.NumInferenceSteps); err != nil {
+	if p.table, err = sampler.Solver(r.Sampler.Name).Table(m.Scheduler, r.Sampler.NumInferenceSteps, r.Sampler.Eta); err != nil {
 		return nil, err
 	}
 	if p.network, err = newNetwork(m.UNet, r.NumImages, storage); err != nil {
@@ -67,14 +67,18 @@ type Memory struct {
 // Total is the sum of the parts.
 func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
 
-// latentVectors is how many vectors of a batch's size a run holds whatever the
-// method: the start, four of the chain, seven of the run (see sdo.Run).
-const latentVectors = 12
+// latentVectors is how many vectors of a batch's size a run holds beside the
+// chain's: the start, and seven of the run (see sdo.Run).
+const latentVectors = 8
+
+// Calls is how often a rollout asks the network, guidance aside: the sampler's
+// steps, but for solvers that ask more than once a step.
+func (p *Plan) Calls() int { return len(p.table.Steps) }
 
 // Memory counts what the recipe's method will hold at its peak on a device,
 // before anything is allocated there. It is exact for parameters and
-// activations: the executor's ledger comes out the same. A nil executor counts the plan's own
-// bytes, without what a device's kernels need besides.
+// activations: the executor's ledger comes out the same. A nil executor counts
+// the plan's own bytes, without what a device's kernels need besides.
 func (p *Plan) Memory(exec graph.Executor) Memory {
 	arena := func(plan *graph.Plan) int64 {
 		if exec == nil {
@@ -94,7 +98,10 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 	}
 	steps := int64(len(p.table.Steps))
 	batch := int64(p.Shape.Size()) * 4
-	m := Memory{Params: params(p.network.keep.plan, p.network.predict.plan), States: latentVectors * batch}
+	m := Memory{
+		Params: params(p.network.keep.plan, p.network.predict.plan),
+		States: int64(latentVectors+sdo.Vectors(p.table)) * batch,
+	}
 	scratch := max(arena(p.network.predict.plan), arena(p.network.keep.plan))
 	if p.metric != nil {
 		m.Params += params(p.metric.plan)
@@ -212,7 +219,7 @@ func (s *Session) Problem() sdo.Problem {
 	p := sdo.Problem{
 		Space: s.Exec, Network: s.denoiser, Table: s.table,
 		Rows: s.Shape[0], Cols: s.Shape.Size() / s.Shape[0],
-		Start: s.start, Guidance: s.Recipe.GuidanceScale,
+		Start: s.start, NoiseSeed: s.Recipe.Seed, Guidance: s.Recipe.GuidanceScale,
 	}
 	if s.objective != nil { // a nil *objective is not a nil interface
 		p.Objective = s.objective

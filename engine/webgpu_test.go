@@ -159,4 +159,6 @@ func TestMemoryOnGPU(t *testing.T) {
 	}
 }
 
-func TestSurrogateIsTheRolloutOnGPU(t *testing.T) { testSurrogateIsTheRollout(t, device(t), 1e-4) }
+// Freezing eps weighs what float32 rounds off the first state by P, which is 2e4
+// where the schedule begins almost without signal.
+func TestSurrogateIsTheRolloutOnGPU(t *testing.T) { testSurrogateIsTheRollout(t, device(t), 1e-3) }

@@ -266,7 +266,7 @@ func (b *bencher) update(ctx context.Context, steps []int, methods []string, rep
 				if repeat == 0 {
 					c := trials[i].chain.Counters()
 					rows = append(rows, updateRow{Method: method, Steps: n, NetworkCalls: c.NetworkCalls,
-						BackwardCalls: c.BackwardCalls, Theory: theory(method, n), Device: b.exec.Device().Name})
+						BackwardCalls: c.BackwardCalls, Theory: theory(method, trials[i].session.Calls()), Device: b.exec.Device().Name})
 				} else {
 					seconds[i] = append(seconds[i], took)
 				}
@@ -283,8 +283,9 @@ func (b *bencher) update(ctx context.Context, steps []int, methods []string, rep
 
 // theory is the cost of one latent update in forward calls, a backward to the
 // input counted as one more (docs/method.md): no weight gradients are taken.
-func theory(method string, steps int) float64 {
-	n := float64(steps)
+// calls is how many a rollout makes.
+func theory(method string, calls int) float64 {
+	n := float64(calls)
 	switch method {
 	case "sdo":
 		return n + 1

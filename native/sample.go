@@ -81,7 +81,7 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 	}
 	defer session.Close()
 
-	bar := a.newDisplay(plan.Recipe.Sampler.NumInferenceSteps, "steps")
+	bar := a.newDisplay(plan.Calls(), "steps")
 	start := time.Now()
 	images, err := session.Sample(ctx, func(e sdo.Event) {
 		if e.Kind == sdo.EventStep {

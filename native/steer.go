@@ -91,8 +91,8 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 		Recipe: r, Device: exec.Device(), Why: why, Command: a.args, Program: program().Program, Started: time.Now(),
 		Width: plan.Shape[3], Height: plan.Shape[2], PlannedBytes: memory.Activations,
 	}
-	bar := a.newDisplay((r.Updates+1)*r.Sampler.NumInferenceSteps, "steps")
-	show := bar.observe(r.Sampler.NumInferenceSteps)
+	bar := a.newDisplay((r.Updates+1)*plan.Calls(), "steps")
+	show := bar.observe(plan.Calls())
 	var previewErr error
 	run.Result, err = session.Steer(ctx, func(e sdo.Event) {
 		show(e)

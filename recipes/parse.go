@@ -98,7 +98,14 @@ func (c *reader) recipe(root *value) *Recipe {
 	t.word("name", &r.Sampler.Name, Samplers)
 	t.count("num_inference_steps", &r.Sampler.NumInferenceSteps, 1, MaxSteps)
 	t.word("timestep_spacing", &r.Sampler.TimestepSpacing, Spacings)
-	t.float("eta", &r.Sampler.Eta, "0, the deterministic sampler", func(f float64) bool { return f == 0 })
+	t.float("eta", &r.Sampler.Eta, "a number from 0 to 1", func(f float64) bool { return f >= 0 && f <= 1 })
+	if name := r.Sampler.Name; r.Sampler.Eta != 0 && name != "ddim" {
+		t.wrong("eta", "0 where the sampler is "+name, "only ddim takes a share of fresh noise")
+	}
+	t.flag("use_karras_sigmas", &r.Sampler.UseKarrasSigmas)
+	if name := r.Sampler.Name; r.Sampler.UseKarrasSigmas && (name == "ddim" || name == "ddpm") {
+		t.wrong("use_karras_sigmas", "false where the sampler is "+name, "euler, heun and dpmpp-2m take other noise levels")
+	}
 	t.done()
 
 	s.float("guidance_scale", &r.GuidanceScale, "a number above 0, at most 100", func(f float64) bool { return f > 0 && f <= 100 })

@@ -33,7 +33,7 @@ var (
 	Methods     = []string{"sdo", "full", "full-checkpoint", "identity"}
 	Freezes     = []string{"eps", "v", "x0"}
 	Actives     = []string{"first"}
-	Samplers    = []string{"ddim"}
+	Samplers    = []string{"ddim", "ddpm", "euler", "heun", "dpmpp-2m"}
 	Spacings    = []string{"leading", "linspace", "trailing"}
 	Optimizers  = []string{"adam"}
 	Variables   = []string{"latent"}
@@ -73,7 +73,8 @@ type Sampler struct {
 	Name              string  `yaml:"name" json:"name"`
 	NumInferenceSteps int     `yaml:"num_inference_steps" json:"num_inference_steps"`
 	TimestepSpacing   string  `yaml:"timestep_spacing" json:"timestep_spacing"`
-	Eta               float64 `yaml:"eta" json:"eta"` // share of fresh noise; only 0, the deterministic sampler, is offered
+	Eta               float64 `yaml:"eta" json:"eta"`                             // ddim's share of fresh noise, 0 to 1
+	UseKarrasSigmas   bool    `yaml:"use_karras_sigmas" json:"use_karras_sigmas"` // noise levels of euler, heun and dpmpp-2m
 }
 
 // Method says which gradient moves the variables (docs/method.md).

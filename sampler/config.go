@@ -3,10 +3,9 @@
 // has tensors runs the loop with the table's numbers, and gets the derivative
 // of the whole loop from the same numbers (Table.Freeze).
 //
-// Schedules, spacings and DDIM follow diffusers' DDIMScheduler, so that a
-// scheduler_config.json written there means the same here. Song et al., DDIM,
-// arXiv 2010.02502; schedules with zero terminal signal-to-noise, Lin et al.,
-// arXiv 2305.08891.
+// Schedules, spacings and solvers follow diffusers' schedulers, so that a
+// scheduler_config.json written there means the same here. Schedules with zero
+// terminal signal-to-noise are of Lin et al., arXiv 2305.08891.
 package sampler
 
 import (
@@ -15,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -45,6 +45,16 @@ const (
 	ScheduleCosine       = "squaredcos_cap_v2"
 )
 
+// Where a sigma solver ends, in diffusers' words.
+const (
+	FinalSigmaZero = "zero"      // without noise
+	FinalSigmaMin  = "sigma_min" // at the noise of training timestep 0
+)
+
+// varianceFixedSmall is the one variance of DDPM that needs no second output of
+// the network and does not add more noise than the posterior holds.
+const varianceFixedSmall = "fixed_small"
+
 // maxTrainTimesteps bounds a config that lies about its size; real schedules
 // have a thousand or a few thousand.
 const maxTrainTimesteps = 1_000_000
@@ -67,11 +77,16 @@ type Config struct {
 	SampleMaxValue           float64    `json:"sample_max_value"`
 	TimestepSpacing          Spacing    `json:"timestep_spacing"`
 	RescaleBetasZeroSNR      bool       `json:"rescale_betas_zero_snr"`
+	VarianceType             string     `json:"variance_type"`     // DDPM only
+	UseKarrasSigmas          bool       `json:"use_karras_sigmas"` // sigma solvers only
+	FinalSigmasType          string     `json:"final_sigmas_type"` // Euler and DPM-Solver++ only
+	LowerOrderFinal          bool       `json:"lower_order_final"` // DPM-Solver++ only
 }
 
 // DefaultConfig holds the defaults of diffusers' DDIMScheduler, which is what
-// a key that is absent from scheduler_config.json means. Clipping is on there;
-// turn ClipSample off before use.
+// a key that is absent from scheduler_config.json means, and those of its
+// siblings where it has no such key. Clipping is on there; turn ClipSample off
+// before use.
 func DefaultConfig() Config {
 	return Config{
 		NumTrainTimesteps:        1000,
@@ -85,12 +100,38 @@ func DefaultConfig() Config {
 		ClipSampleRange:          1,
 		SampleMaxValue:           1,
 		TimestepSpacing:          SpacingLeading,
+		VarianceType:             varianceFixedSmall,
+		FinalSigmasType:          FinalSigmaZero,
+		LowerOrderFinal:          true,
 	}
 }
 
-// foreignKeys belong to diffusers' sibling schedulers and change nothing in a
-// deterministic DDIM run.
-var foreignKeys = []string{"variance_type", "skip_prk_steps"}
+// foreignKeys belong to diffusers' sibling schedulers and are accepted at the
+// values that describe what this package does. A key without values says
+// nothing to any solver here.
+var foreignKeys = map[string][]string{
+	"skip_prk_steps":         nil,
+	"algorithm_type":         {`"dpmsolver++"`},
+	"solver_order":           {"2"},
+	"solver_type":            {`"midpoint"`},
+	"euler_at_final":         {"false"},
+	"use_exponential_sigmas": {"false", "null"},
+	"use_beta_sigmas":        {"false", "null"},
+	"use_lu_lambdas":         {"false", "null"},
+	"use_flow_sigmas":        {"false", "null"},
+	"use_dynamic_shifting":   {"false"},
+	"flow_shift":             nil, // of flow sigmas
+	"time_shift_type":        nil, // of dynamic shifting
+	"interpolation_type":     {`"linear"`},
+	"timestep_type":          {`"discrete"`},
+	"sigma_min":              {"null"},
+	"sigma_max":              {"null"},
+	"lambda_min_clipped":     {"null"},
+}
+
+// unclippedLambda is how Python writes the value of lambda_min_clipped that
+// clips nothing. It is not JSON.
+var unclippedLambda = regexp.MustCompile(`("lambda_min_clipped"\s*:\s*)-Infinity`)
 
 // ParseConfig reads a scheduler_config.json. Absent keys take diffusers'
 // defaults, keys that begin with an underscore are ignored, an unknown key is
@@ -99,11 +140,16 @@ var foreignKeys = []string{"variance_type", "skip_prk_steps"}
 func ParseConfig(data []byte) (Config, error) {
 	config := DefaultConfig()
 	var keys map[string]json.RawMessage
+	data = unclippedLambda.ReplaceAll(data, []byte("${1}null"))
 	if err := json.Unmarshal(data, &keys); err != nil {
 		return Config{}, plain(err)
 	}
-	for key := range keys {
-		if strings.HasPrefix(key, "_") || slices.Contains(foreignKeys, key) {
+	for key, value := range keys {
+		accepted, foreign := foreignKeys[key]
+		if foreign && accepted != nil && !slices.Contains(accepted, string(value)) {
+			return Config{}, fmt.Errorf("scheduler config: %s is %s, but only %s is supported", key, value, accepted[0])
+		}
+		if foreign || strings.HasPrefix(key, "_") {
 			delete(keys, key)
 		}
 	}
@@ -157,6 +203,11 @@ func (c Config) Validate() error {
 	case SpacingLeading, SpacingLinspace, SpacingTrailing:
 	default:
 		return refuse("timestep_spacing is %q, want leading, linspace or trailing", c.TimestepSpacing)
+	}
+	switch c.FinalSigmasType {
+	case FinalSigmaZero, FinalSigmaMin:
+	default:
+		return refuse("final_sigmas_type is %q, want zero or sigma_min", c.FinalSigmasType)
 	}
 	if c.TrainedBetas != nil {
 		if len(c.TrainedBetas) != c.NumTrainTimesteps {

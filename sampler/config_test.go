@@ -31,6 +31,7 @@ func TestParseConfig(t *testing.T) {
 func TestParseConfigRefuses(t *testing.T) {
 	for in, want := range map[string]string{
 		`{"beta_shedule": "linear"}`:      `scheduler config: unknown key "beta_shedule"`,
+		`{"solver_order": 3}`:             "scheduler config: solver_order is 3, but only 2 is supported",
 		`{"steps_offset": "one"}`:         "scheduler config: steps_offset is a string, want int",
 		`[1]`:                             "scheduler config: a JSON array stands where an object should",
 		`{"num_train_timesteps": 1000.5}`: "scheduler config: num_train_timesteps is a number 1000.5, want int",
@@ -70,11 +71,11 @@ func TestTimestepsRefuses(t *testing.T) {
 		-3:      "sampler: -3 inference steps, want at least 1",
 		1 << 40: "sampler: 1099511627776 inference steps, but the schedule has only 1000 training timesteps",
 	} {
-		_, err := DDIM(config, n)
+		_, err := DDIM(config, n, 0)
 		wantError(t, err, want)
 	}
 	config.StepsOffset = 1
-	_, err := DDIM(config, 1000)
+	_, err := DDIM(config, 1000, 0)
 	wantError(t, err, "sampler: steps_offset 1 moves the first timestep to 1000, beyond the last training timestep 999")
 }
 
@@ -91,7 +92,7 @@ func FuzzParseConfig(f *testing.F) {
 		if err != nil || config.NumTrainTimesteps > 10_000 {
 			return
 		}
-		table, err := DDIM(config, n)
+		table, err := DDIM(config, n, 0)
 		if err != nil {
 			return
 		}

@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"testing"
@@ -36,7 +37,7 @@ func TestDDIMEqualsDiffusers(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", run.Config, err)
 		}
-		table, err := DDIM(config, len(run.Timesteps))
+		table, err := DDIM(config, len(run.Timesteps), 0)
 		if err != nil {
 			t.Fatalf("%s: %v", run.Config, err)
 		}
@@ -79,4 +80,101 @@ func near(t *testing.T, what string, got, want, tolerance float64) {
 func unclipped(c Config) Config {
 	c.ClipSample = false
 	return c
+}
+
+// TestSolversEqualDiffusers holds every solver's run against diffusers' own:
+// timesteps, what the network is shown at each, the sample, and the response of
+// the sample to the latent, to each output and to each noise. Schedules there
+// are in float32, and so are the steps of some, hence the tolerance; regenerate
+// the fixture with tools/golden/schedulers.py.
+func TestSolversEqualDiffusers(t *testing.T) {
+	data, err := os.ReadFile("testdata/schedulers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var golden struct {
+		Runs []struct {
+			Solver          Solver
+			Eta             float64
+			Config          json.RawMessage
+			Steps           int
+			Timesteps       []float64
+			Inputs          []float64
+			Sample, Carry   float64
+			Weights, Noises []float64
+		}
+		Configs []string
+	}
+	if err := json.Unmarshal(data, &golden); err != nil {
+		t.Fatal(err)
+	}
+	if len(golden.Configs) != len(Solvers) {
+		t.Errorf("fixture has %d whole configs, want one of each of %v", len(golden.Configs), Solvers)
+	}
+	for _, whole := range golden.Configs {
+		if _, err := ParseConfig([]byte(whole)); err != nil {
+			t.Errorf("%v\n%s", err, whole)
+		}
+	}
+	seen := map[Solver]int{}
+	for _, run := range golden.Runs {
+		seen[run.Solver]++
+		t.Run(fmt.Sprintf("%s/%v/%d/%s", run.Solver, run.Eta, run.Steps, run.Config), func(t *testing.T) {
+			config, err := ParseConfig(run.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			table, err := run.Solver.Table(config, run.Steps, run.Eta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			transport, err := table.Freeze(FreezeSolver)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(table.Steps) != len(run.Timesteps) {
+				t.Fatalf("%d network calls, diffusers makes %d", len(table.Steps), len(run.Timesteps))
+			}
+			states, sample := roll(table, 0.7,
+				func(i int, _ float64) float64 { return math.Sin(1.3*float64(i) + 0.5) },
+				func(i int) float64 { return math.Cos(1.7 * float64(i)) })
+			largest := math.Abs(run.Sample)
+			for _, x := range run.Inputs {
+				largest = max(largest, math.Abs(x))
+			}
+			for i, step := range table.Steps {
+				near(t, fmt.Sprintf("timestep %d", i), step.Timestep, run.Timesteps[i], 1e-4)
+				near(t, fmt.Sprintf("input %d", i), states[i]/largest, run.Inputs[i]/largest, 3e-5)
+				near(t, fmt.Sprintf("w_%d", i), transport.Weights[i], run.Weights[i], 3e-5)
+				near(t, fmt.Sprintf("n_%d", i), transport.Noises[i], run.Noises[i], 3e-5)
+			}
+			near(t, "sample", sample/largest, run.Sample/largest, 3e-5)
+			near(t, "P", transport.Carry, run.Carry, 3e-5)
+		})
+	}
+	for _, solver := range Solvers {
+		if seen[solver] < 7 {
+			t.Errorf("%s has %d runs in the fixture, want 7 or more", solver, seen[solver])
+		}
+	}
+}
+
+// roll runs a table on scalars: output answers for the network at call i and
+// the state there, noise gives z_i. It returns the states asked at and the
+// sample.
+func roll(table *Table, latent float64, output func(i int, x float64) float64, noise func(i int) float64) (states []float64, sample float64) {
+	x, memories := table.Start*latent, make([]float64, len(table.Steps))
+	for i, step := range table.Steps {
+		states = append(states, x)
+		o := output(i, x)
+		memories[i] = step.Memory.State*x + step.Memory.Output*o
+		x = step.State*x + step.Output*o
+		if step.Noise != 0 {
+			x += step.Noise * noise(i)
+		}
+		for k, weight := range step.Earlier {
+			x += weight * memories[i-1-k]
+		}
+	}
+	return states, x
 }

@@ -3,55 +3,86 @@ package sampler
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
-// Step is one step of a solver: ask the network at Timestep, then
+// Step is one network call and what the solver makes of it: ask the network at
+// Timestep, then
 //
-//	next = State*x + Output*output
+//	next = State*x + Output*output + sum_k Earlier[k]*m_{i-1-k} + Noise*z_i
 //
-// with output as the network gives it, whatever it predicts. Solvers with a
-// memory will add weights for earlier outputs here; the adjoint in Freeze is
-// then the only other place to change.
+// with output as the network gives it, whatever it predicts, z_i fresh standard
+// normal noise, and m_j what call j left in memory. States are held as the
+// network sees them, so a solver that scales its input has the scales in its
+// coefficients. A solver with several calls a step has a row for each.
 type Step struct {
-	Timestep float64 // what the network is told, in its training units
-	At, To   Level   // where the network is asked, where the step ends
-	State    float64 // A_i
-	Output   float64 // B_i
+	Timestep float64   // what the network is told, in its training units
+	At, To   Level     // where the network is asked, where the step ends
+	State    float64   // A_i
+	Output   float64   // B_i
+	Memory   Memory    // what later steps will want of this call
+	Earlier  []float64 // weights of memories, latest first; at most i of them
+	Noise    float64   // c_i
 }
+
+// Memory is what a call leaves for later steps, m = State*x + Output*output: an
+// estimate of the clean sample or of the noise. The zero value leaves nothing.
+type Memory struct{ State, Output float64 }
 
 // Table is a solver on a schedule, noisiest step first. It is all that a
 // rollout and its derivative need to know about either.
 type Table struct {
 	Prediction Prediction
+	Start      float64 // the first state is Start*latent, the latent of unit deviation
 	Steps      []Step
+}
+
+// Depth is how many memories the solver looks back on: 0 for one without.
+func (t *Table) Depth() int {
+	depth := 0
+	for _, step := range t.Steps {
+		depth = max(depth, len(step.Earlier))
+	}
+	return depth
+}
+
+// Stochastic reports whether any step adds fresh noise.
+func (t *Table) Stochastic() bool {
+	return slices.ContainsFunc(t.Steps, func(s Step) bool { return s.Noise != 0 })
 }
 
 // FrozenStep rewrites a step in the frozen quantity f:
 //
 //	f    = FromState*x + FromOutput*output
-//	next = State*x + Frozen*f
+//	next = State*x + Frozen*f + sum_k Earlier[k]*m_{i-1-k} + Noise*z_i
+//	m_i  = MemoryState*x + MemoryFrozen*f
 type FrozenStep struct {
-	FromState, FromOutput float64 // p_i, q_i
-	State, Frozen         float64 // C_i, D_i
+	FromState, FromOutput     float64 // p_i, q_i
+	State, Frozen             float64 // C_i, D_i
+	MemoryState, MemoryFrozen float64
+	Earlier                   []float64
+	Noise                     float64
 }
 
 // Transport says how a final sample moves when the frozen quantities are held:
 //
-//	x_N = Carry*x_0 + sum_i Weights[i]*f_i
+//	x_N = Carry*latent + sum_i Weights[i]*f_i + sum_i Noises[i]*z_i
 //
-// with Carry = P and Weights = w of docs/method.md, The rule.
+// with Carry = P, Weights = w and Noises = n of docs/method.md, The rule.
 type Transport struct {
 	Freeze  Freeze
 	Steps   []FrozenStep
 	Carry   float64
 	Weights []float64
+	Noises  []float64
 }
 
 // Freeze rewrites the table in the frozen quantity and runs its scalar adjoint
 // once. It fails where the quantity and the state do not determine the network
 // output, as eps does not at a level without signal.
 func (t *Table) Freeze(freeze Freeze) (*Transport, error) {
-	transport := &Transport{Freeze: freeze, Steps: make([]FrozenStep, len(t.Steps)), Weights: make([]float64, len(t.Steps))}
+	n := len(t.Steps)
+	transport := &Transport{Freeze: freeze, Steps: make([]FrozenStep, n), Weights: make([]float64, n), Noises: make([]float64, n)}
 	for i, step := range t.Steps {
 		frozen, err := step.At.frozen(freeze, t.Prediction)
 		if err != nil {
@@ -67,18 +98,33 @@ func (t *Table) Freeze(freeze Freeze) (*Transport, error) {
 		}
 		transport.Steps[i] = FrozenStep{
 			FromState: fromState, FromOutput: fromOutput,
-			State:  addCancelling(step.State, step.Output*backState),
-			Frozen: step.Output * backFrozen,
+			State:        addCancelling(step.State, step.Output*backState),
+			Frozen:       step.Output * backFrozen,
+			MemoryState:  addCancelling(step.Memory.State, step.Memory.Output*backState),
+			MemoryFrozen: step.Memory.Output * backFrozen,
+			Earlier:      step.Earlier, Noise: step.Noise,
 		}
 	}
-	adjoint := 1.0
-	for i := len(transport.Steps) - 1; i >= 0; i-- {
-		step := transport.Steps[i]
-		transport.Weights[i] = adjoint * step.Frozen
-		adjoint *= step.State
-	}
-	transport.Carry = adjoint
+	transport.runAdjoint(t.Start)
 	return transport, nil
+}
+
+// runAdjoint fills carry, weights and noises: the derivatives of x_N by every
+// input, found by walking the frozen steps backwards. A memory is read only by
+// steps after the one that wrote it, so its adjoint is complete when the walk
+// gets there.
+func (t *Transport) runAdjoint(start float64) {
+	adjoint, memories := 1.0, make([]float64, len(t.Steps))
+	for i := len(t.Steps) - 1; i >= 0; i-- {
+		step := t.Steps[i]
+		for k, weight := range step.Earlier {
+			memories[i-1-k] += weight * adjoint
+		}
+		t.Weights[i] = step.Frozen*adjoint + step.MemoryFrozen*memories[i]
+		t.Noises[i] = step.Noise * adjoint
+		adjoint = step.State*adjoint + step.MemoryState*memories[i]
+	}
+	t.Carry = start * adjoint
 }
 
 // addCancelling adds, and gives exactly 0 where only rounding is left of the

@@ -87,6 +87,9 @@ func Audit(ctx context.Context, p Problem, reference Method, settings []Setting,
 	if reference != MethodFull && reference != MethodFullCheckpoint {
 		return nil, fmt.Errorf("sdo: the reference of an audit is %q, want full or full-checkpoint", reference)
 	}
+	if err := Auditable(p.Table); err != nil {
+		return nil, err
+	}
 	c, err := NewChain(p, reference, "")
 	if err != nil {
 		return nil, err
@@ -123,6 +126,15 @@ func Audit(ctx context.Context, p Problem, reference Method, settings []Setting,
 	}
 	err = c.rule.(walker).walk(ctx, func(k int, kept Kept) error { return a.visit(ctx, k, kept) })
 	return a.measured, err
+}
+
+// Auditable refuses samplers that no state can restart: what a solver with a
+// memory does next depends on calls before the state.
+func Auditable(table *sampler.Table) error {
+	if table.Depth() > 0 {
+		return fmt.Errorf("sdo: the audit restarts the sampler at every state, which a solver with a memory does not allow; audit ddim, ddpm or euler")
+	}
+	return nil
 }
 
 // Transport is the sampler with the setting's quantity frozen. It refuses what
@@ -165,18 +177,22 @@ func (a *audit) visit(ctx context.Context, k int, kept Kept) error {
 	if err != nil {
 		return err
 	}
+	scale := 1.0
+	if k == 0 {
+		scale = a.problem.Table.Start // from the first state to the latent, as full has done
+	}
 	for i, t := range a.transports {
 		step := t.Steps[k]
 		a.carry[i] *= step.State
 		var weight float64 // of the kept call
 		if a.settings[i].Method == MethodSDO {
-			weight = t.Weights[k]
+			weight = scale * t.Weights[k]
 		}
 		at := &a.measured[k*len(a.settings)+i]
 		for row := range a.problem.Rows {
 			from, to := row*a.problem.Cols, (row+1)*a.problem.Cols
 			err := at.compare(full[from:to], a.seedNumbers[from:to], pulled[from:to],
-				a.carry[i], weight*step.FromState, weight*step.FromOutput)
+				scale*a.carry[i], weight*step.FromState, weight*step.FromOutput)
 			if err != nil {
 				return fmt.Errorf("sdo: audit of step %d, row %d: %w", k, row, err)
 			}

@@ -53,9 +53,30 @@ type Chain struct {
 	observe   Observer
 
 	state   Vector // the sampler's current state, after a forward the sample
-	output  Vector // the network's last output
+	output  Vector // the network's last output; on the way back the gradient there
 	seed    Vector // gradient of the summed losses at the sample
-	product Vector // a Jacobian's transpose times the seed
+	product Vector // a Jacobian's transpose times a gradient
+	fresh   Vector // a stochastic sampler's noise of one step; nil for others
+
+	// memories is a ring of what the latest calls left for a multistep sampler,
+	// call i in slot i modulo its length; on the way back, of their gradients.
+	memories []Vector
+}
+
+// noiseStream is the first stream of Problem.NoiseSeed that a chain draws from.
+const noiseStream = 1 << 31
+
+// Vectors is how many vectors of the batch's size a chain holds for a sampler,
+// whatever the number of steps. The method full-checkpoint adds one a call.
+func Vectors(table *sampler.Table) int {
+	n := 4
+	if table.Stochastic() {
+		n++
+	}
+	if depth := table.Depth(); depth > 0 {
+		n += depth + 1 // a call leaves its memory before the earlier ones go
+	}
+	return n
 }
 
 // NewChain checks the problem and allocates. freeze matters to sdo and, as a
@@ -79,7 +100,15 @@ func NewChain(p Problem, method Method, freeze sampler.Freeze) (*Chain, error) {
 	if c.transport, err = method.Transport(p.Table, freeze); err != nil {
 		return nil, err
 	}
-	err = c.allocate(&c.state, &c.output, &c.seed, &c.product)
+	mine := []*Vector{&c.state, &c.output, &c.seed, &c.product}
+	if p.Table.Stochastic() {
+		mine = append(mine, &c.fresh)
+	}
+	c.memories = make([]Vector, Vectors(p.Table)-len(mine))
+	for i := range c.memories {
+		mine = append(mine, &c.memories[i])
+	}
+	err = c.allocate(mine...)
 	if err == nil {
 		c.rule, err = newRule(c)
 	}
@@ -126,7 +155,8 @@ func (c *Chain) Free() {
 	if c.guided != nil {
 		c.guided.Free()
 	}
-	freeVectors(c.problem.Space, c.state, c.output, c.seed, c.product)
+	freeVectors(c.problem.Space, c.state, c.output, c.seed, c.product, c.fresh)
+	freeVectors(c.problem.Space, c.memories...)
 }
 
 // Observe sends the chain's step and backward events to an observer.
@@ -185,14 +215,20 @@ func (c *Chain) Release() { c.rule.release() }
 // an earlier one copies it.
 func (c *Chain) rollout(ctx context.Context, latent Vector, call func(context.Context, int, Input, Vector) error) error {
 	x, steps := latent, c.problem.Table.Steps
-	for i, step := range steps {
+	if start := c.problem.Table.Start; start != 1 {
+		if err := c.problem.Space.Combine(c.state, []float64{start}, []Vector{latent}); err != nil {
+			return err
+		}
+		x = c.state
+	}
+	for i := range steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if err := call(ctx, i, c.input(i, x), c.output); err != nil {
 			return fmt.Errorf("sdo: step %d of %d: %w", i+1, len(steps), err)
 		}
-		if err := c.combine(c.state, step.State, x, step.Output, c.output); err != nil {
+		if err := c.advance(i, x); err != nil {
 			return err
 		}
 		x = c.state
@@ -200,6 +236,35 @@ func (c *Chain) rollout(ctx context.Context, latent Vector, call func(context.Co
 	}
 	return nil
 }
+
+// advance makes the state of step i+1 from that of step i, which is x, and the
+// network's output there.
+func (c *Chain) advance(i int, x Vector) error {
+	step := c.problem.Table.Steps[i]
+	coeffs, terms := []float64{step.State, step.Output}, []Vector{x, c.output}
+	if c.remembers(i) {
+		if err := c.combine(c.memory(i), step.Memory.State, x, step.Memory.Output, c.output); err != nil {
+			return err
+		}
+	}
+	for k, weight := range step.Earlier {
+		coeffs, terms = append(coeffs, weight), append(terms, c.memory(i-1-k))
+	}
+	if step.Noise != 0 {
+		if err := c.problem.Space.Normal(c.fresh, c.problem.NoiseSeed, noiseStream+uint32(i)); err != nil {
+			return fmt.Errorf("sdo: noise of step %d: %w", i+1, err)
+		}
+		coeffs, terms = append(coeffs, step.Noise), append(terms, c.fresh)
+	}
+	return c.problem.Space.Combine(c.state, coeffs, terms)
+}
+
+// remembers reports whether call i leaves something that may be read.
+func (c *Chain) remembers(i int) bool {
+	return len(c.memories) > 0 && c.problem.Table.Steps[i].Memory != (sampler.Memory{})
+}
+
+func (c *Chain) memory(i int) Vector { return c.memories[i%len(c.memories)] }
 
 func (c *Chain) input(i int, x Vector) Input {
 	return Input{X: x, Timestep: c.problem.Table.Steps[i].Timestep, Cond: c.problem.Cond}
@@ -227,13 +292,13 @@ func (c *Chain) score(ctx context.Context, seed Vector) ([]float64, error) {
 	return losses, nil
 }
 
-// pullBack sets product = J^T seed for one kept call, done calls of which were
-// differentiated before it.
-func (c *Chain) pullBack(ctx context.Context, kept Kept, done, calls int) error {
+// pullBack sets product = J^T seed for one kept call, where done of calls were
+// differentiated before.
+func (c *Chain) pullBack(ctx context.Context, kept Kept, seed Vector, done, calls int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := kept.Backward(ctx, c.seed, c.product); err != nil {
+	if err := kept.Backward(ctx, seed, c.product); err != nil {
 		return fmt.Errorf("sdo: backward %d of %d: %w", done+1, calls, err)
 	}
 	c.notify(Event{Kind: EventBackward, Step: done + 1, Steps: calls})

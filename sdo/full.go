@@ -2,12 +2,14 @@ package sdo
 
 import "context"
 
-// full is true back-propagation with every call's graph alive:
+// full is true back-propagation with every call's graph alive. With the solver's
+// own coefficients, lambda_i the gradient at state i and mu_i that at the memory
+// of call i, which is sum_{j>i} Earlier_j[j-1-i] lambda_{j+1},
 //
-//	lambda_i = A_i lambda_{i+1} + B_i J_i^T lambda_{i+1}
+//	lambda_i = A_i lambda_{i+1} + M_i mu_i + J_i^T (B_i lambda_{i+1} + R_i mu_i)
 //
-// with the solver's own coefficients; lambda_N is the seed and lambda_0 the
-// gradient at the latent.
+// where the call left M_i x_i + R_i o_i; lambda_N is the seed and lambda_0 times
+// Table.Start the gradient at the latent.
 type full struct {
 	*Chain
 	kept []Kept // of calls 0..len-1
@@ -42,15 +44,47 @@ func (f *full) walk(_ context.Context, visit func(i int, kept Kept) error) error
 
 // adjointStep sends the seed through step i, into grad where it is the first.
 func (c *Chain) adjointStep(ctx context.Context, i int, kept Kept, grad Vector) error {
-	steps := c.problem.Table.Steps
-	if err := c.pullBack(ctx, kept, len(steps)-1-i, len(steps)); err != nil {
+	space, steps := c.problem.Space, c.problem.Table.Steps
+	step, done := steps[i], len(steps)-1-i
+	if done == 0 {
+		for _, m := range c.memories {
+			if err := space.Combine(m, nil, nil); err != nil {
+				return err
+			}
+		}
+	}
+	for k, weight := range step.Earlier {
+		m := c.memory(i - 1 - k)
+		if err := c.combine(m, 1, m, weight, c.seed); err != nil {
+			return err
+		}
+	}
+	coeffs, terms := []float64{step.State, step.Output}, []Vector{c.seed, c.product}
+	atOutput := c.seed // without the factor Output, which a step alone can take last
+	if c.remembers(i) {
+		if err := c.combine(c.output, step.Output, c.seed, step.Memory.Output, c.memory(i)); err != nil {
+			return err
+		}
+		atOutput = c.output
+		coeffs, terms = []float64{step.State, 1, step.Memory.State}, append(terms, c.memory(i))
+	}
+	if err := c.pullBack(ctx, kept, atOutput, done, len(steps)); err != nil {
 		return err
 	}
 	dst := c.seed
 	if i == 0 {
 		dst = grad
+		for k := range coeffs {
+			coeffs[k] *= c.problem.Table.Start
+		}
 	}
-	return c.combine(dst, steps[i].State, c.seed, steps[i].Output, c.product)
+	if err := space.Combine(dst, coeffs, terms); err != nil {
+		return err
+	}
+	if c.remembers(i) {
+		return space.Combine(c.memory(i), nil, nil) // the slot of an earlier call from now on
+	}
+	return nil
 }
 
 func (f *full) release() {

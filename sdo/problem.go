@@ -15,8 +15,13 @@ type Problem struct {
 	Objective Objective // nil where a Chain is only asked for rollouts
 	Rows      int
 	Cols      int
-	// Start is the noise to begin from, Rows x Cols. It is only read.
+	// Start is the noise to begin from, Rows x Cols of unit deviation. It is
+	// only read.
 	Start Vector
+	// NoiseSeed fixes the fresh noise of a stochastic sampler. Step i draws
+	// stream 2^31+i of it, the same in every rollout, so that the sample stays a
+	// function of the latent alone. Below that the streams are the caller's.
+	NoiseSeed uint64
 	// Cond is the condition handed to every network call; nil for none.
 	Cond Vector
 	// Guidance is the classifier-free guidance scale. Where it is neither 0
@@ -34,6 +39,8 @@ func (p Problem) Validate() error {
 		return fmt.Errorf("sdo: the problem has no network")
 	case p.Table == nil || len(p.Table.Steps) == 0:
 		return fmt.Errorf("sdo: the sampler has 0 steps, want at least 1")
+	case !(p.Table.Start > 0) || !finite(p.Table.Start):
+		return fmt.Errorf("sdo: the sampler starts at %v times the latent, want a number above 0", p.Table.Start)
 	case p.Rows < 1 || p.Cols < 1:
 		return fmt.Errorf("sdo: a batch of %d rows and %d columns, want at least 1 of each", p.Rows, p.Cols)
 	case p.Start != nil && p.Start.Len() != p.size():

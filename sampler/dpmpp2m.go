@@ -1,0 +1,51 @@
+package sampler
+
+import (
+	"fmt"
+	"math"
+)
+
+// DPMpp2M fills the table of DPM-Solver++(2M) in its midpoint form (arXiv
+// 2211.01095, algorithm 2), as diffusers' DPMSolverMultistepScheduler does. With
+// lambda = ln(signal/noise), h the step in it and h0 the one before,
+//
+//	next = to.Noise/at.Noise * state + to.Signal*(1 - e^-h) * D
+//	D    = clean + h/(2*h0) * (clean - clean of the call before)
+//
+// The first step has no call before it and is of first order; so is the last
+// where it ends without noise, or where lower_order_final is set and there are
+// fewer than 15 steps.
+func DPMpp2M(config Config, n int) (*Table, error) {
+	g, err := config.dpmGrid(n)
+	if err != nil {
+		return nil, err
+	}
+	table := &Table{Prediction: config.PredictionType, Start: 1, Steps: make([]Step, n)}
+	for i, t := range g.timesteps {
+		at, to := levelOfSigma(g.sigmas[i]), levelOfSigma(g.sigmas[i+1])
+		step, err := renoise(t, at, to, config.PredictionType, 0)
+		if err != nil {
+			return nil, fmt.Errorf("dpmpp-2m: %w", err)
+		}
+		step.Memory.State, step.Memory.Output, _ = mix{clean: 1}.in(at.state(), at.output(config.PredictionType))
+		last := i == n-1
+		lowOrder := i == 0 || last && (g.sigmas[n] == 0 || config.LowerOrderFinal && n < 15)
+		if !lowOrder {
+			if g.sigmas[i-1] == g.sigmas[i] {
+				return nil, fmt.Errorf("dpmpp-2m: %d steps are too many for %d training timesteps: two of them fall on timestep %v", n, config.NumTrainTimesteps, t)
+			}
+			h, before := math.Log(g.sigmas[i]/g.sigmas[i+1]), math.Log(g.sigmas[i-1]/g.sigmas[i])
+			slope := to.Signal * (1 - g.sigmas[i+1]/g.sigmas[i]) * h / (2 * before)
+			step.State += slope * step.Memory.State
+			step.Output += slope * step.Memory.Output
+			step.Earlier = []float64{-slope}
+		} else if i > 0 {
+			table.Steps[i-1].Memory = Memory{} // nobody asks for it
+		}
+		if last {
+			step.Memory = Memory{}
+		}
+		table.Steps[i] = step
+	}
+	return table, nil
+}

@@ -1,0 +1,182 @@
+package sampler
+
+import (
+	"fmt"
+	"math"
+	"sort"
+)
+
+// The solvers of Karras et al. (arXiv 2206.00364) think of a state as
+// clean + sigma*noise and divide it by sqrt(1 + sigma^2) before they ask the
+// network. A table holds the divided state throughout: it is what the network
+// sees, it stays near unit size where sigma reaches 2e4 on a cosine schedule,
+// and no step needs a scale of its own. A Level of sigma is therefore a
+// variance-preserving one.
+
+// minSignalPower stands for the vanished signal of rescale_betas_zero_snr, whose
+// sigma would be infinite; diffusers puts the same number there.
+const minSignalPower = 1.0 / (1 << 24)
+
+// karrasRho bends Karras' levels towards low noise (arXiv 2206.00364, table 1).
+const karrasRho = 7
+
+// levelOfSigma returns the variance-preserving level with noise/signal = sigma.
+func levelOfSigma(sigma float64) Level {
+	norm := math.Hypot(1, sigma)
+	return Level{Signal: 1 / norm, Noise: sigma / norm}
+}
+
+// grid is where a sigma solver asks: a noise level and what the network is told
+// there, noisiest first.
+type grid struct {
+	sigmas    []float64 // one more than timesteps: the last is where the run ends
+	timesteps []float64
+}
+
+// trainingSigmas returns noise/signal at every training timestep, rising.
+func (c Config) trainingSigmas() ([]float64, error) {
+	alphaBars, err := c.AlphaBars()
+	if err != nil {
+		return nil, err
+	}
+	sigmas := make([]float64, len(alphaBars))
+	for t, alphaBar := range alphaBars {
+		if c.RescaleBetasZeroSNR {
+			alphaBar = max(alphaBar, minSignalPower)
+		}
+		sigmas[t] = math.Sqrt((1 - alphaBar) / alphaBar)
+	}
+	return sigmas, nil
+}
+
+// eulerGrid is the grid of diffusers' EulerDiscreteScheduler: linspace does not
+// round its timesteps, the sigmas between two training timesteps are
+// interpolated, and Karras' levels run between the first and the last of them.
+func (c Config) eulerGrid(n int) (grid, error) {
+	training, err := c.trainingSigmas()
+	if err != nil {
+		return grid{}, err
+	}
+	whole, err := c.Timesteps(n)
+	if err != nil {
+		return grid{}, err
+	}
+	g := grid{make([]float64, n+1), make([]float64, n)}
+	for i, t := range whole {
+		g.timesteps[i] = float64(t)
+	}
+	if c.TimestepSpacing == SpacingLinspace {
+		for i, t := range linspace(0, float64(c.NumTrainTimesteps-1), n) {
+			g.timesteps[n-1-i] = t
+		}
+	}
+	for i, t := range g.timesteps {
+		g.sigmas[i] = between(training, t)
+	}
+	if c.UseKarrasSigmas {
+		copy(g.sigmas, karras(g.sigmas[0], g.sigmas[n-1], n))
+		for i := range g.timesteps {
+			g.timesteps[i] = timestepOf(training, g.sigmas[i])
+		}
+	}
+	g.sigmas[n] = c.finalSigma(training)
+	return g, nil
+}
+
+// dpmGrid is the grid of diffusers' DPMSolverMultistepScheduler: one timestep
+// more than asked for is spaced out and the cleanest left away, every timestep
+// is whole, and Karras' levels run over the whole training schedule. On a
+// cosine schedule their timesteps are cut off as there, where float32 can turn
+// a whole one into the one below.
+func (c Config) dpmGrid(n int) (grid, error) {
+	training, err := c.trainingSigmas()
+	if err != nil {
+		return grid{}, err
+	}
+	whole, err := c.Timesteps(n)
+	if err != nil {
+		return grid{}, err
+	}
+	last := c.NumTrainTimesteps - 1
+	switch c.TimestepSpacing {
+	case SpacingLinspace:
+		for i, t := range linspace(0, float64(last), n+1)[1:] {
+			whole[n-1-i] = int(math.RoundToEven(t))
+		}
+	case SpacingLeading:
+		stride := c.NumTrainTimesteps / (n + 1)
+		for i := range whole {
+			whole[i] = (n-i)*stride + c.StepsOffset
+		}
+		if whole[0] > last {
+			return grid{}, fmt.Errorf("sampler: steps_offset %d moves the first timestep to %d, beyond the last training timestep %d", c.StepsOffset, whole[0], last)
+		}
+	}
+	g := grid{make([]float64, n+1), make([]float64, n)}
+	for i, t := range whole {
+		g.timesteps[i], g.sigmas[i] = float64(t), training[t]
+	}
+	if c.UseKarrasSigmas {
+		copy(g.sigmas, karras(training[last], training[0], n))
+		for i := range g.timesteps {
+			t := timestepOf(training, g.sigmas[i])
+			if c.BetaSchedule != ScheduleCosine {
+				t = math.RoundToEven(t)
+			}
+			g.timesteps[i] = math.Floor(t)
+		}
+	}
+	g.sigmas[n] = c.finalSigma(training)
+	return g, nil
+}
+
+func (c Config) finalSigma(training []float64) float64 {
+	if c.FinalSigmasType == FinalSigmaMin {
+		return training[0]
+	}
+	return 0
+}
+
+// start is the deviation of the first state in a table's units: diffusers
+// begins leading spacing with the network's unit deviation and the others with
+// sigma alone, without the clean sample's share.
+func (g grid) start(spacing Spacing) float64 {
+	if spacing == SpacingLeading {
+		return 1
+	}
+	return levelOfSigma(g.sigmas[0]).Noise
+}
+
+// karras returns n levels from highest to lowest sigma, equally spaced in
+// sigma^(1/rho) (arXiv 2206.00364, equation 5).
+func karras(highest, lowest float64, n int) []float64 {
+	sigmas := linspace(math.Pow(highest, 1./karrasRho), math.Pow(lowest, 1./karrasRho), n)
+	for i, root := range sigmas {
+		sigmas[i] = math.Pow(root, karrasRho)
+	}
+	return sigmas
+}
+
+// between interpolates the training sigmas at a timestep that may lie between
+// two of them.
+func between(training []float64, timestep float64) float64 {
+	low := int(timestep)
+	if low >= len(training)-1 {
+		return training[len(training)-1]
+	}
+	share := timestep - float64(low)
+	return training[low] + share*(training[low+1]-training[low])
+}
+
+// timestepOf is the timestep at which the training schedule has that sigma,
+// interpolated in its logarithm.
+func timestepOf(training []float64, sigma float64) float64 {
+	if len(training) == 1 {
+		return 0
+	}
+	above := sort.Search(len(training), func(t int) bool { return training[t] > sigma })
+	low := min(max(above-1, 0), len(training)-2)
+	bottom, top := math.Log(training[low]), math.Log(training[low+1])
+	share := (math.Log(max(sigma, 1e-10)) - bottom) / (top - bottom)
+	return float64(low) + min(max(share, 0), 1)
+}

@@ -4,6 +4,7 @@
 # driver so that everything runs without a GPU, and OpenBLAS, which makes the
 # CPU executor several times faster. Elsewhere it says what to install by hand.
 set -euo pipefail
+PATH="$PATH:/usr/sbin:/sbin" # ldconfig is not on everyone's path
 
 missing=()
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)

@@ -148,3 +148,25 @@ func TestPhiloxKnownAnswers(t *testing.T) {
 		t.Errorf("all ones: %08x, want %08x", got, want)
 	}
 }
+
+// A tensor that a segment was asked for stays whole to its end, however early it
+// was made.
+func TestWantedTensorsSurviveTheSegment(t *testing.T) {
+	g := New()
+	x := g.Input("x", 1, 1024)
+	first := g.SiLU(x)
+	last := first
+	for range 6 {
+		last = g.SiLU(last)
+	}
+	plan, err := Compile(g, []*Node{first, last})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := plan.Slot(first)
+	for _, n := range plan.Segments[0].Nodes[1:] {
+		if s := plan.Slot(n); s.Offset < kept.Offset+kept.Bytes && kept.Offset < s.Offset+s.Bytes {
+			t.Errorf("%v is written over %v, which is wanted at the end", n, first)
+		}
+	}
+}

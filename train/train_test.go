@@ -3,6 +3,7 @@ package train
 import (
 	"bytes"
 	"context"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -213,5 +214,34 @@ func TestFillHidesAttributesAtTheirRate(t *testing.T) {
 	}
 	if rate := float64(both) / float64(total); rate < 0.10 || rate > 0.14 {
 		t.Errorf("both are hidden with rate %.3f, want 0.120", rate)
+	}
+}
+
+// The network's input and target determine the image, a*noisy - s*target, and
+// the noise, s*noisy + a*target: the definition of the velocity.
+func TestFillMakesVelocities(t *testing.T) {
+	d := tinyDiffusion(t)
+	const batch, pixels = 32, 64
+	inputs := map[string][]float64{"labels": make([]float64, 2*batch), "timestep": make([]float64, batch),
+		"noisy": make([]float64, batch*pixels), "target": make([]float64, batch*pixels)}
+	d.Fill(1, 3, batch, inputs)
+	mean, square := 0.0, 0.0
+	image := make([]float32, pixels)
+	for b := range batch {
+		d.Data.Example(1, uint64(3*batch+b), image)
+		alphaBar := d.AlphaBar[int(inputs["timestep"][b])]
+		signal, sigma := math.Sqrt(alphaBar), math.Sqrt(1-alphaBar)
+		for i, want := range image {
+			noisy, target := inputs["noisy"][b*pixels+i], inputs["target"][b*pixels+i]
+			if got := signal*noisy - sigma*target; math.Abs(got-float64(want)) > 1e-9 {
+				t.Fatalf("image %d, pixel %d: input and target say %v, drawn was %v", b, i, got, want)
+			}
+			noise := sigma*noisy + signal*target
+			mean += noise / (batch * pixels)
+			square += noise * noise / (batch * pixels)
+		}
+	}
+	if math.Abs(mean) > 0.1 || math.Abs(square-1) > 0.1 {
+		t.Errorf("the noise has mean %.3f and mean square %.3f, want 0 and 1", mean, square)
 	}
 }

@@ -255,3 +255,23 @@ func TestNoiseOfAPictureIsItsOwn(t *testing.T) {
 		}
 	}
 }
+
+// The verdict on a drawn avatar is the truth about it.
+func TestVerdictsAreTheTruth(t *testing.T) {
+	const n = 16
+	images, labels := portraits(1<<41, n)
+	s := session(t, cpu.New[float32](cpu.Options{}), glasses(t, "num_images=16"), graph.F32)
+	attribute, dark, err := s.Model.Judge.Config.Attributes.Value("glasses", "dark")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts, err := s.Verdicts(context.Background(), images)
+	if err != nil || len(verdicts) != n {
+		t.Fatalf("%d verdicts, %v", len(verdicts), err)
+	}
+	for row, got := range verdicts {
+		if want := labels[row][attribute] == dark; got != want {
+			t.Errorf("picture %d wears dark glasses: %v, the verdict is %v", row, want, got)
+		}
+	}
+}

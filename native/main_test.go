@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -465,5 +466,13 @@ func TestRace(t *testing.T) {
 	}
 	if winner, why, _, err := race(t.Context(), measure, slow, fast); err != nil || winner != slow || why != "the CPU executor failed: no ink" {
 		t.Errorf("why %q, error %v", why, err)
+	}
+}
+
+// Scripts rely on these numbers; README and docs/formats.md state them.
+func TestExitCodesAreTheDocumentedOnes(t *testing.T) {
+	got := []int{exitOK, exitFailure, exitUsage, exitDevice, exitInterrupted}
+	if want := []int{0, 1, 2, 3, 130}; !slices.Equal(got, want) {
+		t.Errorf("exit codes are %v, want %v", got, want)
 	}
 }

@@ -241,3 +241,10 @@ func TestColumns(t *testing.T) {
 		}
 	}
 }
+
+func TestDriftIsTheRootMeanSquareOfEachPicture(t *testing.T) {
+	got := Drift([]float64{0, 0, 0, 0, 1, 1, 1, 1}, []float64{0.5, 0.5, 0.5, 0.5, 1, 1, 1, -1}, 2)
+	if got[0] != 0.5 || got[1] != 1 {
+		t.Errorf("drift is %v, want [0.5 1]", got)
+	}
+}

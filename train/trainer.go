@@ -224,9 +224,6 @@ func (t *Trainer) Release() {
 	t.program, t.held = nil, nil
 }
 
-// Plan is the memory plan of one training step.
-func (t *Trainer) Plan() *graph.Plan { return t.program.Plan() }
-
 // Step is the number of steps done.
 func (t *Trainer) Step() int { return t.step }
 

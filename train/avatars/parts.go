@@ -44,8 +44,6 @@ const (
 // bitmap is a set of pixels: 16 rows, column 0 in the high bit.
 type bitmap [Size]uint16
 
-func (b bitmap) has(x, y int) bool { return b[y]&(1<<(Size-1-x)) != 0 }
-
 // layer covers its pixels with one ink at one opacity.
 type layer struct {
 	ink    Kind

@@ -240,7 +240,7 @@ func auditRows(measured []sdo.Comparison, steps int, device string) []report.Aud
 // printAudit prints about six states of every number of steps, first and last
 // included; the files have all.
 func printAudit(a *app, audit *report.Audit) {
-	fmt.Fprintf(a.stdout, "%5s  %5s  %-9s %-7s%8s%8s%9s%10s%15s%10s\n",
+	fmt.Fprintf(a.stdout, "%5s  %5s  %-9s %-7s%8s%8s%9s%10s%15s%12s\n",
 		"steps", "index", "method", "freeze", "cosine", "lowest", "norm", "negative", "kept/identity", "pictures")
 	previous := -1
 	for _, r := range audit.Rows {
@@ -255,7 +255,7 @@ func printAudit(a *app, audit *report.Audit) {
 		if r.LeftOut > 0 {
 			pictures = fmt.Sprintf("%d of %d", r.Pictures, r.Pictures+r.LeftOut)
 		}
-		fmt.Fprintf(a.stdout, "%5d  %5d  %-9s %-7s%8.3f%8.3f%9.3g%8.0f %%%15.3g%10s\n",
+		fmt.Fprintf(a.stdout, "%5d  %5d  %-9s %-7s%8.3f%8.3f%9.3g%8.0f %%%15.3g%12s\n",
 			r.Steps, r.StepIndex, r.Method, r.Freeze, r.CosineMean, r.CosineMin, r.RelativeNormMean, 100*r.NegativeShare, r.KeptOverIdentity, pictures)
 	}
 }

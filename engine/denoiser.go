@@ -125,7 +125,7 @@ func (d *denoiser) Predict(ctx context.Context, in sdo.Input, out sdo.Vector) er
 }
 
 // Keep evaluates the network and leaves its tape alive until Release.
-func (d *denoiser) Keep(ctx context.Context, in sdo.Input, out sdo.Vector) (sdo.Kept, error) {
+func (d *denoiser) Keep(ctx context.Context, in sdo.Input, _ sdo.Wrt, out sdo.Vector) (sdo.Kept, error) {
 	var tape graph.Tape
 	if last := len(d.spare) - 1; last >= 0 {
 		tape, d.spare = d.spare[last], d.spare[:last]
@@ -165,13 +165,13 @@ type keptCall struct {
 	tape     graph.Tape
 }
 
-func (k *keptCall) Backward(ctx context.Context, seed, dst sdo.Vector) error {
+func (k *keptCall) Backward(ctx context.Context, seed sdo.Vector, into sdo.Gradients) error {
 	if k.tape == nil {
 		return fmt.Errorf("engine: backward of a released call")
 	}
 	d := k.denoiser
 	return d.keeper.Run(ctx, k.tape, 1,
-		[]graph.Feed{{Node: d.seed, From: seed}}, []graph.Fetch{{Node: d.grad, To: dst}})
+		[]graph.Feed{{Node: d.seed, From: seed}}, []graph.Fetch{{Node: d.grad, To: into.X}})
 }
 
 func (k *keptCall) Bytes() int64 {

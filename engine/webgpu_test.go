@@ -52,12 +52,12 @@ func denoise(t *testing.T, s *Session, timestep float64) (out, grad []float64) {
 	if err := s.Exec.Write(ctx, seed, Noise(5, s.Shape)); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := s.denoiser.Keep(ctx, sdo.Input{X: s.start, Timestep: timestep}, o)
+	kept, err := s.denoiser.Keep(ctx, sdo.Input{X: s.start, Timestep: timestep}, sdo.WrtX, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer kept.Release()
-	if err := kept.Backward(ctx, seed, g); err != nil {
+	if err := kept.Backward(ctx, seed, sdo.Gradients{X: g}); err != nil {
 		t.Fatal(err)
 	}
 	if out, err = s.Exec.Read(ctx, o); err != nil {

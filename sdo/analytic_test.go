@@ -51,7 +51,7 @@ func (a *analytic) Predict(_ context.Context, in Input, out Vector) error {
 	return nil
 }
 
-func (a *analytic) Keep(ctx context.Context, in Input, out Vector) (Kept, error) {
+func (a *analytic) Keep(ctx context.Context, in Input, _ Wrt, out Vector) (Kept, error) {
 	if err := a.Predict(ctx, in, out); err != nil {
 		return nil, err
 	}
@@ -65,9 +65,9 @@ type analyticKept struct {
 	in Input
 }
 
-func (k *analyticKept) Backward(_ context.Context, seed, dst Vector) error {
+func (k *analyticKept) Backward(_ context.Context, seed Vector, into Gradients) error {
 	k.each(k.in, func(from, to int, cond []float64) {
-		k.pullBack(numbers(k.in.X)[from:to], k.in.Timestep, cond, numbers(seed)[from:to], numbers(dst)[from:to])
+		k.pullBack(numbers(k.in.X)[from:to], k.in.Timestep, cond, numbers(seed)[from:to], numbers(into.X)[from:to])
 	})
 	return nil
 }

@@ -163,7 +163,7 @@ func (a *audit) visit(ctx context.Context, k int, kept Kept) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := kept.Backward(ctx, a.sampleSeed, a.product); err != nil {
+	if err := kept.Backward(ctx, a.sampleSeed, Gradients{X: a.product}); err != nil {
 		return fmt.Errorf("sdo: audit of step %d: %w", k, err)
 	}
 	pulled, err := a.problem.Space.Read(ctx, a.product)

@@ -298,7 +298,7 @@ func (c *Chain) pullBack(ctx context.Context, kept Kept, seed Vector, done, call
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := kept.Backward(ctx, seed, c.product); err != nil {
+	if err := kept.Backward(ctx, seed, Gradients{X: c.product}); err != nil {
 		return fmt.Errorf("sdo: backward %d of %d: %w", done+1, calls, err)
 	}
 	c.notify(Event{Kind: EventBackward, Step: done + 1, Steps: calls})

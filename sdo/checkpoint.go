@@ -42,7 +42,7 @@ func (r *checkpointed) walk(ctx context.Context, visit func(i int, kept Kept) er
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		kept, err := r.network.Keep(ctx, r.input(i, r.states[i]), r.output)
+		kept, err := r.network.Keep(ctx, r.input(i, r.states[i]), WrtX, r.output)
 		if err != nil {
 			return fmt.Errorf("sdo: step %d of %d again: %w", i+1, len(r.states), err)
 		}

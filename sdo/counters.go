@@ -22,9 +22,9 @@ func (n countedNetwork) Predict(ctx context.Context, in Input, out Vector) error
 	return n.Network.Predict(ctx, in, out)
 }
 
-func (n countedNetwork) Keep(ctx context.Context, in Input, out Vector) (Kept, error) {
+func (n countedNetwork) Keep(ctx context.Context, in Input, wrt Wrt, out Vector) (Kept, error) {
 	n.counters.NetworkCalls++
-	kept, err := n.Network.Keep(ctx, in, out)
+	kept, err := n.Network.Keep(ctx, in, wrt, out)
 	if err != nil {
 		return nil, err
 	}
@@ -41,9 +41,9 @@ type countedKept struct {
 	bytes    int64
 }
 
-func (k *countedKept) Backward(ctx context.Context, seed, dst Vector) error {
+func (k *countedKept) Backward(ctx context.Context, seed Vector, into Gradients) error {
 	k.counters.BackwardCalls++
-	return k.Kept.Backward(ctx, seed, dst)
+	return k.Kept.Backward(ctx, seed, into)
 }
 
 func (k *countedKept) Release() {

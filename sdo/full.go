@@ -18,7 +18,7 @@ type full struct {
 func newFull(c *Chain) (rule, error) { return &full{Chain: c}, nil }
 
 func (f *full) forward(ctx context.Context, _ int, in Input, out Vector) error {
-	kept, err := f.network.Keep(ctx, in, out)
+	kept, err := f.network.Keep(ctx, in, WrtX, out)
 	if err == nil {
 		f.kept = append(f.kept, kept)
 	}

@@ -35,18 +35,18 @@ func (g *Guided) Predict(ctx context.Context, in Input, out Vector) error {
 }
 
 // Keep asks both branches and keeps both.
-func (g *Guided) Keep(ctx context.Context, in Input, out Vector) (Kept, error) {
+func (g *Guided) Keep(ctx context.Context, in Input, wrt Wrt, out Vector) (Kept, error) {
 	if in.Cond == nil {
-		return g.Network.Keep(ctx, in, out)
+		return g.Network.Keep(ctx, in, wrt, out)
 	}
 	if err := g.grow(out.Len()); err != nil {
 		return nil, err
 	}
-	conditional, err := g.Network.Keep(ctx, in, out)
+	conditional, err := g.Network.Keep(ctx, in, wrt, out)
 	if err != nil {
 		return nil, err
 	}
-	free, err := g.Network.Keep(ctx, unconditional(in), g.scratch)
+	free, err := g.Network.Keep(ctx, unconditional(in), wrt, g.scratch)
 	if err != nil {
 		conditional.Release()
 		return nil, err
@@ -92,14 +92,14 @@ type guidedKept struct {
 	conditional, unconditional Kept
 }
 
-func (k *guidedKept) Backward(ctx context.Context, seed, dst Vector) error {
-	if err := k.conditional.Backward(ctx, seed, dst); err != nil {
+func (k *guidedKept) Backward(ctx context.Context, seed Vector, into Gradients) error {
+	if err := k.conditional.Backward(ctx, seed, into); err != nil {
 		return err
 	}
-	if err := k.unconditional.Backward(ctx, seed, k.guided.scratch); err != nil {
+	if err := k.unconditional.Backward(ctx, seed, Gradients{X: k.guided.scratch}); err != nil {
 		return err
 	}
-	return k.guided.mix(dst)
+	return k.guided.mix(into.X)
 }
 
 func (k *guidedKept) Bytes() int64 { return k.conditional.Bytes() + k.unconditional.Bytes() }

@@ -53,17 +53,58 @@ type Input struct {
 type Network interface {
 	// Predict evaluates the network and keeps nothing.
 	Predict(ctx context.Context, in Input, out Vector) error
-	// Keep evaluates the network and leaves its buffers alive until Release.
-	Keep(ctx context.Context, in Input, out Vector) (Kept, error)
+	// Keep evaluates the network and leaves alive until Release what the
+	// gradients named by wrt need.
+	Keep(ctx context.Context, in Input, wrt Wrt, out Vector) (Kept, error)
+}
+
+// Wrt names what a kept call can be differentiated with respect to.
+type Wrt uint8
+
+const (
+	WrtX      Wrt = 1 << iota // the state
+	WrtCond                   // the condition
+	WrtParams                 // the network's trained parameters
+)
+
+// Gradients is where a backward pass writes. A nil field is not wanted.
+type Gradients struct {
+	X      Vector   // at Input.X
+	Cond   Vector   // at Input.Cond
+	Params []Vector // summed over rows, in the order of Trainable.Params
 }
 
 // Kept is one network call whose graph is still alive.
 type Kept interface {
-	// Backward writes dst = J^T seed, the gradient at the call's X. seed is the
-	// gradient at the output. dst may not alias seed.
-	Backward(ctx context.Context, seed, dst Vector) error
+	// Backward sets each wanted gradient to its Jacobian's transpose times
+	// seed, the gradient at the output. It may ask only for what Keep was told.
+	// No gradient may alias seed.
+	Backward(ctx context.Context, seed Vector, into Gradients) error
 	Bytes() int64 // activations pinned by this call
 	Release()
+}
+
+// Param is one trained tensor of a network. Its optimiser writes Value in place.
+type Param struct {
+	Name  string
+	Value Vector
+}
+
+// Trainable is a Network some of whose parameters are variables.
+type Trainable interface {
+	Network
+	// Params are the trained parameters, always in the same order.
+	Params() []Param
+	// Changed must follow a change of their values before the next call.
+	Changed(ctx context.Context) error
+}
+
+// Batcher is a Network that can answer several calls as one wide one, as calls
+// that do not wait for each other allow (docs/method.md, Stale refresh).
+type Batcher interface {
+	Network
+	// PredictBatch is Predict of each input.
+	PredictBatch(ctx context.Context, ins []Input, outs []Vector) error
 }
 
 // Objective is a differentiable metric on the final sample.

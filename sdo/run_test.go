@@ -156,9 +156,9 @@ func (c capturing) Predict(ctx context.Context, in Input, out Vector) error {
 	return c.Network.Predict(ctx, in, out)
 }
 
-func (c capturing) Keep(ctx context.Context, in Input, out Vector) (Kept, error) {
+func (c capturing) Keep(ctx context.Context, in Input, wrt Wrt, out Vector) (Kept, error) {
 	c.note(in)
-	return c.Network.Keep(ctx, in, out)
+	return c.Network.Keep(ctx, in, wrt, out)
 }
 
 func TestRunIsDeterministic(t *testing.T) {
@@ -376,16 +376,16 @@ func TestNumbersThatAreNotFinite(t *testing.T) {
 // poisoned has a backward that gives NaN.
 type poisoned struct{ *analytic }
 
-func (p poisoned) Keep(ctx context.Context, in Input, out Vector) (Kept, error) {
-	kept, err := p.analytic.Keep(ctx, in, out)
+func (p poisoned) Keep(ctx context.Context, in Input, wrt Wrt, out Vector) (Kept, error) {
+	kept, err := p.analytic.Keep(ctx, in, wrt, out)
 	return poisonedKept{kept}, err
 }
 
 type poisonedKept struct{ Kept }
 
-func (poisonedKept) Backward(_ context.Context, _, dst Vector) error {
-	for i := range numbers(dst) {
-		numbers(dst)[i] = math.NaN()
+func (poisonedKept) Backward(_ context.Context, _ Vector, into Gradients) error {
+	for i := range numbers(into.X) {
+		numbers(into.X)[i] = math.NaN()
 	}
 	return nil
 }

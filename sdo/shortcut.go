@@ -23,7 +23,7 @@ func (s *shortcut) forward(ctx context.Context, i int, in Input, out Vector) (er
 	if i > 0 {
 		return s.network.Predict(ctx, in, out)
 	}
-	s.kept, err = s.network.Keep(ctx, in, out)
+	s.kept, err = s.network.Keep(ctx, in, WrtX, out)
 	return err
 }
 

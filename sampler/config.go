@@ -28,6 +28,9 @@ const (
 	PredictSample  Prediction = "sample"       // the clean sample
 )
 
+// variancePreserving are the predictions of networks on a schedule of betas.
+var variancePreserving = []Prediction{PredictEpsilon, PredictV, PredictSample}
+
 // Spacing names the rule that picks inference timesteps among the training
 // timesteps, in diffusers' words.
 type Spacing string

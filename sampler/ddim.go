@@ -5,6 +5,13 @@ import (
 	"math"
 )
 
+// SolverDDIM is DDIM, with eta a share of fresh noise.
+const SolverDDIM Solver = "ddim"
+
+func init() {
+	register(SolverDDIM, rule{fill: DDIM, predictions: variancePreserving, eta: true})
+}
+
 // DDIM fills the table of DDIM without clipping: recover clean sample and noise
 // from state and output, then mix them again at the next level, where the share
 // eta of the noise is fresh (arXiv 2010.02502, equations 12 and 16). Eta 0 is

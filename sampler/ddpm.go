@@ -2,6 +2,13 @@ package sampler
 
 import "fmt"
 
+// SolverDDPM is ancestral sampling.
+const SolverDDPM Solver = "ddpm"
+
+func init() {
+	register(SolverDDPM, rule{fill: withoutEta(DDPM), predictions: variancePreserving})
+}
+
 // DDPM fills the table of ancestral sampling with the posterior's own variance,
 // fixed_small in diffusers (arXiv 2006.11239, equations 6 and 7). Every step
 // ends where the next begins, the last one at the clean sample.

@@ -5,6 +5,13 @@ import (
 	"math"
 )
 
+// SolverDPMpp2M is DPM-Solver++(2M).
+const SolverDPMpp2M Solver = "dpmpp-2m"
+
+func init() {
+	register(SolverDPMpp2M, rule{fill: withoutEta(DPMpp2M), predictions: variancePreserving, karras: true})
+}
+
 // DPMpp2M fills the table of DPM-Solver++(2M) in its midpoint form (arXiv
 // 2211.01095, algorithm 2), as diffusers' DPMSolverMultistepScheduler does. With
 // lambda = ln(signal/noise), h the step in it and h0 the one before,

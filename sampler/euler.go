@@ -2,6 +2,13 @@ package sampler
 
 import "fmt"
 
+// SolverEuler is Euler's method in sigma.
+const SolverEuler Solver = "euler"
+
+func init() {
+	register(SolverEuler, rule{fill: withoutEta(Euler), predictions: variancePreserving, karras: true})
+}
+
 // Euler fills the table of Euler's method on the probability flow,
 // d(clean + sigma*noise)/d sigma = noise, as diffusers' EulerDiscreteScheduler
 // does without churn (arXiv 2206.00364, algorithm 2). Between two levels that

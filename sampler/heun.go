@@ -2,6 +2,13 @@ package sampler
 
 import "fmt"
 
+// SolverHeun is Heun's method in sigma.
+const SolverHeun Solver = "heun"
+
+func init() {
+	register(SolverHeun, rule{fill: withoutEta(Heun), predictions: variancePreserving, karras: true})
+}
+
 // Heun fills the table of Heun's second-order method on the probability flow,
 // as diffusers' HeunDiscreteScheduler does (arXiv 2206.00364, algorithm 1,
 // without churn). A step from sigma to sigma' is two rows: Euler's step, whose

@@ -52,13 +52,14 @@ func eachSolver(t *testing.T, test func(*testing.T, *Table)) {
 				config.PredictionType, config.TimestepSpacing = prediction, spacing
 				for _, n := range []int{1, 2, 7, 20} {
 					variants := map[string]func() (*Table, error){
-						"ddim 0":   func() (*Table, error) { return SolverDDIM.Table(config, n, 0) },
 						"ddim 0.4": func() (*Table, error) { return SolverDDIM.Table(config, n, 0.4) },
 						"ddim 1":   func() (*Table, error) { return SolverDDIM.Table(config, n, 1) },
-						"ddpm":     func() (*Table, error) { return SolverDDPM.Table(config, n, 0) },
 					}
-					for _, solver := range []Solver{SolverEuler, SolverHeun, SolverDPMpp2M} {
+					for _, solver := range Solvers {
 						variants[string(solver)] = func() (*Table, error) { return solver.Table(config, n, 0) }
+						if !solver.TakesKarras() {
+							continue
+						}
 						variants[string(solver)+" karras, sigma_min"] = func() (*Table, error) {
 							config := config
 							config.UseKarrasSigmas, config.FinalSigmasType = true, FinalSigmaMin
@@ -417,9 +418,9 @@ func TestSolversRefuse(t *testing.T) {
 		n      int
 		eta    float64
 	}{
-		`sampler: solver is "unipc", want one of [ddim ddpm euler heun dpmpp-2m]`:                          {"unipc", plain, 5, 0},
+		`sampler: solver is "unipc", want one of [ddim ddpm dpmpp-2m euler heun]`:                          {"unipc", plain, 5, 0},
 		"sampler: euler takes no eta, got 0.5; leave it at 0 or use ddim":                                  {SolverEuler, plain, 5, 0.5},
-		"sampler: ddpm takes no Karras sigmas; turn use_karras_sigmas off or use euler, heun or dpmpp-2m":  {SolverDDPM, karras, 5, 0},
+		"sampler: ddpm takes no Karras sigmas; turn use_karras_sigmas off or use dpmpp-2m, euler or heun":  {SolverDDPM, karras, 5, 0},
 		"ddim: eta is 1.5, want a number from 0 to 1":                                                      {SolverDDIM, plain, 5, 1.5},
 		`ddpm: variance_type is "fixed_large", but only fixed_small is supported`:                          {SolverDDPM, with(func(c *Config) { c.VarianceType = "fixed_large" }), 5, 0},
 		"dpmpp-2m: 1000 steps are too many for 1000 training timesteps: two of them fall on timestep 500":  {SolverDPMpp2M, with(func(c *Config) { c.TimestepSpacing = SpacingLinspace }), 1000, 0},

@@ -32,8 +32,9 @@ var rooms = map[string]struct{ own, foreign string }{
 	"model":           {"graph", "github.com/x448/float16"},
 	"model/modeltest": {"graph model", ""},
 	"model/builtin":   {"", ""},
-	"train":           {"graph model sampler train/avatars", ""},
+	"train":           {"graph model sampler train/avatars train/fashion", ""},
 	"train/avatars":   {"graph model", ""},
+	"train/fashion":   {"graph model", ""},
 	"recipes":         {"", "github.com/goccy/go-yaml"},
 	"engine":          {"graph model model/builtin recipes sampler sdo train/avatars", ""},
 	"native":          {"*", "*"},
@@ -42,7 +43,7 @@ var rooms = map[string]struct{ own, foreign string }{
 
 // portable are the packages that must build for the browser and the worker.
 // Nothing they reach may import the host tensor, which would add 20 MB.
-var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "model", "model/builtin", "train", "train/avatars", "recipes", "engine"}
+var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "model", "model/builtin", "train", "train/avatars", "train/fashion", "recipes", "engine"}
 
 type pkg struct {
 	ImportPath string

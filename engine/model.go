@@ -45,10 +45,10 @@ func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Guide, err = loadClassifier(r.Guide, builtin.Guide, "guide", m.UNet, open); err != nil {
+	if m.Guide, err = loadClassifier(r.Guide, builtin.Guides, "guide", m.UNet, open); err != nil {
 		return nil, err
 	}
-	if m.Judge, err = loadClassifier(r.Judge, builtin.Judge, "judge", m.UNet, open); err != nil {
+	if m.Judge, err = loadClassifier(r.Judge, builtin.Judges, "judge", m.UNet, open); err != nil {
 		return nil, err
 	}
 	return m, m.check(r)
@@ -125,34 +125,35 @@ func vocabulary(attributes model.Attributes) recipes.Vocabulary {
 	}}
 }
 
-// loadClassifier reads a named classifier, or the embedded fallback where the
-// recipe names none and its images are the model's.
-func loadClassifier(name, fallback, role string, unet *model.UNet2D, open Open) (*model.Classifier, error) {
+// loadClassifier reads a named classifier, or where the recipe names none the
+// first embedded one whose images are the model's; nil if there is none.
+func loadClassifier(name string, embedded []string, role string, unet *model.UNet2D, open Open) (*model.Classifier, error) {
 	explicit := name != ""
-	if !explicit {
-		name = fallback
-	}
-	files, err := openFolder(name, role, open)
-	if err != nil {
-		if !explicit && errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return nil, err
-	}
-	c, err := model.LoadClassifier(files)
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", role, name, err)
+	if explicit {
+		embedded = []string{name}
 	}
 	shape := unet.Config.SampleShape(1)
-	fits := c.Config.InChannels == shape[1] && c.Config.SampleSize == model.SampleSize{shape[2], shape[3]}
-	if !fits && explicit {
-		return nil, fmt.Errorf("%s %s: reads %d channels of %v pixels, the model makes %v", role, name,
-			c.Config.InChannels, c.Config.SampleSize, shape[1:])
+	for _, name := range embedded {
+		files, err := openFolder(name, role, open)
+		if !explicit && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		c, err := model.LoadClassifier(files)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", role, name, err)
+		}
+		if c.Config.InChannels == shape[1] && c.Config.SampleSize == (model.SampleSize{shape[2], shape[3]}) {
+			return c, nil
+		}
+		if explicit {
+			return nil, fmt.Errorf("%s %s: reads %d channels of %v pixels, the model makes %v", role, name,
+				c.Config.InChannels, c.Config.SampleSize, shape[1:])
+		}
 	}
-	if !fits {
-		return nil, nil
-	}
-	return c, nil
+	return nil, nil
 }
 
 func openFolder(name, role string, open Open) (fs.FS, error) {

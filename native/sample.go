@@ -98,7 +98,7 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 			return fmt.Errorf("the pictures hold %g: the numbers of model %s are too large to sample with; look at them with sdo model inspect", x, plan.Recipe.Model)
 		}
 	}
-	files, err := report.WriteSamples(out, plan.Recipe, images, plan.Shape[3], plan.Shape[2])
+	files, err := report.WriteSamples(out, plan.Recipe, images, plan.Shape)
 	if err != nil {
 		return err
 	}

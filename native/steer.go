@@ -89,7 +89,7 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 
 	run := &report.Run{
 		Recipe: r, Device: exec.Device(), Why: why, Command: a.args, Program: program().Program, Started: time.Now(),
-		Width: plan.Shape[3], Height: plan.Shape[2], PlannedBytes: memory.Activations,
+		Channels: plan.Shape[1], Width: plan.Shape[3], Height: plan.Shape[2], PlannedBytes: memory.Activations,
 	}
 	bar := a.newDisplay((r.Updates+1)*plan.Calls(), "steps")
 	show := bar.observe(plan.Calls())

@@ -18,18 +18,23 @@ import (
 	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/train"
+	"github.com/sdo-go/sdo/train/fashion"
 )
 
 // train is the thin command over train.Session: which recipe, where to, and a
 // display.
 func (a *app) train() *cobra.Command {
-	out, steps := "", 0
+	out, data, steps := "", "", 0
 	cmd := &cobra.Command{
 		Use:   "train RECIPE",
 		Short: "Train a built-in network again, or one of your own",
 		Long: `Train a network by a training recipe: ` + strings.Join(train.Recipes(), ", ") + `, or a JSON file
 of the same form. The run logs and checkpoints into its folder; the same
-command continues an interrupted run exactly where it stopped.`,
+command continues an interrupted run exactly where it stopped.
+
+The avatars are drawn as training goes. Fashion-MNIST is read from the folder
+of --data: its four files, as Debian's package dataset-fashion-mnist installs
+them.`,
 		Args: one("RECIPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			recipe, err := trainingRecipe(args[0])
@@ -44,10 +49,11 @@ command continues an interrupted run exactly where it stopped.`,
 			if out == "" {
 				out = filepath.Join("runs", recipe.Name)
 			}
-			return a.trainInto(cmd.Context(), recipe, out)
+			return a.trainInto(cmd.Context(), recipe, data, out)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "folder of the run (default runs/NAME)")
+	cmd.Flags().StringVar(&data, "data", fashion.Folder, "folder of Fashion-MNIST, for the recipes that train on it")
 	cmd.Flags().IntVar(&steps, "steps", 0, "train this many steps instead of the recipe's")
 	return cmd
 }
@@ -69,7 +75,7 @@ func trainingRecipe(name string) (*train.Recipe, error) {
 	return train.ParseRecipe(text, name)
 }
 
-func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, dir string) error {
+func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, data, dir string) error {
 	if err := report.Ready(dir); err != nil {
 		return usageError{err}
 	}
@@ -85,7 +91,7 @@ func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, dir string) e
 	a.say("training %s on %s: %s", recipe.Name, describe(exec.Device()), why)
 
 	var bar *display
-	session := &train.Session{Recipe: recipe, Dir: dir, Progress: func(p train.Progress) {
+	session := &train.Session{Recipe: recipe, Dir: dir, Data: os.DirFS(data), Progress: func(p train.Progress) {
 		if bar == nil {
 			bar = a.newDisplay(p.Steps, "steps")
 		}
@@ -102,6 +108,9 @@ func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, dir string) e
 	if errors.Is(err, context.Canceled) {
 		a.say("interrupted; %s holds a checkpoint, and the same command continues from it", dir)
 		return errInterrupted
+	}
+	if errors.Is(err, fashion.ErrMissing) {
+		return usageError{fmt.Errorf("%s: %w; --data names another folder", data, err)}
 	}
 	if err != nil {
 		return err
@@ -137,6 +146,6 @@ func sampleSheet(ctx context.Context, exec graph.Executor, unet *model.UNet2D, n
 		return err
 	}
 	out := filepath.Join(dir, "sheets", fmt.Sprintf("step-%06d", step))
-	_, err = report.WriteSamples(out, &r, images, plan.Shape[3], plan.Shape[2])
+	_, err = report.WriteSamples(out, &r, images, plan.Shape)
 	return err
 }

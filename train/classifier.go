@@ -13,7 +13,8 @@ import (
 type Classifier struct {
 	Config  model.ClassifierConfig
 	Data    Dataset
-	Augment func(image []float32, random *rand.Rand) // in place; nil for none
+	Test    Dataset // for Accuracy: like Data, and none of what it was trained on
+	Augment Augmentation
 }
 
 // Params are the classifier's.
@@ -46,8 +47,8 @@ func (c Classifier) Fill(seed uint64, step, batch int, inputs map[string][]float
 	random := rand.New(rand.NewPCG(seed, uint64(streamAugment)<<56|uint64(step)))
 	for b := range batch {
 		labels := c.Data.Example(seed, uint64(step)*uint64(batch)+uint64(b), image)
-		if c.Augment != nil {
-			c.Augment(image, random)
+		if c.Augment != (Augmentation{}) {
+			c.Augment.Apply(image, c.Data.Shape(), random)
 		}
 		for i, x := range image {
 			inputs["images"][b*size+i] = float64(x)
@@ -59,7 +60,7 @@ func (c Classifier) Fill(seed uint64, step, batch int, inputs map[string][]float
 }
 
 // Accuracy is, for each attribute in schema order, the share of images of a
-// held-out stream that the weights read right. Images are not augmented.
+// stream of the test set that the weights read right. Images are not augmented.
 func (c Classifier) Accuracy(ctx context.Context, exec graph.Executor, weights model.Weights, seed uint64, batches, batch int) ([]float64, error) {
 	var logits *graph.Node
 	g, err := graph.Build(func(g *graph.Graph) {
@@ -103,7 +104,7 @@ func (c Classifier) Accuracy(ctx context.Context, exec graph.Executor, weights m
 		"images": make([]float64, images.Len()),
 		"labels": make([]float64, len(attributes)*batch),
 	}
-	plain := Classifier{Config: c.Config, Data: c.Data}
+	plain := Classifier{Config: c.Config, Data: c.Test}
 	right := make([]float64, len(attributes))
 	for step := range batches {
 		plain.Fill(seed, step, batch, inputs)

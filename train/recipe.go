@@ -8,7 +8,6 @@ import (
 
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/sampler"
-	"github.com/sdo-go/sdo/train/avatars"
 )
 
 //go:embed recipes/*.json
@@ -17,7 +16,9 @@ var recipeFiles embed.FS
 // Recipe is everything that decides what a training run ends in.
 type Recipe struct {
 	Name    string  `json:"name"`
-	Task    string  `json:"task"` // "diffusion" or "classifier"
+	Task    string  `json:"task"`           // "diffusion" or "classifier"
+	Data    string  `json:"data,omitempty"` // "avatars", the default, or "fashion-mnist"
+	Half    string  `json:"half,omitempty"` // of fashion-mnist: train on its "first" or "second" half only
 	Options Options `json:"options"`
 
 	// Of a diffusion task: a diffusers config.json and scheduler_config.json,
@@ -61,13 +62,18 @@ func ParseRecipe(text []byte, file string) (*Recipe, error) {
 	if err := model.DecodeStrict(text, r); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	if _, err := r.task(); err != nil {
+	data, err := r.source()
+	if err == nil {
+		_, err = r.task(data.schema, data.schema)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return r, nil
 }
 
-func (r *Recipe) task() (Task, error) {
+// task is what the recipe trains, on one data set and tested by another.
+func (r *Recipe) task(training, test Dataset) (Task, error) {
 	if r.Name == "" {
 		return nil, fmt.Errorf("the name is missing")
 	}
@@ -76,14 +82,14 @@ func (r *Recipe) task() (Task, error) {
 	}
 	switch r.Task {
 	case "diffusion":
-		return r.diffusion()
+		return r.diffusion(training)
 	case "classifier":
-		return r.classifier()
+		return r.classifier(training, test)
 	}
 	return nil, fmt.Errorf(`task is %q, want "diffusion" or "classifier"`, r.Task)
 }
 
-func (r *Recipe) diffusion() (Diffusion, error) {
+func (r *Recipe) diffusion(data Dataset) (Diffusion, error) {
 	var d Diffusion
 	if !(r.DropEach >= 0 && r.DropEach < 1 && r.DropAll >= 0 && r.DropAll < 1) {
 		return d, fmt.Errorf("drop_each %g and drop_all %g must lie in [0, 1)", r.DropEach, r.DropAll)
@@ -95,7 +101,6 @@ func (r *Recipe) diffusion() (Diffusion, error) {
 	if unet.ClassInput() != model.ClassVector {
 		return d, fmt.Errorf(`unet: class_embed_type must be "identity" to learn attributes`)
 	}
-	data := avatars.Dataset{}
 	if shape := unet.SampleShape(1)[1:]; !shape.Equal(data.Shape()) || unet.OutChannels != shape[0] {
 		return d, fmt.Errorf("unet: takes and gives images of %v, the data set's are %v", shape, data.Shape())
 	}
@@ -110,16 +115,12 @@ func (r *Recipe) diffusion() (Diffusion, error) {
 	return Diffusion{UNet: unet, Data: data, AlphaBar: alphaBar, DropEach: r.DropEach, DropAll: r.DropAll}, err
 }
 
-func (r *Recipe) classifier() (Classifier, error) {
-	data := avatars.Dataset{}
-	c := Classifier{Config: model.NewClassifierConfig(avatars.Size, r.Widths, data.Attributes()), Data: data}
-	switch r.Augment {
-	case "":
-	case "guide":
-		c.Augment = avatars.Guide.Apply
-	case "judge":
-		c.Augment = avatars.Judge.Apply
-	default:
+func (r *Recipe) classifier(training, test Dataset) (Classifier, error) {
+	shape := training.Shape()
+	c := Classifier{Config: model.NewClassifierConfig(shape[2], r.Widths, training.Attributes()), Data: training, Test: test}
+	c.Config.InChannels = shape[0]
+	var known bool
+	if c.Augment, known = augmentations[r.Augment]; !known {
 		return c, fmt.Errorf(`augment is %q, want "guide", "judge" or nothing`, r.Augment)
 	}
 	return c, c.Config.Validate()

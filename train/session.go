@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ const (
 type Session struct {
 	Recipe *Recipe
 	Dir    string
+	Data   fs.FS // the files of a data set that is stored; may be nil for avatars
 
 	Checkpoint time.Duration // between checkpoints; 0 means every five minutes
 	LogEvery   int           // steps between log lines; 0 means 100
@@ -55,7 +57,7 @@ type LogLine struct {
 // as f16, into the folder. A cancelled context saves a checkpoint first and
 // returns the context's error; the same call then continues exactly there.
 func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
-	task, err := s.Recipe.task()
+	task, err := s.Recipe.open(s.Data)
 	if err != nil {
 		return err
 	}
@@ -145,7 +147,7 @@ func (s *Session) Run(ctx context.Context, exec graph.Executor) error {
 	case Diffusion:
 		return task.network(s.Recipe, weights).Save(s.Dir, model.F16)
 	case Classifier:
-		accuracy, err := task.Accuracy(ctx, exec, weights, heldOut, 16, 64)
+		accuracy, err := task.Accuracy(ctx, exec, weights, heldOut, testBatches, testBatch)
 		if err != nil {
 			return err
 		}
@@ -183,7 +185,11 @@ func writeFile(path string, text []byte) error {
 	})
 }
 
-// heldOut is the data stream that no recipe trains on.
+// A finished classifier is tested on 10 000 images, all that Fashion-MNIST has.
+const testBatches, testBatch = 100, 100
+
+// heldOut is the seed of the test set's stream. No recipe trains on it, which is
+// what holds avatars out.
 const heldOut = 1 << 40
 
 // network is the trained denoiser as a model folder holds it.

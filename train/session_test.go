@@ -118,14 +118,17 @@ func TestOptionsRefuse(t *testing.T) {
 
 func TestParseRecipeRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"name": "x", "task": "classifier", "widhts": [8]}`:                     `x.json: unknown key "widhts"`,
-		`{"name": "x", "task": "classifier", "widths": "8"}`:                     "x.json: widths is a string, want []int",
-		`{"name": "x", "task": "classifier", "widths": [8]} {}`:                  "x.json: something follows the JSON object",
-		`{"name": "x", "task": "paint"}`:                                         `x.json: task is "paint", want "diffusion" or "classifier"`,
-		`{"task": "classifier", "widths": [8]}`:                                  "x.json: the name is missing",
-		`{"name": "x", "task": "classifier", "widths": [8], "augment": "twist"}`: `x.json: augment is "twist", want "guide", "judge" or nothing`,
-		`{"name": "x", "task": "classifier", "widths": [9]}`:                     "x.json: norm_num_groups 8 does not divide the width 9",
-		`{"name": "x", "task": "diffusion", "drop_all": 1}`:                      "x.json: drop_each 0 and drop_all 1 must lie in [0, 1)",
+		`{"name": "x", "task": "classifier", "widhts": [8]}`:                                          `x.json: unknown key "widhts"`,
+		`{"name": "x", "task": "classifier", "widths": "8"}`:                                          "x.json: widths is a string, want []int",
+		`{"name": "x", "task": "classifier", "widths": [8]} {}`:                                       "x.json: something follows the JSON object",
+		`{"name": "x", "task": "paint"}`:                                                              `x.json: task is "paint", want "diffusion" or "classifier"`,
+		`{"task": "classifier", "widths": [8]}`:                                                       "x.json: the name is missing",
+		`{"name": "x", "task": "classifier", "widths": [8], "augment": "twist"}`:                      `x.json: augment is "twist", want "guide", "judge" or nothing`,
+		`{"name": "x", "task": "classifier", "widths": [9]}`:                                          "x.json: norm_num_groups 8 does not divide the width 9",
+		`{"name": "x", "task": "classifier", "data": "mnist"}`:                                        `x.json: data is "mnist", want "avatars" or "fashion-mnist"`,
+		`{"name": "x", "task": "classifier", "half": "first"}`:                                        `x.json: half is "first", but avatars are drawn without end and have no halves; remove it`,
+		`{"name": "x", "task": "classifier", "data": "fashion-mnist", "half": "left", "widths": [8]}`: `x.json: half is "left", want "first", "second" or nothing`,
+		`{"name": "x", "task": "diffusion", "drop_all": 1}`:                                           "x.json: drop_each 0 and drop_all 1 must lie in [0, 1)",
 	} {
 		if _, err := ParseRecipe([]byte(text), "x.json"); err == nil || err.Error() != want {
 			t.Errorf("got %v\nwant %s", err, want)

@@ -93,7 +93,7 @@ func TestDiffusionLearns(t *testing.T) {
 }
 
 func TestClassifierLearns(t *testing.T) {
-	task := Classifier{Config: model.NewClassifierConfig(8, []int{8, 16}, stripes{}.Attributes()), Data: stripes{}}
+	task := Classifier{Config: model.NewClassifierConfig(8, []int{8, 16}, stripes{}.Attributes()), Data: stripes{}, Test: stripes{}}
 	task.Config.InChannels = 1
 	o := tinyOptions(150)
 	tr := trainer(t, task, o)

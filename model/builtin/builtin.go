@@ -14,12 +14,14 @@ import (
 //go:embed */*.json */*.safetensors
 var folders embed.FS
 
-// The classifiers that steer and judge avatars where a recipe names no others.
-// They were trained from different seeds, with different widths, on
-// differently augmented pictures; only the guide is ever differentiated.
-const (
-	Guide = "avatars-16-guide"
-	Judge = "avatars-16-judge"
+// The classifiers that steer and judge where a recipe names no others: of each
+// list, the first that reads pictures of the model's shape. A guide and its
+// judge were trained from different seeds, with different widths, on
+// differently augmented pictures, and where those are limited on different
+// ones; only the guide is ever differentiated.
+var (
+	Guides = []string{"avatars-16-guide", "fashion-28-guide"}
+	Judges = []string{"avatars-16-judge", "fashion-28-judge"}
 )
 
 // Open returns an embedded folder, or an error that is fs.ErrNotExist.

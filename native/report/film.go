@@ -37,7 +37,7 @@ func (r *Run) writeFilm(w io.Writer) error {
 	last := max(1, frames[len(frames)-1].At)
 	out := &gif.GIF{}
 	for i, f := range frames {
-		pics, err := pictures(f.Images, r.rows(), r.Width, r.Height)
+		pics, err := pictures(f.Images, r.rows(), r.Channels, r.Width, r.Height)
 		if err != nil {
 			return err
 		}

@@ -133,16 +133,16 @@ func (r *Run) page() (*page, error) {
 		{fmt.Sprint(s.Counters.NetworkCalls), "calls", fmt.Sprintf("of the network, and %d backward", s.Counters.BackwardCalls)},
 		{Bytes(r.peak()), "", "activations at the most"},
 	}
-	before, err := pictures(r.Result.Before, r.rows(), r.Width, r.Height)
+	before, err := pictures(r.Result.Before, r.rows(), r.Channels, r.Width, r.Height)
 	if err != nil {
 		return nil, err
 	}
-	after, err := pictures(r.Result.Samples, r.rows(), r.Width, r.Height)
+	after, err := pictures(r.Result.Samples, r.rows(), r.Channels, r.Width, r.Height)
 	if err != nil {
 		return nil, err
 	}
 	drift := Drift(r.Result.Before, r.Result.Samples, r.rows())
-	radius := math.Sqrt(float64(3 * r.Width * r.Height))
+	radius := math.Sqrt(float64(r.Channels * r.Width * r.Height))
 	for i := range before {
 		t := tile{Caption: count(r.Result.RowUpdates[i], "update"), Alt: fmt.Sprintf("picture %d", i+1)}
 		if t.Before, err = dataURI(before[i]); err != nil {
@@ -202,7 +202,7 @@ func (r *Run) strip(frames []Frame, n int, label string) (*strip, error) {
 	s := &strip{Frames: len(frames)}
 	sprite := image.NewNRGBA(image.Rect(0, 0, n*r.Width, len(frames)*r.Height))
 	for f, frame := range frames {
-		pics, err := pictures(frame.Images, r.rows(), r.Width, r.Height)
+		pics, err := pictures(frame.Images, r.rows(), r.Channels, r.Width, r.Height)
 		if err != nil {
 			return nil, err
 		}

@@ -34,6 +34,7 @@ type Run struct {
 	Started time.Time
 	Seconds float64
 
+	Channels      int // 1, grey, or 3
 	Width, Height int
 	Updates       []Frame // pictures over the updates, the first one before any
 	Steps         []Frame // the first rollout on its way out of the noise; may be empty
@@ -45,7 +46,7 @@ type Run struct {
 // Frame is the whole batch at one moment.
 type Frame struct {
 	At     int       // update or sampler step
-	Images []float64 // [images, 3, height, width] in -1..1
+	Images []float64 // [images, channels, height, width] in -1..1
 }
 
 // Judge is what a classifier that took no part in steering says.
@@ -125,7 +126,7 @@ func (r *Run) Summary() Summary {
 	if len(res.Losses) > 0 {
 		s.LossBefore = mean(res.Losses[0])
 	}
-	s.LatentNorm = mean(res.LatentNorms) / math.Sqrt(float64(3*r.Width*r.Height))
+	s.LatentNorm = mean(res.LatentNorms) / math.Sqrt(float64(r.Channels*r.Width*r.Height))
 	if r.Judge != nil {
 		before, after := Share(r.Judge.Before), Share(r.Judge.After)
 		s.JudgeLabel, s.JudgeBefore, s.JudgeAfter = r.Judge.Label, &before, &after
@@ -253,12 +254,15 @@ func (r *Run) tensor(values []float64) model.Tensor {
 	for i, v := range values {
 		data[i] = float32(v)
 	}
-	return model.Tensor{Shape: []int{r.rows(), 3, r.Height, r.Width}, Data: data}
+	return model.Tensor{Shape: []int{r.rows(), r.Channels, r.Height, r.Width}, Data: data}
 }
 
 // check holds the run against the sizes every writer relies on.
 func (r *Run) check() error {
-	size := r.rows() * 3 * r.Width * r.Height
+	if r.Channels != 1 && r.Channels != 3 {
+		return fmt.Errorf("report: pictures of %d channels cannot be drawn, want 1 or 3", r.Channels)
+	}
+	size := r.rows() * r.Channels * r.Width * r.Height
 	if size == 0 {
 		return fmt.Errorf("report: a run of %d pictures of %dx%d pixels", r.rows(), r.Width, r.Height)
 	}
@@ -267,8 +271,8 @@ func (r *Run) check() error {
 		values []float64
 	}{{"before", r.Result.Before}, {"samples", r.Result.Samples}, {"latents", r.Result.Latents}} {
 		if len(v.values) != size {
-			return fmt.Errorf("report: %s holds %d numbers, %d pictures of 3x%dx%d need %d",
-				v.name, len(v.values), r.rows(), r.Height, r.Width, size)
+			return fmt.Errorf("report: %s holds %d numbers, %d pictures of %dx%dx%d need %d",
+				v.name, len(v.values), r.rows(), r.Channels, r.Height, r.Width, size)
 		}
 	}
 	for _, f := range append(r.Updates[:len(r.Updates):len(r.Updates)], r.Steps...) {

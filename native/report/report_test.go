@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"image/color"
 	"image/gif"
 	"image/png"
 	"io/fs"
@@ -65,7 +66,7 @@ func example(t *testing.T, rows, updates int) *Run {
 		noise[i] = graph.Normal(1, 0, uint32(i))
 	}
 	run := &Run{
-		Recipe: recipe, Width: side, Height: side, Seconds: 63.21, Started: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC),
+		Recipe: recipe, Channels: 3, Width: side, Height: side, Seconds: 63.21, Started: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC),
 		Device:  graph.Device{Kind: "webgpu", Name: "llvmpipe (LLVM 15.0.6, 256 bits)", Driver: "Vulkan", Software: true},
 		Why:     "software Vulkan took 41 ms a call, the CPU executor 96 ms",
 		Command: []string{"sdo", "steer", "dark-glasses"}, Program: Program{Version: "v0.1.0", Go: "go1.26", Platform: "linux/amd64"},
@@ -199,9 +200,34 @@ func TestSmallAndInterruptedRuns(t *testing.T) {
 	}
 }
 
+// One channel is drawn grey; what is no colour is refused.
+func TestPicturesOfOneChannel(t *testing.T) {
+	pics, err := pictures([]float64{-1, 0, 1, 1, 1, -1}, 3, 1, 2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range [][2]uint8{{0, 128}, {255, 255}, {255, 0}} {
+		for x, v := range want {
+			if got := pics[i].NRGBAAt(x, 0); got != (color.NRGBA{v, v, v, 255}) {
+				t.Errorf("picture %d has %v at %d, want the grey %d", i, got, x, v)
+			}
+		}
+	}
+	recipe := recipes.Defaults()
+	recipe.NumImages = 2
+	files, err := WriteSamples(t.TempDir(), &recipe, make([]float64, 2*28*28), graph.Shape{2, 1, 28, 28})
+	if err != nil || len(files) != 3 {
+		t.Errorf("%v, %v", files, err)
+	}
+	_, err = WriteSamples(t.TempDir(), &recipe, make([]float64, 2*2*4*4), graph.Shape{2, 2, 4, 4})
+	if err == nil || err.Error() != "report: pictures of 2 channels cannot be drawn, want 1 or 3" {
+		t.Errorf("two channels: %v", err)
+	}
+}
+
 func TestQuantizeIsExactForFewColoursAndCloseForMany(t *testing.T) {
 	run := example(t, 16, 4)
-	pics, err := pictures(run.Result.Before, 16, 16, 16)
+	pics, err := pictures(run.Result.Before, 16, 3, 16, 16)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/image/font/opentype"
 	"golang.org/x/image/math/fixed"
 
+	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sdo"
@@ -148,7 +149,7 @@ func (r *Run) writeAfter(w io.Writer) error {
 }
 
 func (r *Run) writeSheet(w io.Writer, s sheet, batch []float64) error {
-	pics, err := pictures(batch, r.rows(), r.Width, r.Height)
+	pics, err := pictures(batch, r.rows(), r.Channels, r.Width, r.Height)
 	if err != nil {
 		return err
 	}
@@ -230,11 +231,11 @@ func face(ttf []byte, size float64) (font.Face, error) {
 }
 
 // WriteSamples leaves pictures that were not steered: a contact sheet, the
-// numbers and the recipe that made them. It returns the names of the files.
-func WriteSamples(dir string, recipe *recipes.Recipe, images []float64, width, height int) ([]string, error) {
-	rows := recipe.NumImages
-	r := &Run{Recipe: recipe, Width: width, Height: height,
-		Result: &sdo.Result{Before: images, Samples: images, Latents: images, BestLoss: make([]float64, rows)}}
+// numbers and the recipe that made them. shape is [images channels height
+// width]. It returns the names of the files.
+func WriteSamples(dir string, recipe *recipes.Recipe, images []float64, shape graph.Shape) ([]string, error) {
+	r := &Run{Recipe: recipe, Channels: shape[1], Width: shape[3], Height: shape[2],
+		Result: &sdo.Result{Before: images, Samples: images, Latents: images, BestLoss: make([]float64, shape[0])}}
 	if err := r.check(); err != nil {
 		return nil, err
 	}
@@ -244,7 +245,7 @@ func WriteSamples(dir string, recipe *recipes.Recipe, images []float64, width, h
 	}
 	return writeAll(dir, []file{
 		{"samples.png", func(w io.Writer) error {
-			return r.writeSheet(w, sheet{heading: heading, note: fmt.Sprintf("seed %d", recipe.Seed), scale: scaleFor(width, 128), done: -1}, images)
+			return r.writeSheet(w, sheet{heading: heading, note: fmt.Sprintf("seed %d", recipe.Seed), scale: scaleFor(r.Width, 128), done: -1}, images)
 		}},
 		{"samples.safetensors", func(w io.Writer) error {
 			return model.WriteSafetensors(w, model.Weights{"samples": r.tensor(images)}, model.F32, map[string]string{"recipe": recipe.Name})

@@ -48,8 +48,9 @@ bench: build ## memory and time of an update; JSON into bench/
 	bin/sdo bench update --json > bench/update.json
 	@echo "bench/memory.json bench/update.json"
 
-golden: ## make the golden files again; needs Python with torch and diffusers
+golden: ## make the golden files again; needs Python with torch, diffusers and peft
 	python3 tools/golden/unet2d.py
+	python3 tools/golden/lora.py
 	python3 tools/golden/ddim.py > sampler/testdata/ddim.json.new && mv sampler/testdata/ddim.json.new sampler/testdata/ddim.json
 	python3 tools/golden/schedulers.py > sampler/testdata/schedulers.json.new && mv sampler/testdata/schedulers.json.new sampler/testdata/schedulers.json
 

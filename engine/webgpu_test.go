@@ -95,6 +95,11 @@ func TestFixturesOfDiffusersOnGPU(t *testing.T) {
 	modeltest.UNet2D(t, os.DirFS("../model/testdata"), device(t), graph.F32, modeltest.Tolerance{Forward: 1e-5, Backward: 1e-4})
 }
 
+// PEFT agrees with the GPU: the adapter of package model, gradients included.
+func TestLoRAFixtureOnGPU(t *testing.T) {
+	modeltest.LoRA(t, os.DirFS("../model/testdata"), device(t), modeltest.Tolerance{Forward: 1e-5, Backward: 1e-4})
+}
+
 func TestOneStepEqualsFullOnGPU(t *testing.T) {
 	s := session(t, device(t), glasses(t, "sampler.num_inference_steps=1"), graph.F32)
 	full, _ := latentGradient(t, s, sdo.MethodFull, sampler.FreezeV)

@@ -83,9 +83,13 @@ func (c ClassifierConfig) Params() ([]Param, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return paramsOf(func(b *builder) {
+	b, err := declare(func(b *builder) {
 		c.build(b, b.Input("images", 1, c.InChannels, c.SampleSize[0], c.SampleSize[1]))
 	})
+	if err != nil {
+		return nil, err
+	}
+	return b.params, nil
 }
 
 func (c ClassifierConfig) build(b *builder, x *graph.Node) *graph.Node {

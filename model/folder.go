@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -272,16 +271,9 @@ func loadWeights(fsys fs.FS, name string, params []Param, rename func(string) st
 	}
 	weights = make(Weights, len(params))
 	for _, p := range params {
-		t, err := s.Read(source[p.Name])
-		if err != nil {
+		if weights[p.Name], err = s.readFinite(source[p.Name]); err != nil {
 			return nil, "", err
 		}
-		for i, v := range t.Data {
-			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-				return nil, "", fmt.Errorf("%s: tensor %q holds %g at element %d; the file is damaged, fetch it again", name, p.Name, v, i)
-			}
-		}
-		weights[p.Name] = t
 	}
 	return weights, s.tensors[source[params[0].Name]].DType, nil
 }

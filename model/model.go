@@ -1,7 +1,7 @@
 // Package model writes networks as graphs and reads their checkpoints: the
 // UNet2DModel of diffusers with its state-dict names, the attribute embedder
-// that conditions it, a small convolutional attribute classifier, safetensors
-// files and diffusers folders.
+// that conditions it, low-rank adapters (LoRA), a small convolutional attribute
+// classifier, safetensors files, diffusers and PEFT folders.
 //
 // It runs nothing: a network here is a function that appends nodes to a
 // graph.Graph, a list of parameters, and a way to load their numbers. It knows
@@ -174,8 +174,11 @@ func find(n *graph.Node, weights []Weights) ([]float32, error) {
 // serve several calls in one graph.
 type builder struct {
 	*graph.Graph
-	storage graph.Storage // of weight operands; biases and norms are always f32
+	storage graph.Storage   // of weight operands; biases and norms are always f32
+	f32     map[string]bool // weight operands that are f32 all the same
+	adapter *adapter        // nil for none
 	params  []Param
+	modules []Module
 }
 
 func (b *builder) param(name string, storage graph.Storage, init initialiser, shape ...int) *graph.Node {
@@ -191,21 +194,45 @@ func (b *builder) param(name string, storage graph.Storage, init initialiser, sh
 	return n
 }
 
+// weight declares a weight operand.
+func (b *builder) weight(name string, init initialiser, shape ...int) *graph.Node {
+	storage := b.storage
+	if b.f32[name] {
+		storage = graph.F32
+	}
+	return b.param(name, storage, init, shape...)
+}
+
 // weightBias declares a layer's weight [out in ...] and bias [out].
-func (b *builder) weightBias(name string, shape ...int) (weight, bias *graph.Node) {
-	fanIn := graph.Shape(shape[1:]).Size()
-	uniform := initialiser{bound: 1 / math.Sqrt(float64(fanIn))}
-	return b.param(name+".weight", b.storage, uniform, shape...), b.param(name+".bias", graph.F32, uniform, shape[0])
+func (b *builder) weightBias(m Module) (weight, bias *graph.Node) {
+	b.modules = append(b.modules, m)
+	uniform := initialiser{bound: 1 / math.Sqrt(float64(m.Weight[1:].Size()))}
+	if b.adapter != nil && b.adapter.merged && b.adapter.targets[m.Name] {
+		weight = b.param(m.Name+MergedWeight, graph.F32, uniform, m.Weight...)
+	} else {
+		weight = b.weight(m.Name+".weight", uniform, m.Weight...)
+	}
+	return weight, b.param(m.Name+".bias", graph.F32, uniform, m.Weight[0])
 }
 
 func (b *builder) conv(name string, x *graph.Node, out, kernel int, geometry graph.Conv2DAttrs) *graph.Node {
-	w, bias := b.weightBias(name, out, x.Shape[1], kernel, kernel)
-	return b.Conv2D(x, w, bias, geometry)
+	m := Module{name, graph.Shape{out, x.Shape[1], kernel, kernel}}
+	w, bias := b.weightBias(m)
+	y := b.Conv2D(x, w, bias, geometry)
+	if down, up := b.branches(m); down != nil {
+		y = b.Add(y, b.Conv2D(b.scaled(b.Conv2D(x, down, nil, geometry)), up, nil, graph.Same(1)))
+	}
+	return y
 }
 
 func (b *builder) linear(name string, x *graph.Node, out int) *graph.Node {
-	w, bias := b.weightBias(name, out, x.Shape[len(x.Shape)-1])
-	return b.Linear(x, w, bias)
+	m := Module{name, graph.Shape{out, x.Shape[len(x.Shape)-1]}}
+	w, bias := b.weightBias(m)
+	y := b.Linear(x, w, bias)
+	if down, up := b.branches(m); down != nil {
+		y = b.Add(y, b.Linear(b.scaled(b.Linear(x, down, nil)), up, nil))
+	}
+	return y
 }
 
 func (b *builder) groupNorm(name string, x *graph.Node, groups int, eps float64, silu bool) *graph.Node {
@@ -216,20 +243,22 @@ func (b *builder) groupNorm(name string, x *graph.Node, groups int, eps float64,
 }
 
 func (b *builder) embedding(name string, index *graph.Node, rows, dim int, std float64) *graph.Node {
-	return b.Embedding(b.param(name, b.storage, initialiser{std: std}, rows, dim), index)
+	return b.Embedding(b.weight(name, initialiser{std: std}, rows, dim), index)
 }
 
 func fail(format string, args ...any) {
 	panic(&graph.BuildError{Message: fmt.Sprintf(format, args...)})
 }
 
-// paramsOf lists what a builder function declares, by building it once.
-func paramsOf(build func(b *builder)) ([]Param, error) {
-	var params []Param
+// declare runs a builder function once, for what it declares.
+func declare(build func(b *builder)) (*builder, error) {
+	var declared *builder
 	_, err := graph.Build(func(g *graph.Graph) {
-		b := &builder{Graph: g}
-		build(b)
-		params = b.params
+		declared = &builder{Graph: g}
+		build(declared)
 	})
-	return params, err
+	if err != nil {
+		return nil, err
+	}
+	return declared, nil
 }

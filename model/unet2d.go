@@ -17,15 +17,44 @@ import (
 // activation is fused, the activation of the time embedding is computed once
 // rather than in every block, and a division by 1 is left out.
 func (c UNet2DConfig) Build(g *graph.Graph, sample, timestep, class *graph.Node, storage graph.Storage) *graph.Node {
-	return c.build(&builder{Graph: g, storage: storage}, sample, timestep, class)
+	return c.BuildWith(g, sample, timestep, class, BuildOptions{Storage: storage})
+}
+
+// BuildOptions say how BuildWith writes a network.
+type BuildOptions struct {
+	Storage graph.Storage   // of weight operands
+	F32     map[string]bool // weight operands held in f32 all the same, by name: those that are trained
+	// LoRA adapts the layers that it targets, by a branch beside each or,
+	// Merged, by another weight: W + (Alpha/Rank) B A in f32, a parameter under
+	// the module's name and MergedWeight. Biases stay.
+	LoRA   *LoRAConfig
+	Merged bool
+}
+
+// MergedWeight ends the name of an adapted layer's merged weight.
+const MergedWeight = ".merged_weight"
+
+// BuildWith is Build with options. A LoRA that fits no layer panics with a
+// *graph.BuildError, too.
+func (c UNet2DConfig) BuildWith(g *graph.Graph, sample, timestep, class *graph.Node, o BuildOptions) *graph.Node {
+	b := &builder{Graph: g, storage: o.Storage, f32: o.F32, adapter: newAdapter(o, c)}
+	return c.build(b, sample, timestep, class)
 }
 
 // Params lists the state dict in the order the network uses it.
 func (c UNet2DConfig) Params() ([]Param, error) {
+	b, err := c.declare()
+	if err != nil {
+		return nil, err
+	}
+	return b.params, nil
+}
+
+func (c UNet2DConfig) declare() (*builder, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return paramsOf(func(b *builder) {
+	return declare(func(b *builder) {
 		side := 1 << (len(c.BlockOutChannels) - 1) // parameters do not depend on the image size
 		sample := b.Input("sample", 1, c.InChannels, side, side)
 		c.build(b, sample, b.Input("timestep", 1), c.ClassNode(b.Graph, "class", 1))

@@ -62,11 +62,24 @@ func compareUNet2D(t *testing.T, network *model.UNet2D, fixture model.Weights, e
 	}
 	grads := graph.Grad(g, []*graph.Node{output}, []*graph.Node{seed}, wrt)
 
-	plan, err := graph.Compile(g, []*graph.Node{output}, grads)
+	run := newRunner(t, ex, g, network.Weights, fixture, []*graph.Node{output}, grads)
+	compare(t, "output", run(0)[0], float64s(fixture["output"].Data), tolerance.Forward)
+	values := run(1)
+	compare(t, "gradient of the sample", values[0], float64s(fixture["grad_sample"].Data), tolerance.Backward)
+	if len(values) > len(params)+1 {
+		compare(t, "gradient of the class", values[len(params)+1], float64s(fixture["grad_class"].Data), tolerance.Backward)
+	}
+	compareParams(t, params, values[1:len(params)+1], fixture, tolerance.Backward)
+}
+
+// newRunner compiles segments of a graph and returns what runs one: it feeds
+// the inputs by name from values and returns what the segment was asked for.
+func newRunner(t *testing.T, ex graph.Executor, g *graph.Graph, weights, values model.Weights, segments ...[]*graph.Node) func(segment int) [][]float64 {
+	plan, err := graph.Compile(g, segments...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tensors, err := model.Upload(ex, plan, network.Weights)
+	tensors, err := model.Upload(ex, plan, weights)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,24 +87,30 @@ func compareUNet2D(t *testing.T, network *model.UNet2D, fixture model.Weights, e
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer program.Release()
+	t.Cleanup(func() {
+		program.Release()
+		for _, param := range tensors {
+			ex.FreeVector(param)
+		}
+	})
 	tape, err := program.NewTape()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tape.Release()
+	t.Cleanup(tape.Release)
 
-	run := func(segment int, wanted []*graph.Node) [][]float64 {
+	return func(segment int) [][]float64 {
 		ctx := context.Background()
 		var feeds []graph.Feed
 		for _, in := range plan.Segments[segment].Inputs {
 			v := vector(t, ex, in.Shape.Size())
 			defer ex.FreeVector(v)
-			if err := ex.Write(ctx, v, float64s(fixture[in.Name].Data)); err != nil {
+			if err := ex.Write(ctx, v, float64s(values[in.Name].Data)); err != nil {
 				t.Fatal(err)
 			}
 			feeds = append(feeds, graph.Feed{Node: in, From: v})
 		}
+		wanted := segments[segment]
 		fetches := make([]graph.Fetch, len(wanted))
 		for i, n := range wanted {
 			fetches[i] = graph.Fetch{Node: n, To: vector(t, ex, n.Shape.Size())}
@@ -100,22 +119,14 @@ func compareUNet2D(t *testing.T, network *model.UNet2D, fixture model.Weights, e
 		if err := program.Run(ctx, tape, segment, feeds, fetches); err != nil {
 			t.Fatal(err)
 		}
-		values := make([][]float64, len(wanted))
+		results := make([][]float64, len(wanted))
 		for i := range fetches {
-			if values[i], err = ex.Read(ctx, fetches[i].To); err != nil {
+			if results[i], err = ex.Read(ctx, fetches[i].To); err != nil {
 				t.Fatal(err)
 			}
 		}
-		return values
+		return results
 	}
-
-	compare(t, "output", run(0, []*graph.Node{output})[0], float64s(fixture["output"].Data), tolerance.Forward)
-	values := run(1, grads)
-	compare(t, "gradient of the sample", values[0], float64s(fixture["grad_sample"].Data), tolerance.Backward)
-	if len(values) > len(params)+1 {
-		compare(t, "gradient of the class", values[len(params)+1], float64s(fixture["grad_class"].Data), tolerance.Backward)
-	}
-	compareParams(t, params, values[1:len(params)+1], fixture, tolerance.Backward)
 }
 
 // compareParams compares some gradients element by element, and all by norm and

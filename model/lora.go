@@ -1,0 +1,350 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/x448/float16"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// maxLoRARank bounds the rank a file or a recipe can ask for.
+const maxLoRARank = 1 << 12
+
+// LoRAConfig describes low-rank adaptation (Hu et al., arXiv 2106.09685,
+// section 4.1) of some of a network's layers as PEFT computes it:
+//
+//	y = W x + (Alpha/Rank) * B A x
+//
+// For a linear layer A is [Rank in] and B [out Rank]. For a convolution A is a
+// convolution of the layer's own geometry to Rank channels, [Rank in k k], and B
+// one of 1x1, [out Rank 1 1].
+type LoRAConfig struct {
+	Rank  int
+	Alpha float64
+	// Targets are patterns over module names. One without a star names a module
+	// or the end of its name after a dot, as PEFT's target_modules: "to_q" is
+	// every query projection. In one with stars, which must match the whole
+	// name, * stands for any part of a name between dots and ** for anything:
+	// "mid_block.**", "**.attentions.*.to_*", "**".
+	Targets []string
+}
+
+// Validate reports the first number that makes no adapter.
+func (c LoRAConfig) Validate() error {
+	switch {
+	case c.Rank < 1 || c.Rank > maxLoRARank:
+		return fmt.Errorf("lora: rank %d, want 1 to %d", c.Rank, maxLoRARank)
+	case !(c.Alpha > 0) || math.IsInf(c.Alpha, 0):
+		return fmt.Errorf("lora: alpha %g, want a positive number", c.Alpha)
+	case len(c.Targets) == 0:
+		return fmt.Errorf(`lora: no targets; name modules such as "to_q", or "**" for every layer`)
+	}
+	return nil
+}
+
+// Scale is the factor of the low-rank branch.
+func (c LoRAConfig) Scale() float64 { return c.Alpha / float64(c.Rank) }
+
+// Module is a layer that a LoRAConfig can target: a linear layer, whose weight
+// is [out in], or a convolution, [out in k k].
+type Module struct {
+	Name   string
+	Weight graph.Shape
+}
+
+// Kind is "linear" or "conv".
+func (m Module) Kind() string {
+	if len(m.Weight) == 2 {
+		return "linear"
+	}
+	return "conv"
+}
+
+// lora lists the two parameters of a module's low-rank branch. They start as in
+// PEFT: A uniform within 1/sqrt(fan in), which is Kaiming's rule with a = sqrt 5,
+// and B zero, so that the adapted network begins as the network.
+func (m Module) lora(rank int) (a, b Param) {
+	in := slices.Clone(m.Weight)
+	in[0] = rank
+	out := graph.Shape{m.Weight[0], rank}
+	if m.Kind() == "conv" {
+		out = append(out, 1, 1)
+	}
+	uniform := initialiser{bound: 1 / math.Sqrt(float64(in[1:].Size()))}
+	return Param{m.Name + loraA, in, uniform}, Param{m.Name + loraB, out, initialiser{}}
+}
+
+// Suffixes of PEFT's names.
+const (
+	loraA = ".lora_A.weight"
+	loraB = ".lora_B.weight"
+)
+
+// Modules lists the layers that a LoRAConfig can target, in the order the
+// network uses them.
+func (c UNet2DConfig) Modules() ([]Module, error) {
+	b, err := c.declare()
+	if err != nil {
+		return nil, err
+	}
+	return b.modules, nil
+}
+
+// Match lists the modules that the targets name, in the order of modules. A
+// target that names none is an error.
+func (c LoRAConfig) Match(modules []Module) ([]Module, error) {
+	chosen := make([]bool, len(modules))
+	for _, target := range c.Targets {
+		found, names := false, pattern(target)
+		for i, m := range modules {
+			if names.MatchString(m.Name) {
+				chosen[i], found = true, true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("lora: target %q names no linear layer or convolution of the network; the nearest are %s",
+				target, strings.Join(nearest(target, modules), ", "))
+		}
+	}
+	var matched []Module
+	for i, m := range modules {
+		if chosen[i] {
+			matched = append(matched, m)
+		}
+	}
+	return matched, nil
+}
+
+// pattern compiles a target. Regular expressions take time linear in the name,
+// whatever the pattern.
+func pattern(target string) *regexp.Regexp {
+	if !strings.Contains(target, "*") {
+		return regexp.MustCompile(`(^|\.)` + regexp.QuoteMeta(target) + "$")
+	}
+	text := strings.ReplaceAll(regexp.QuoteMeta(target), `\*\*`, ".*")
+	return regexp.MustCompile("^" + strings.ReplaceAll(text, `\*`, `[^.]*`) + "$")
+}
+
+// nearest names the three modules whose ends are fewest edits away from a
+// target, one of each end.
+func nearest(target string, modules []Module) []string {
+	parts := strings.Count(target, ".") + 1
+	end := func(name string) string {
+		words := strings.Split(name, ".")
+		return strings.Join(words[max(0, len(words)-parts):], ".")
+	}
+	distance, first := map[string]int{}, map[string]string{}
+	var ends []string
+	for _, m := range modules {
+		e := end(m.Name)
+		if _, seen := first[e]; !seen {
+			first[e], distance[e] = m.Name, edits(target, e)
+			ends = append(ends, e)
+		}
+	}
+	slices.SortStableFunc(ends, func(a, b string) int { return distance[a] - distance[b] })
+	var names []string
+	for _, e := range ends[:min(3, len(ends))] {
+		names = append(names, fmt.Sprintf("%q", first[e]))
+	}
+	return names
+}
+
+// edits is the number of insertions, deletions and replacements of a byte that
+// turn a into b (Levenshtein's distance).
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// Modules lists the layers of a network that the config adapts.
+func (c LoRAConfig) Modules(unet UNet2DConfig) ([]Module, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	all, err := unet.Modules()
+	if err != nil {
+		return nil, err
+	}
+	return c.Match(all)
+}
+
+// Params lists the adapter's parameters under PEFT's names, A before B of each
+// module: what Init draws and a file holds.
+func (c LoRAConfig) Params(unet UNet2DConfig) ([]Param, error) {
+	modules, err := c.Modules(unet)
+	if err != nil {
+		return nil, err
+	}
+	return c.params(modules), nil
+}
+
+func (c LoRAConfig) params(modules []Module) []Param {
+	var params []Param
+	for _, m := range modules {
+		a, b := m.lora(c.Rank)
+		params = append(params, a, b)
+	}
+	return params
+}
+
+// LoRA is an adapter with its numbers.
+type LoRA struct {
+	LoRAConfig
+	Weights Weights // names as in LoRAConfig.Params
+}
+
+// NewLoRA draws an adapter of a network that changes nothing yet.
+func NewLoRA(c LoRAConfig, unet UNet2DConfig, seed uint64) (*LoRA, error) {
+	params, err := c.Params(unet)
+	if err != nil {
+		return nil, err
+	}
+	return &LoRA{c, Init(params, seed)}, nil
+}
+
+// modules lists the modules the adapter holds numbers for, sorted by name.
+func (l *LoRA) modules() []string {
+	var names []string
+	for name := range l.Weights {
+		if module, ok := strings.CutSuffix(name, loraA); ok {
+			names = append(names, module)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Merge returns the weights of the adapted network as one without branches,
+// W + (Alpha/Rank) B A. Tensors that the adapter does not touch are shared with
+// the given ones.
+func (l *LoRA) Merge(weights Weights) (Weights, error) {
+	merged := make(Weights, len(weights))
+	for name, t := range weights {
+		merged[name] = t
+	}
+	for _, module := range l.modules() {
+		name := module + ".weight"
+		w, ok := weights[name]
+		a, b := l.Weights[module+loraA], l.Weights[module+loraB]
+		if !ok || len(w.Shape) != len(a.Shape) || len(w.Shape) < 2 {
+			return nil, fmt.Errorf("lora: the weights hold no layer %q to merge into; the adapter belongs to another network", module)
+		}
+		wantA, wantB := Module{module, w.Shape}.lora(l.Rank)
+		if !wantA.Shape.Equal(a.Shape) || !wantB.Shape.Equal(b.Shape) {
+			return nil, fmt.Errorf("lora: %q of shape %v takes A %v and B %v, the adapter holds %v and %v; it belongs to another network",
+				module, graph.Shape(w.Shape), wantA.Shape, wantB.Shape, graph.Shape(a.Shape), graph.Shape(b.Shape))
+		}
+		sum := l.MergeInto(w.Data, float64s(a.Data), float64s(b.Data), w.Shape[0])
+		data := make([]float32, len(sum))
+		for i, v := range sum {
+			data[i] = float32(v)
+		}
+		merged[name] = Tensor{w.Shape, data}
+	}
+	return merged, nil
+}
+
+// MergeInto returns w + (Alpha/Rank) B A for one layer of out outputs: w of
+// [out ...], a of [Rank ...] and b of [out Rank], each row-major. A convolution's
+// B of 1x1 only mixes A's channels, so its product is that of the matrices
+// [out Rank] and [Rank in*k*k].
+func (c LoRAConfig) MergeInto(w []float32, a, b []float64, out int) []float64 {
+	width, scale := len(w)/out, c.Scale()
+	merged := float64s(w)
+	for o := range out {
+		row := merged[o*width:][:width]
+		for r := range c.Rank {
+			factor := scale * b[o*c.Rank+r]
+			if factor == 0 {
+				continue
+			}
+			for i, v := range a[r*width:][:width] {
+				row[i] += factor * v
+			}
+		}
+	}
+	return merged
+}
+
+// AsStored rounds numbers as a device that stores them so does.
+func AsStored(data []float32, storage graph.Storage) []float32 {
+	if storage == graph.F32 {
+		return data
+	}
+	rounded := make([]float32, len(data))
+	for i, v := range data {
+		rounded[i] = float16.Fromfloat32(v).Float32()
+	}
+	return rounded
+}
+
+func float64s(data []float32) []float64 {
+	wide := make([]float64, len(data))
+	for i, v := range data {
+		wide[i] = float64(v)
+	}
+	return wide
+}
+
+// adapter is a LoRAConfig at work in a builder.
+type adapter struct {
+	LoRAConfig
+	targets map[string]bool
+	merged  bool
+}
+
+// newAdapter finds the layers that the options adapt; nil for none.
+func newAdapter(o BuildOptions, unet UNet2DConfig) *adapter {
+	if o.LoRA == nil {
+		return nil
+	}
+	modules, err := o.LoRA.Modules(unet)
+	if err != nil {
+		fail("unet: %v", err)
+	}
+	a := &adapter{LoRAConfig: *o.LoRA, targets: map[string]bool{}, merged: o.Merged}
+	for _, m := range modules {
+		a.targets[m.Name] = true
+	}
+	return a
+}
+
+// branches returns A and B of a layer that the network is to be built with a
+// low-rank branch for; nil where there is none.
+func (b *builder) branches(m Module) (down, up *graph.Node) {
+	if b.adapter == nil || b.adapter.merged || !b.adapter.targets[m.Name] {
+		return nil, nil
+	}
+	first, second := m.lora(b.adapter.Rank)
+	return b.param(first.Name, graph.F32, first.init, first.Shape...), b.param(second.Name, graph.F32, second.init, second.Shape...)
+}
+
+// scaled applies the branch's factor where there are fewest numbers: between A
+// and B.
+func (b *builder) scaled(x *graph.Node) *graph.Node {
+	if s := b.adapter.Scale(); s != 1 {
+		return b.Affine(x, s, 0)
+	}
+	return x
+}

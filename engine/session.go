@@ -33,6 +33,9 @@ type Plan struct {
 // where pictures are looked up; it may be nil.
 func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*Plan, error) {
 	p := &Plan{Recipe: r, Model: m, Storage: storage, Shape: m.UNet.Config.SampleShape(r.NumImages)}
+	if err := runnable(r); err != nil {
+		return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
+	}
 	var err error
 	if p.table, err = sampler.Solver(r.Sampler.Name).Table(m.Scheduler, r.Sampler.NumInferenceSteps, r.Sampler.Eta); err != nil {
 		return nil, err
@@ -41,7 +44,7 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*
 		return nil, fmt.Errorf("model %s: %w", m.Name, err)
 	}
 	if len(r.Objective) > 0 {
-		if _, err = sdo.Method(r.Method.Name).Transport(p.table, sampler.Freeze(r.Method.Freeze)); err != nil {
+		if _, err = sdo.Method(r.Method.Name).Transport(p.table, freeze(r)); err != nil {
 			return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
 		}
 		if p.metric, err = newMetric(r, p.Shape, m.Guide, files); err != nil {
@@ -230,15 +233,54 @@ func (s *Session) Problem() sdo.Problem {
 	return p
 }
 
+// freeze is the frozen quantity a recipe asks for; of latents it is the
+// authors' where the recipe leaves it open.
+func freeze(r *recipes.Recipe) sampler.Freeze {
+	if r.Method.Freeze == "" {
+		return sampler.FreezeEps
+	}
+	return sampler.Freeze(r.Method.Freeze)
+}
+
+// runnable refuses what a recipe can say and this engine does not do: a run
+// that ignored it would not be the recipe's.
+func runnable(r *recipes.Recipe) error {
+	m, g := r.Method, r.Guards
+	_, latents := r.Variables["latents"]
+	known := slices.Contains([]sdo.Method{sdo.MethodSDO, sdo.MethodFull, sdo.MethodFullCheckpoint, sdo.MethodIdentity}, sdo.Method(m.Name))
+	for _, is := range []struct {
+		asked bool
+		what  string
+	}{
+		{!latents || len(r.Variables) > 1, "variables other than latents"},
+		{r.Start != nil, "start"},
+		{!known, "method " + m.Name},
+		{m.Active != "" && m.Active != "first" && !(m.Active == "none" && m.Name == "identity"), "active: " + m.Active},
+		{m.Bridge != nil && *m.Bridge > 0, "a bridge above 0"},
+		{m.Refresh != nil, "refresh other than all"},
+		{r.OptimizerOf("latents").Name == "sgd", "optimizer sgd"},
+		{r.Optimizer.MaxGradNorm > 0, "max_grad_norm above 0"},
+		{g.Whiteness == "project", "whiteness: project"},
+		{g.DriftLimit > 0, "drift_limit above 0"},
+		{g.EarlyStop == recipes.StopJudge, "early_stop: judge"},
+	} {
+		if is.asked {
+			return fmt.Errorf("%s is not there yet in this build; leave it out", is.what)
+		}
+	}
+	return nil
+}
+
 // Options are the recipe's optimisation settings.
 func (p *Plan) Options() sdo.Options {
 	r, o := p.Recipe, sdo.DefaultOptions()
 	o.Method = sdo.Method(r.Method.Name)
-	o.Freeze = sampler.Freeze(r.Method.Freeze)
+	o.Freeze = freeze(r)
 	o.Updates = r.Updates
-	o.LR, o.Beta1, o.Beta2 = r.Optimizer.LR, r.Optimizer.Betas[0], r.Optimizer.Betas[1]
+	rule := r.OptimizerOf("latents")
+	o.LR, o.Beta1, o.Beta2, o.WeightDecay = rule.LR, rule.Betas[0], rule.Betas[1], rule.WeightDecay
 	o.NormGuard = sdo.NormGuard(r.Guards.LatentNorm)
-	o.EarlyStop = r.Guards.EarlyStop
+	o.EarlyStop = r.Guards.EarlyStop == recipes.StopObjective
 	return o
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
-	"github.com/sdo-go/sdo/sampler"
 	"github.com/sdo-go/sdo/sdo"
 )
 
@@ -167,8 +166,8 @@ func (b *bencher) trial(plan *engine.Plan) (*trial, error) {
 		return nil, err
 	}
 	t := &trial{session: session}
-	problem := session.Problem()
-	t.chain, err = sdo.NewChain(problem, sdo.Method(plan.Recipe.Method.Name), sampler.Freeze(plan.Recipe.Method.Freeze))
+	problem, options := session.Problem(), plan.Options()
+	t.chain, err = sdo.NewChain(problem, options.Method, options.Freeze)
 	if err == nil {
 		t.grad, err = b.exec.NewVector(problem.Rows * problem.Cols)
 	}

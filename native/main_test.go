@@ -157,7 +157,7 @@ func TestBadInput(t *testing.T) {
 		{"audit without objective", []string{"audit", file("plain.yaml", "version: 1\nname: x\nupdates: 0\n"), "--device", "cpu"}, exitUsage, "has no objective, so there is no gradient to audit; add a term"},
 		{"audit of nothing", []string{"audit", "dark-glasses", "--methods", ""}, exitUsage, "there is nothing to audit"},
 		{"audit of no batch", []string{"audit", "dark-glasses", "--batches", "0"}, exitUsage, "--batches is 0, want 1 or more"},
-		{"bench of no method", []string{"bench", "memory", "--device", "cpu", "--methods", "best"}, exitUsage, `--methods: method.name: expected one of sdo, full, full-checkpoint, identity, got "best"`},
+		{"bench of no method", []string{"bench", "memory", "--device", "cpu", "--methods", "best"}, exitUsage, `--methods: method.name: expected one of sdo, full, full-checkpoint, identity, jump`},
 		{"bench of zero steps", []string{"bench", "memory", "--device", "cpu", "--steps", "0"}, exitUsage, "--steps: sampler.num_inference_steps: expected a whole number from 1 to 1000, got 0"},
 	}
 	for _, tt := range tests {

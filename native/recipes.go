@@ -23,9 +23,12 @@ var recipeFlags = []struct{ flag, path, usage string }{
 	{"num-images", "num_images", "pictures to make at once"},
 	{"model", "model", "built-in model or diffusers folder"},
 	{"guidance-scale", "guidance_scale", "classifier-free guidance, 1 for none"},
-	{"lr", "optimizer.lr", "learning rate"},
-	{"method", "method.name", "sdo, full, full-checkpoint or identity"},
-	{"freeze", "method.freeze", "eps, v or x0"},
+	{"lr", "optimizer.lr", "learning rate of variables without one of their own"},
+	{"variables", "variables", "what changes, for example '[latents, noises]'"},
+	{"method", "method.name", strings.Join(recipes.Methods, ", ")},
+	{"freeze", "method.freeze", strings.Join(recipes.Freezes, ", ")},
+	{"active", "method.active", strings.Join(recipes.Actives, ", ") + " or a number of calls"},
+	{"bridge", "method.bridge", "share of the gradient passed from call to call, 0 to 1"},
 }
 
 // addRecipeFlags registers the flags among names, all of them for none.

@@ -63,6 +63,9 @@ func Find(name string, files fs.FS, overrides ...Override) (*Recipe, error) {
 			*p = path.Join(path.Dir(name), *p)
 		}
 	}
+	if r.Start != nil {
+		beside(&r.Start.Image)
+	}
 	for i := range r.Objective {
 		t := &r.Objective[i]
 		beside(&t.Image)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -39,6 +40,9 @@ func Parse(data []byte, name string, overrides ...Override) (*Recipe, error) {
 				return nil, err
 			}
 		}
+		if v := root.fields["variables"]; v != nil && strings.HasPrefix(o.Path, "variables.") {
+			root.fields["variables"] = byName(v)
+		}
 		if err := root.set(o.Path, to); err != nil {
 			return nil, err
 		}
@@ -54,9 +58,10 @@ func Parse(data []byte, name string, overrides ...Override) (*Recipe, error) {
 func any1(float64) bool          { return true }
 func positive(f float64) bool    { return f > 0 }
 func notNegative(f float64) bool { return f >= 0 }
+func share(f float64) bool       { return f >= 0 && f <= 1 }
 
 // Defaults is a recipe without an objective: 16 pictures of the embedded model,
-// latent SDO with the author's freeze and optimiser.
+// latent SDO with the author's optimiser.
 func Defaults() Recipe {
 	return Recipe{
 		Version:       Version,
@@ -64,11 +69,11 @@ func Defaults() Recipe {
 		NumImages:     16,
 		Sampler:       Sampler{Name: "ddim", NumInferenceSteps: 20, TimestepSpacing: "trailing"},
 		GuidanceScale: 1,
-		Variables:     []string{"latent"},
-		Method:        Method{Name: "sdo", Freeze: "eps", Active: "first"},
+		Variables:     map[string]Variable{"latents": {}},
+		Method:        Method{Name: "sdo"},
 		Optimizer:     Optimizer{Name: "adam", LR: 0.05, Betas: [2]float64{0.9, 0.9}},
 		Updates:       60,
-		Guards:        Guards{LatentNorm: "project", EarlyStop: true},
+		Guards:        Guards{LatentNorm: "project", Whiteness: "none", EarlyStop: StopObjective},
 	}
 }
 
@@ -98,7 +103,7 @@ func (c *reader) recipe(root *value) *Recipe {
 	t.word("name", &r.Sampler.Name, Samplers)
 	t.count("num_inference_steps", &r.Sampler.NumInferenceSteps, 1, MaxSteps)
 	t.word("timestep_spacing", &r.Sampler.TimestepSpacing, Spacings)
-	t.float("eta", &r.Sampler.Eta, "a number from 0 to 1", func(f float64) bool { return f >= 0 && f <= 1 })
+	t.float("eta", &r.Sampler.Eta, "a number from 0 to 1", share)
 	if name := r.Sampler.Name; r.Sampler.Eta != 0 && name != "ddim" {
 		t.wrong("eta", "0 where the sampler is "+name, "only ddim takes a share of fresh noise")
 	}
@@ -114,19 +119,19 @@ func (c *reader) recipe(root *value) *Recipe {
 		s.wrong("guidance_scale", "1 where no condition is given", "add a condition or remove guidance_scale")
 	}
 
-	r.Variables = c.words(s, "variables", r.Variables, Variables)
+	if s.get("start") != nil {
+		r.Start = c.start(s)
+	}
+	r.Variables = c.variables(s, r.Variables)
 	r.Objective = c.objective(s)
-
-	t = s.mapping("method")
-	t.word("name", &r.Method.Name, Methods)
-	t.word("freeze", &r.Method.Freeze, Freezes)
-	t.word("active", &r.Method.Active, Actives)
-	t.done()
+	c.method(s, &r.Method)
 
 	t = s.mapping("optimizer")
 	t.word("name", &r.Optimizer.Name, Optimizers)
 	t.float("lr", &r.Optimizer.LR, "a number above 0", positive)
 	c.betas(t, &r.Optimizer.Betas)
+	t.float("weight_decay", &r.Optimizer.WeightDecay, "a number, 0 or more", notNegative)
+	t.float("max_grad_norm", &r.Optimizer.MaxGradNorm, "a number, 0 or more", notNegative)
 	t.done()
 
 	s.count("updates", &r.Updates, 0, MaxUpdates)
@@ -136,10 +141,23 @@ func (c *reader) recipe(root *value) *Recipe {
 
 	t = s.mapping("guards")
 	t.word("latent_norm", &r.Guards.LatentNorm, LatentNorms)
-	t.flag("early_stop", &r.Guards.EarlyStop)
+	t.word("whiteness", &r.Guards.Whiteness, Whitenesses)
+	t.float("drift_limit", &r.Guards.DriftLimit, "a number, 0 or more", notNegative)
+	c.earlyStop(t, &r.Guards.EarlyStop)
+	if r.Guards.EarlyStop == StopJudge && !slices.ContainsFunc(r.Objective, func(t Term) bool { return t.Term == "attribute" }) {
+		t.wrong("early_stop", "false, true or objective where no term is an attribute", "the judge is asked for attributes only")
+	}
 	t.done()
 
+	if s.get("tune") != nil || r.has("parameters") {
+		r.Tune = c.tune(s)
+	}
+
 	s.done()
+	if len(c.problems) == 0 { // words that are wrong alone need not be told twice
+		c.variablesFit(s, &r)
+		c.methodFits(s, &r)
+	}
 	return &r
 }
 
@@ -157,23 +175,43 @@ func (c *reader) condition(s *section) map[string]string {
 	return m
 }
 
-func (c *reader) words(s *section, key string, def, allowed []string) []string {
-	v := s.get(key)
-	if v == nil {
-		return def
+func (c *reader) start(s *section) *Start {
+	t := s.mapping("start")
+	start := &Start{Strength: 1}
+	if t.need("image", "the PNG picture to begin from") {
+		t.text("image", &start.Image)
 	}
-	if v.kind != sequence || len(v.items) == 0 {
-		s.wrong(key, "a list of "+list(allowed), "")
-		return def
+	t.float("strength", &start.Strength, "a number above 0, at most 1", func(f float64) bool { return f > 0 && f <= 1 })
+	t.done()
+	return start
+}
+
+func (c *reader) tune(s *section) *Tune {
+	t := s.mapping("tune")
+	tune := &Tune{BatchSize: 8, Accumulate: 1, EvalEvery: 10, EvalImages: 32, CheckpointEvery: 10}
+	t.count("batch_size", &tune.BatchSize, 1, MaxImages)
+	t.count("accumulate", &tune.Accumulate, 1, MaxImages)
+	t.float("ema_decay", &tune.EMADecay, "a number from 0 to below 1", func(f float64) bool { return f >= 0 && f < 1 })
+	t.count("eval_every", &tune.EvalEvery, 1, MaxUpdates)
+	t.count("eval_images", &tune.EvalImages, 1, MaxImages)
+	t.count("checkpoint_every", &tune.CheckpointEvery, 1, MaxUpdates)
+	t.done()
+	return tune
+}
+
+func (c *reader) earlyStop(s *section, dst *EarlyStop) {
+	v := s.get("early_stop")
+	switch {
+	case v == nil:
+	case v.kind == boolean && v.text == "true", v.kind == text && v.text == string(StopObjective):
+		*dst = StopObjective
+	case v.kind == boolean:
+		*dst = StopNever
+	case v.kind == text && v.text == string(StopJudge):
+		*dst = StopJudge
+	default:
+		s.wrong("early_stop", "one of false, true, objective, judge", nearest(v.text, []string{string(StopObjective), string(StopJudge)}))
 	}
-	var words []string
-	for _, item := range v.items {
-		if item.kind != text || !contains(allowed, item.text) {
-			c.add(item.where, s.path(key), "one of "+list(allowed), item.got(), nearest(item.text, allowed))
-		}
-		words = append(words, item.text)
-	}
-	return words
 }
 
 func (c *reader) betas(s *section, dst *[2]float64) {

@@ -30,19 +30,20 @@ const (
 // The words a recipe may use.
 var (
 	Terms       = []string{"attribute", "region_color", "pixels", "inpaint", "symmetry", "total_variation"}
-	Methods     = []string{"sdo", "full", "full-checkpoint", "identity"}
-	Freezes     = []string{"eps", "v", "x0"}
-	Actives     = []string{"first"}
+	Freezes     = []string{"eps", "v", "x0", "solver"}
+	Actives     = []string{"none", "first", "last", "all", "uniform", "importance", "cycle"} // or a whole number
 	Samplers    = []string{"ddim", "ddpm", "euler", "heun", "dpmpp-2m"}
 	Spacings    = []string{"leading", "linspace", "trailing"}
-	Optimizers  = []string{"adam"}
-	Variables   = []string{"latent"}
+	Optimizers  = []string{"adam", "adamw", "sgd"}
+	Variables   = []string{"latents", "noises", "condition", "guidance_scale", "parameters"}
 	LatentNorms = []string{"project", "penalty", "none"}
+	Whitenesses = []string{"project", "none"}
 	Sides       = []string{"left", "right", "top", "bottom"}
 )
 
-// Recipe is one run. Parse fills in every default, so a recipe that came from
-// Parse is complete and its MarshalYAML form repeats the run on its own.
+// Recipe is one run. Parse fills in every default but what the method decides
+// for itself, so a recipe that came from Parse is complete and its MarshalYAML
+// form repeats the run on its own.
 type Recipe struct {
 	Version     int    `yaml:"version" json:"version"`
 	Name        string `yaml:"name" json:"name"`
@@ -58,12 +59,14 @@ type Recipe struct {
 	GuidanceScale float64           `yaml:"guidance_scale" json:"guidance_scale"` // 1 asks the network once a step
 	Condition     map[string]string `yaml:"condition,omitempty" json:"condition,omitempty"`
 
-	Variables []string  `yaml:"variables,flow" json:"variables"`
-	Objective []Term    `yaml:"objective" json:"objective"`
-	Method    Method    `yaml:"method" json:"method"`
-	Optimizer Optimizer `yaml:"optimizer" json:"optimizer"`
-	Updates   int       `yaml:"updates" json:"updates"`
-	Guards    Guards    `yaml:"guards" json:"guards"`
+	Start     *Start              `yaml:"start,omitempty" json:"start,omitempty"` // nil: from noise
+	Variables map[string]Variable `yaml:"variables" json:"variables"`             // what changes, by name
+	Objective []Term              `yaml:"objective" json:"objective"`
+	Method    Method              `yaml:"method" json:"method"`
+	Optimizer Optimizer           `yaml:"optimizer" json:"optimizer"` // of every variable that does not say otherwise
+	Updates   int                 `yaml:"updates" json:"updates"`
+	Guards    Guards              `yaml:"guards" json:"guards"`
+	Tune      *Tune               `yaml:"tune,omitempty" json:"tune,omitempty"` // nil where no parameters change and the recipe says nothing
 
 	source *value // where things were written, for errors found later
 }
@@ -77,24 +80,67 @@ type Sampler struct {
 	UseKarrasSigmas   bool    `yaml:"use_karras_sigmas" json:"use_karras_sigmas"` // noise levels of euler, heun and dpmpp-2m
 }
 
-// Method says which gradient moves the variables (docs/method.md).
-type Method struct {
-	Name   string `yaml:"name" json:"name"`
-	Freeze string `yaml:"freeze" json:"freeze"` // which form of the network's output is held constant
-	Active string `yaml:"active" json:"active"` // which call keeps its graph
-}
-
-// Optimizer is the rule that turns gradients into updates.
-type Optimizer struct {
-	Name  string     `yaml:"name" json:"name"`
-	LR    float64    `yaml:"lr" json:"lr"`
-	Betas [2]float64 `yaml:"betas,flow" json:"betas"`
-}
-
-// Guards keep latents where the model was trained.
+// Guards keep a run where the model was trained and its pictures near what they
+// were.
 type Guards struct {
-	LatentNorm string `yaml:"latent_norm" json:"latent_norm"` // project: onto the sphere of radius sqrt(d) after every update
-	EarlyStop  bool   `yaml:"early_stop" json:"early_stop"`   // freeze a picture once its terms are at or below stop_below
+	LatentNorm string    `yaml:"latent_norm" json:"latent_norm"` // project: onto the sphere of radius sqrt(d) after every update
+	Whiteness  string    `yaml:"whiteness" json:"whiteness"`     // project: the latent's spectrum back to that of white noise (arXiv 2602.08646)
+	DriftLimit float64   `yaml:"drift_limit" json:"drift_limit"` // root mean square change of a picture allowed; 0: any
+	EarlyStop  EarlyStop `yaml:"early_stop" json:"early_stop"`
+}
+
+// EarlyStop says who decides that a picture is good enough to be left alone.
+// It is written as false, true or a word.
+type EarlyStop string
+
+const (
+	StopNever     EarlyStop = ""          // false
+	StopObjective EarlyStop = "objective" // true: its terms are at or below stop_below
+	StopJudge     EarlyStop = "judge"     // the judge says yes
+)
+
+func (e EarlyStop) plain() any {
+	if e == StopJudge {
+		return string(e)
+	}
+	return e == StopObjective
+}
+
+// MarshalJSON writes false, true or "judge".
+func (e EarlyStop) MarshalJSON() ([]byte, error) { return json.Marshal(e.plain()) }
+
+// MarshalYAML writes false, true or judge.
+func (e EarlyStop) MarshalYAML() (any, error) { return e.plain(), nil }
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (e *EarlyStop) UnmarshalJSON(data []byte) error {
+	switch string(data) {
+	case "false":
+		*e = StopNever
+	case "true":
+		*e = StopObjective
+	default:
+		return json.Unmarshal(data, (*string)(e))
+	}
+	return nil
+}
+
+// Start begins a run from a picture instead of noise: DDIM inversion takes back
+// Strength of the sampler's steps, and the run goes forward from there.
+type Start struct {
+	Image    string  `yaml:"image" json:"image"`
+	Strength float64 `yaml:"strength" json:"strength"` // above 0, at most 1
+}
+
+// Tune says how network parameters are trained, beside what every recipe says.
+// Only `sdo tune` reads it.
+type Tune struct {
+	BatchSize       int     `yaml:"batch_size" json:"batch_size"`             // fresh latents of a micro-batch
+	Accumulate      int     `yaml:"accumulate" json:"accumulate"`             // micro-batches of an update
+	EMADecay        float64 `yaml:"ema_decay" json:"ema_decay"`               // of the running average of the parameters; 0: none
+	EvalEvery       int     `yaml:"eval_every" json:"eval_every"`             // updates from one look at held-out latents to the next
+	EvalImages      int     `yaml:"eval_images" json:"eval_images"`           // held-out latents looked at
+	CheckpointEvery int     `yaml:"checkpoint_every" json:"checkpoint_every"` // updates from one checkpoint to the next
 }
 
 // Term is one part of the objective. Term names its kind; the kind decides

@@ -122,7 +122,7 @@ func TestProblems(t *testing.T) {
 		{"- a\n", "test.yaml:1: recipe: expected a mapping that begins with version: 1, got a list of 1"},
 		{"name: x\n", "test.yaml:1: version: expected version: 1, got nothing"},
 		{"version: 2\nname: x\n", "test.yaml:1: version: expected a whole number from 1 to 1, got 2"},
-		{minimal + "update: 3\n", "test.yaml:4: update: expected one of the keys version, name, description, model, guide, judge, seed, num_images, sampler, guidance_scale, condition, variables, objective, method, optimizer, updates, guards, got an unknown key; did you mean updates?"},
+		{minimal + "update: 3\n", "test.yaml:4: update: expected one of the keys version, name, description, model, guide, judge, seed, num_images, sampler, guidance_scale, condition, start, variables, objective, method, optimizer, updates, guards, tune, got an unknown key; did you mean updates?"},
 		{minimal + "updates: many\n", `test.yaml:4: updates: expected a whole number from 0 to 10000, got "many"`},
 		{minimal + "updates: 1.5\n", "test.yaml:4: updates: expected a whole number from 0 to 10000, got 1.5"},
 		{minimal + "updates: 10001\n", "test.yaml:4: updates: expected a whole number from 0 to 10000, got 10001"},
@@ -137,10 +137,26 @@ func TestProblems(t *testing.T) {
 		{minimal + "optimizer:\n  lr: 0\n", "test.yaml:5: optimizer.lr: expected a number above 0, got 0"},
 		{minimal + "optimizer:\n  lr: .nan\n", "test.yaml:5: optimizer.lr: expected a number above 0, got NaN"},
 		{minimal + "optimizer: {betas: [0.9, 1]}\n", "test.yaml:4: optimizer.betas: expected two numbers from 0 to below 1, got 1"},
-		{minimal + "method: {name: sdoo}\n", `test.yaml:4: method.name: expected one of sdo, full, full-checkpoint, identity, got "sdoo"; did you mean sdo?`},
-		{minimal + "method: {freeze: w}\n", `test.yaml:4: method.freeze: expected one of eps, v, x0, got "w"`},
-		{minimal + "variables: [prompt]\n", `test.yaml:4: variables: expected one of latent, got "prompt"`},
-		{minimal + "guards: {early_stop: 1}\n", "test.yaml:4: guards.early_stop: expected true or false, got 1"},
+		{minimal + "method: {name: sdoo}\n", `test.yaml:4: method.name: expected one of sdo, full, full-checkpoint, identity, jump, draft-K, draft-lv, drtune-K, refl, alignprop, leapalign, flowbp-sparse-K, stale-r, got "sdoo"; did you mean sdo?`},
+		{minimal + "method: {freeze: w}\n", `test.yaml:4: method.freeze: expected one of eps, v, x0, solver, got "w"`},
+		{minimal + "variables: [latent, noise]\n", "test.yaml:4: variables.noise: expected one of the keys latents, noises, condition, guidance_scale, parameters, got an unknown key; did you mean noises?"},
+		{minimal + "variables: [latent, latents]\n", "test.yaml:4: variables: expected a list or a mapping of latents, noises, condition, guidance_scale, parameters, each once, got a list of 2"},
+		{minimal + "variables: {}\n", "test.yaml:4: variables: expected a list or a mapping of latents, noises, condition, guidance_scale, parameters, each once, got a mapping"},
+		{minimal + "variables:\n  latents: {lrr: 1}\n", "test.yaml:5: variables.latents.lrr: expected one of the keys optimizer, lr, betas, weight_decay, got an unknown key; did you mean lr?"},
+		{minimal + "variables: {latents: {lora: {}}}\n", "test.yaml:4: variables.latents.lora: expected one of the keys optimizer, lr, betas, weight_decay, got an unknown key"},
+		{minimal + "method: {name: draft}\n", `test.yaml:4: method.name: expected one of sdo, full, full-checkpoint, identity, jump, draft-K, draft-lv, drtune-K, refl, alignprop, leapalign, flowbp-sparse-K, stale-r, got "draft"; did you mean draft-K?`},
+		{minimal + "method: {name: sdo, active: fist}\n", `test.yaml:4: method.active: expected one of none, first, last, all, uniform, importance, cycle or a whole number of calls, got "fist"; did you mean first?`},
+		{minimal + "method: {name: sdo, active: 0}\n", "test.yaml:4: method.active: expected one of none, first, last, all, uniform, importance, cycle or a whole number of calls, got 0"},
+		{minimal + "method: {bridge: 1.5}\n", "test.yaml:4: method.bridge: expected a number from 0 to 1, got 1.5"},
+		{minimal + "method: {refresh: some}\n", `test.yaml:4: method.refresh: expected all, or a mapping with calls, every, tolerance and batched, got "some"`},
+		{minimal + "start: {strength: 0.5}\n", "test.yaml:4: start.image: expected the PNG picture to begin from, got nothing"},
+		{minimal + "start: {image: a.png, strength: 0}\n", "test.yaml:4: start.strength: expected a number above 0, at most 1, got 0"},
+		{minimal + "tune: {ema_decay: 1}\n", "test.yaml:4: tune.ema_decay: expected a number from 0 to below 1, got 1"},
+		{minimal + "guards: {whiteness: penalty}\n", `test.yaml:4: guards.whiteness: expected one of project, none, got "penalty"`},
+		{minimal + "guards: {drift_limit: -1}\n", "test.yaml:4: guards.drift_limit: expected a number, 0 or more, got -1"},
+		{minimal + "guards: {early_stop: juge}\n", `test.yaml:4: guards.early_stop: expected one of false, true, objective, judge, got "juge"; did you mean judge?`},
+		{minimal + "optimizer: {max_grad_norm: -1}\n", "test.yaml:4: optimizer.max_grad_norm: expected a number, 0 or more, got -1"},
+		{minimal + "guards: {early_stop: 1}\n", "test.yaml:4: guards.early_stop: expected one of false, true, objective, judge, got 1"},
 		{minimal + "seed: 9007199254740992\n", "test.yaml:4: seed: expected a whole number from 0 to 9007199254740991, got 9007199254740992"},
 		{minimal + "guidance_scale: 3\n", "test.yaml:4: guidance_scale: expected 1 where no condition is given, got 3; add a condition or remove guidance_scale"},
 		{minimal + "guidance_scale: 0\ncondition: {a: b}\n", "test.yaml:4: guidance_scale: expected a number above 0, at most 100, got 0"},
@@ -289,7 +305,7 @@ func FuzzParse(f *testing.F) {
 		data, _ := Text(name)
 		f.Add(data)
 	}
-	for _, s := range []string{minimal, "{\"version\":1,\"name\":\"x\",\"updates\":0}", "? [a]\n: b", "a: &x\n  <<: *x", "- - - - -", "\"", "a: |\n  b", "\x00", "version: 1\nname: \"1e5\"\nupdates: 0\noptimizer: {lr: 1e-3}"} {
+	for _, s := range []string{minimal, everything, "{\"version\":1,\"name\":\"x\",\"updates\":0}", "? [a]\n: b", "a: &x\n  <<: *x", "- - - - -", "\"", "a: |\n  b", "\x00", "version: 1\nname: \"1e5\"\nupdates: 0\noptimizer: {lr: 1e-3}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

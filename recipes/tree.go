@@ -309,7 +309,9 @@ func (s *section) child(key string) *section {
 
 // get returns the value of a key, nil where it is absent.
 func (s *section) get(key string) *value {
-	s.asked = append(s.asked, key)
+	if !contains(s.asked, key) {
+		s.asked = append(s.asked, key)
+	}
 	return s.v.fields[key]
 }
 
@@ -326,10 +328,9 @@ func (s *section) wrong(key, expected, hint string) {
 
 // need reports a required key that is absent.
 func (s *section) need(key, expected string) bool {
-	if s.has(key) {
+	if s.get(key) != nil {
 		return true
 	}
-	s.asked = append(s.asked, key)
 	s.wrong(key, expected, "")
 	return false
 }

@@ -118,11 +118,31 @@ func TestFullIsTheDerivativeOfTheRun(t *testing.T) {
 // eachSampler runs a test with every sampler a recipe can name, as overrides.
 func eachSampler(t *testing.T, test func(*testing.T, []string)) {
 	variants := [][]string{{"sampler.name=ddim", "sampler.eta=0.5"}, {"sampler.name=euler", "sampler.use_karras_sigmas=true"}}
-	for _, name := range recipes.Samplers {
+	for _, name := range samplersOfV() {
 		variants = append(variants, []string{"sampler.name=" + name})
 	}
 	for _, overrides := range variants {
 		t.Run(strings.Join(overrides, " "), func(t *testing.T) { test(t, overrides) })
+	}
+}
+
+// samplersOfV are the samplers that can ask the embedded network.
+func samplersOfV() []string {
+	return slices.DeleteFunc(slices.Clone(recipes.Samplers), func(name string) bool {
+		return !sampler.Solver(name).Takes(sampler.PredictV)
+	})
+}
+
+func TestSamplerMustFitTheNetwork(t *testing.T) {
+	r := glasses(t, "sampler.name=flow-euler")
+	m, err := LoadModel(r, OpenBuiltin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = NewPlan(r, m, nil, graph.F32)
+	const want = "sampler: flow-euler asks networks that predict flow_prediction, this one predicts v_prediction; use "
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error is %v, want %s...", err, want)
 	}
 }
 
@@ -176,7 +196,7 @@ func testFullIsTheDerivative(t *testing.T, overrides []string) {
 // The plan knows solvers that ask twice a step, and counts what they remember.
 func TestMemoryPlanCountsCalls(t *testing.T) {
 	states := map[string]int64{}
-	for _, name := range recipes.Samplers {
+	for _, name := range samplersOfV() {
 		exec := cpu.New[float32](cpu.Options{})
 		s := session(t, exec, glasses(t, "method.name=full", "updates=1", "sampler.num_inference_steps=3", "sampler.name="+name), graph.F32)
 		result, err := s.Steer(context.Background(), nil)
@@ -192,7 +212,7 @@ func TestMemoryPlanCountsCalls(t *testing.T) {
 		states[name] = s.Memory(exec).States - int64(s.Shape.Size())*4*12
 	}
 	batch := int64(2 * 3 * 16 * 16 * 4)
-	for name, vectors := range map[string]int64{"ddim": 0, "ddpm": 1, "euler": 0, "heun": 2, "dpmpp-2m": 2} {
+	for name, vectors := range map[string]int64{"ddim": 0, "ddpm": 1, "euler": 0, "heun": 2, "dpmpp-2m": 2, "lcm": 1} {
 		if states[name] != vectors*batch {
 			t.Errorf("%s: %d bytes of states beside the twelve vectors, want %d vectors of %d", name, states[name], vectors, batch)
 		}

@@ -32,7 +32,7 @@ var (
 	Terms       = []string{"attribute", "region_color", "pixels", "inpaint", "symmetry", "total_variation"}
 	Freezes     = []string{"eps", "v", "x0", "solver"}
 	Actives     = []string{"none", "first", "last", "all", "uniform", "importance", "cycle"} // or a whole number
-	Samplers    = []string{"ddim", "ddpm", "euler", "heun", "dpmpp-2m"}
+	Samplers    = []string{"ddim", "ddpm", "euler", "heun", "dpmpp-2m", "lcm", "flow-euler"}
 	Spacings    = []string{"leading", "linspace", "trailing"}
 	Optimizers  = []string{"adam", "adamw", "sgd"}
 	Variables   = []string{"latents", "noises", "condition", "guidance_scale", "parameters"}

@@ -26,10 +26,21 @@ const (
 	PredictEpsilon Prediction = "epsilon"      // the noise
 	PredictV       Prediction = "v_prediction" // Signal*noise - Noise*clean, arXiv 2202.00512
 	PredictSample  Prediction = "sample"       // the clean sample
+	// PredictFlow is the velocity noise - clean of a rectified flow (arXiv
+	// 2209.03003), whose states are (1-t)*clean + t*noise.
+	PredictFlow Prediction = "flow_prediction"
+	// PredictEDM is F of Karras et al. (arXiv 2206.00364, equation 7), the
+	// network inside their preconditioning. In diffusers' files it hides behind
+	// the class of the scheduler and the word epsilon.
+	PredictEDM Prediction = "edm"
 )
 
-// variancePreserving are the predictions of networks on a schedule of betas.
-var variancePreserving = []Prediction{PredictEpsilon, PredictV, PredictSample}
+// variancePreserving are the predictions of networks on a schedule of betas,
+// withEDM those of the networks that a solver in sigma can ask.
+var (
+	variancePreserving = []Prediction{PredictEpsilon, PredictV, PredictSample}
+	withEDM            = append(variancePreserving[:3:3], PredictEDM)
+)
 
 // Spacing names the rule that picks inference timesteps among the training
 // timesteps, in diffusers' words.
@@ -83,7 +94,21 @@ type Config struct {
 	VarianceType             string     `json:"variance_type"`     // DDPM only
 	UseKarrasSigmas          bool       `json:"use_karras_sigmas"` // sigma solvers only
 	FinalSigmasType          string     `json:"final_sigmas_type"` // Euler and DPM-Solver++ only
-	LowerOrderFinal          bool       `json:"lower_order_final"` // DPM-Solver++ only
+	LowerOrderFinal          bool       `json:"lower_order_final"` // DPM-Solver++ and UniPC only
+
+	// Of LCM: the timesteps are chosen among as many of distillation, and the
+	// boundary scalings see timesteps times the scaling.
+	OriginalInferenceSteps int     `json:"original_inference_steps"`
+	TimestepScaling        float64 `json:"timestep_scaling"`
+
+	// Shift moves a flow's times towards noise: t becomes shift*t/(1+(shift-1)*t).
+	Shift float64 `json:"shift"`
+
+	// Of EDM: the noise range, and the deviation of the data that the
+	// preconditioning assumes. 0 for all others, whose levels follow from betas.
+	SigmaMin  float64 `json:"sigma_min,omitempty"`
+	SigmaMax  float64 `json:"sigma_max,omitempty"`
+	SigmaData float64 `json:"sigma_data,omitempty"`
 }
 
 // DefaultConfig holds the defaults of diffusers' DDIMScheduler, which is what
@@ -106,7 +131,34 @@ func DefaultConfig() Config {
 		VarianceType:             varianceFixedSmall,
 		FinalSigmasType:          FinalSigmaZero,
 		LowerOrderFinal:          true,
+		OriginalInferenceSteps:   50,
+		TimestepScaling:          10,
+		Shift:                    1,
 	}
+}
+
+// classDefaults are where the defaults of diffusers' scheduler classes differ
+// from DefaultConfig.
+var classDefaults = map[string]func(*Config){
+	"EulerDiscreteScheduler": func(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace },
+	"HeunDiscreteScheduler": func(c *Config) {
+		c.ClipSample, c.TimestepSpacing = false, SpacingLinspace
+		c.BetaStart, c.BetaEnd = 0.00085, 0.012
+	},
+	"DPMSolverMultistepScheduler": func(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace },
+	"UniPCMultistepScheduler":     func(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace },
+	"LCMScheduler": func(c *Config) {
+		c.ClipSample = false
+		c.BetaSchedule, c.BetaStart, c.BetaEnd = ScheduleScaledLinear, 0.00085, 0.012
+	},
+	"FlowMatchEulerDiscreteScheduler": func(c *Config) { c.ClipSample, c.PredictionType = false, PredictFlow },
+	"EDMEulerScheduler":               edmDefaults,
+	"EDMDPMSolverMultistepScheduler":  edmDefaults,
+}
+
+func edmDefaults(c *Config) {
+	c.ClipSample, c.PredictionType = false, PredictEDM
+	c.SigmaMin, c.SigmaMax, c.SigmaData = 0.002, 80, 0.5
 }
 
 // foreignKeys belong to diffusers' sibling schedulers and are accepted at the
@@ -116,7 +168,10 @@ var foreignKeys = map[string][]string{
 	"skip_prk_steps":         nil,
 	"algorithm_type":         {`"dpmsolver++"`},
 	"solver_order":           {"2"},
-	"solver_type":            {`"midpoint"`},
+	"solver_type":            {`"midpoint"`, `"bh2"`}, // DPM-Solver++'s, UniPC's; each reads the other's as its own
+	"predict_x0":             {"true"},
+	"disable_corrector":      {"[]"},
+	"solver_p":               {"null"},
 	"euler_at_final":         {"false"},
 	"use_exponential_sigmas": {"false", "null"},
 	"use_beta_sigmas":        {"false", "null"},
@@ -124,11 +179,18 @@ var foreignKeys = map[string][]string{
 	"use_flow_sigmas":        {"false", "null"},
 	"use_dynamic_shifting":   {"false"},
 	"flow_shift":             nil, // of flow sigmas
-	"time_shift_type":        nil, // of dynamic shifting
+	"time_shift_type":        nil, // of dynamic shifting, like the next four
+	"base_shift":             nil,
+	"max_shift":              nil,
+	"base_image_seq_len":     nil,
+	"max_image_seq_len":      nil,
+	"invert_sigmas":          {"false"},
+	"shift_terminal":         {"null"},
+	"stochastic_sampling":    {"false"},
+	"rho":                    {"7.0", "7"},
+	"sigma_schedule":         {`"karras"`},
 	"interpolation_type":     {`"linear"`},
 	"timestep_type":          {`"discrete"`},
-	"sigma_min":              {"null"},
-	"sigma_max":              {"null"},
 	"lambda_min_clipped":     {"null"},
 }
 
@@ -136,10 +198,11 @@ var foreignKeys = map[string][]string{
 // clips nothing. It is not JSON.
 var unclippedLambda = regexp.MustCompile(`("lambda_min_clipped"\s*:\s*)-Infinity`)
 
-// ParseConfig reads a scheduler_config.json. Absent keys take diffusers'
-// defaults, keys that begin with an underscore are ignored, an unknown key is
-// an error. It does not call Validate, so that a caller may first change what
-// it means to (ClipSample above all).
+// ParseConfig reads a scheduler_config.json. Absent keys take the defaults of
+// the diffusers class that _class_name names, of DDIMScheduler where it names
+// none of those known here; other keys that begin with an underscore are
+// ignored, an unknown key is an error. It does not call Validate, so that a
+// caller may first change what it means to (ClipSample above all).
 func ParseConfig(data []byte) (Config, error) {
 	config := DefaultConfig()
 	var keys map[string]json.RawMessage
@@ -147,6 +210,8 @@ func ParseConfig(data []byte) (Config, error) {
 	if err := json.Unmarshal(data, &keys); err != nil {
 		return Config{}, plain(err)
 	}
+	var class string
+	_ = json.Unmarshal(keys["_class_name"], &class) // what is no string names no class
 	for key, value := range keys {
 		accepted, foreign := foreignKeys[key]
 		if foreign && accepted != nil && !slices.Contains(accepted, string(value)) {
@@ -155,6 +220,16 @@ func ParseConfig(data []byte) (Config, error) {
 		if foreign || strings.HasPrefix(key, "_") {
 			delete(keys, key)
 		}
+	}
+	if defaults, ok := classDefaults[class]; ok {
+		defaults(&config)
+	}
+	if edm := config.PredictionType == PredictEDM; edm && keys["prediction_type"] != nil {
+		// There epsilon means F, and v_prediction its negative.
+		if value := string(keys["prediction_type"]); value != `"epsilon"` {
+			return Config{}, fmt.Errorf("scheduler config: prediction_type of %s is %s, but only \"epsilon\" is supported", class, value)
+		}
+		delete(keys, "prediction_type")
 	}
 	known, err := json.Marshal(keys)
 	if err != nil {
@@ -197,10 +272,25 @@ func (c Config) Validate() error {
 	case c.StepsOffset < 0:
 		return refuse("steps_offset is %d, want 0 or more", c.StepsOffset)
 	}
+	edm := c.PredictionType == PredictEDM
 	switch c.PredictionType {
 	case PredictEpsilon, PredictV, PredictSample:
+	case PredictFlow:
+		if !(c.Shift > 0) || math.IsInf(c.Shift, 1) {
+			return refuse("shift is %v, want a number above 0", c.Shift)
+		}
+	case PredictEDM:
+		if !(c.SigmaMin > 0 && c.SigmaMin < c.SigmaMax) || math.IsInf(c.SigmaMax, 1) {
+			return refuse("sigma_min is %v and sigma_max %v, want 0 < sigma_min < sigma_max", c.SigmaMin, c.SigmaMax)
+		}
+		if !(c.SigmaData > 0) || math.IsInf(c.SigmaData, 1) {
+			return refuse("sigma_data is %v, want a number above 0", c.SigmaData)
+		}
 	default:
-		return refuse("prediction_type is %q, want epsilon, v_prediction or sample", c.PredictionType)
+		return refuse("prediction_type is %q, want epsilon, v_prediction, sample, flow_prediction or edm", c.PredictionType)
+	}
+	if !edm && (c.SigmaMin != 0 || c.SigmaMax != 0 || c.SigmaData != 0) {
+		return refuse("sigma_min, sigma_max or sigma_data is set, but only EDM networks have their own noise range")
 	}
 	switch c.TimestepSpacing {
 	case SpacingLeading, SpacingLinspace, SpacingTrailing:

@@ -28,6 +28,32 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
+// TestParseConfigOfOtherNetworks: the class says what a file means, and a config
+// that is written and read back means the same without it.
+func TestParseConfigOfOtherNetworks(t *testing.T) {
+	flow3 := flow(3)
+	playground := DefaultConfig()
+	edmDefaults(&playground)
+	playground.SigmaMax = 120
+	for in, want := range map[string]Config{
+		`{"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}`:                   flow3,
+		`{"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "epsilon", "sigma_max": 120.0, "rho": 7.0}`: playground,
+	} {
+		config, err := ParseConfig([]byte(in))
+		if err != nil || !reflect.DeepEqual(config, want) {
+			t.Errorf("%s\nparsed as %+v, %v", in, config, err)
+		}
+		written, err := json.Marshal(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseConfig(written)
+		if err != nil || !reflect.DeepEqual(again, want) {
+			t.Errorf("%s\nwritten and read back: %+v, %v", in, again, err)
+		}
+	}
+}
+
 func TestParseConfigRefuses(t *testing.T) {
 	for in, want := range map[string]string{
 		`{"beta_shedule": "linear"}`:      `scheduler config: unknown key "beta_shedule"`,
@@ -35,6 +61,9 @@ func TestParseConfigRefuses(t *testing.T) {
 		`{"steps_offset": "one"}`:         "scheduler config: steps_offset is a string, want int",
 		`[1]`:                             "scheduler config: a JSON array stands where an object should",
 		`{"num_train_timesteps": 1000.5}`: "scheduler config: num_train_timesteps is a number 1000.5, want int",
+		`{"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true}`: "scheduler config: use_dynamic_shifting is true, but only false is supported",
+		`{"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}`:          `scheduler config: prediction_type of EDMEulerScheduler is "v_prediction", but only "epsilon" is supported`,
+		`{"_class_name": "EDMEulerScheduler", "sigma_schedule": "exponential"}`:            `scheduler config: sigma_schedule is "exponential", but only "karras" is supported`,
 	} {
 		_, err := ParseConfig([]byte(in))
 		wantError(t, err, want)
@@ -43,17 +72,21 @@ func TestParseConfigRefuses(t *testing.T) {
 
 func TestValidateRefuses(t *testing.T) {
 	for want, change := range map[string]func(*Config){
-		"num_train_timesteps is 0, want 1 to 1000000":                                    func(c *Config) { c.NumTrainTimesteps = 0 },
-		"num_train_timesteps is 2000000, want 1 to 1000000":                              func(c *Config) { c.NumTrainTimesteps = 2_000_000 },
-		"clip_sample is true, but steering needs an unclipped sampler; set it to false":  func(c *Config) { c.ClipSample = true },
-		"thresholding is true, but steering needs an unclipped sampler; set it to false": func(c *Config) { c.Thresholding = true },
-		"steps_offset is -1, want 0 or more":                                             func(c *Config) { c.StepsOffset = -1 },
-		`prediction_type is "flow", want epsilon, v_prediction or sample`:                func(c *Config) { c.PredictionType = "flow" },
-		`timestep_spacing is "karras", want leading, linspace or trailing`:               func(c *Config) { c.TimestepSpacing = "karras" },
-		`beta_schedule is "sigmoid", want linear, scaled_linear or squaredcos_cap_v2`:    func(c *Config) { c.BetaSchedule = "sigmoid" },
-		"beta_start is 0.0001 and beta_end 2, want 0 < beta_start <= beta_end < 1":       func(c *Config) { c.BetaEnd = 2 },
-		"trained_betas has 1 values, num_train_timesteps is 1000":                        func(c *Config) { c.TrainedBetas = []float64{.1} },
-		"trained_betas[0] is 1, want a number between 0 and 1":                           func(c *Config) { c.TrainedBetas, c.NumTrainTimesteps = []float64{1}, 1 },
+		"num_train_timesteps is 0, want 1 to 1000000":                                                 func(c *Config) { c.NumTrainTimesteps = 0 },
+		"num_train_timesteps is 2000000, want 1 to 1000000":                                           func(c *Config) { c.NumTrainTimesteps = 2_000_000 },
+		"clip_sample is true, but steering needs an unclipped sampler; set it to false":               func(c *Config) { c.ClipSample = true },
+		"thresholding is true, but steering needs an unclipped sampler; set it to false":              func(c *Config) { c.Thresholding = true },
+		"steps_offset is -1, want 0 or more":                                                          func(c *Config) { c.StepsOffset = -1 },
+		`prediction_type is "flow", want epsilon, v_prediction, sample, flow_prediction or edm`:       func(c *Config) { c.PredictionType = "flow" },
+		"shift is 0, want a number above 0":                                                           func(c *Config) { c.PredictionType, c.Shift = PredictFlow, 0 },
+		"sigma_min is 80 and sigma_max 80, want 0 < sigma_min < sigma_max":                            func(c *Config) { edmDefaults(c); c.SigmaMin = 80 },
+		"sigma_data is -1, want a number above 0":                                                     func(c *Config) { edmDefaults(c); c.SigmaData = -1 },
+		"sigma_min, sigma_max or sigma_data is set, but only EDM networks have their own noise range": func(c *Config) { c.SigmaMax = 14 },
+		`timestep_spacing is "karras", want leading, linspace or trailing`:                            func(c *Config) { c.TimestepSpacing = "karras" },
+		`beta_schedule is "sigmoid", want linear, scaled_linear or squaredcos_cap_v2`:                 func(c *Config) { c.BetaSchedule = "sigmoid" },
+		"beta_start is 0.0001 and beta_end 2, want 0 < beta_start <= beta_end < 1":                    func(c *Config) { c.BetaEnd = 2 },
+		"trained_betas has 1 values, num_train_timesteps is 1000":                                     func(c *Config) { c.TrainedBetas = []float64{.1} },
+		"trained_betas[0] is 1, want a number between 0 and 1":                                        func(c *Config) { c.TrainedBetas, c.NumTrainTimesteps = []float64{1}, 1 },
 	} {
 		config := unclipped(DefaultConfig())
 		if err := config.Validate(); err != nil {

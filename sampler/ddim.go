@@ -58,7 +58,10 @@ func DDIM(config Config, n int, eta float64) (*Table, error) {
 //	fresh = eta * to.Noise/at.Noise * sqrt(1 - at.AlphaBar/to.AlphaBar)
 //	next  = to.Signal*clean + sqrt(to.Noise^2 - fresh^2)*noise + fresh*z
 func renoise(timestep float64, at, to Level, p Prediction, eta float64) (Step, error) {
-	share := eta / at.Noise * math.Sqrt(max(0, 1-at.AlphaBar()/to.AlphaBar()))
+	share := 0.0
+	if eta > 0 {
+		share = eta / at.Noise * math.Sqrt(max(0, 1-at.AlphaBar()/to.AlphaBar()))
+	}
 	target := mix{clean: to.Signal, noise: to.Noise * math.Sqrt(max(0, 1-share*share))}
 	state, output, ok := target.in(at.state(), at.output(p))
 	if !ok {

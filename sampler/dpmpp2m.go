@@ -9,11 +9,12 @@ import (
 const SolverDPMpp2M Solver = "dpmpp-2m"
 
 func init() {
-	register(SolverDPMpp2M, rule{fill: withoutEta(DPMpp2M), predictions: variancePreserving, karras: true})
+	register(SolverDPMpp2M, rule{fill: withoutEta(DPMpp2M), predictions: withEDM, karras: true})
 }
 
 // DPMpp2M fills the table of DPM-Solver++(2M) in its midpoint form (arXiv
-// 2211.01095, algorithm 2), as diffusers' DPMSolverMultistepScheduler does. With
+// 2211.01095, algorithm 2), as diffusers' DPMSolverMultistepScheduler and, for an EDM
+// network, EDMDPMSolverMultistepScheduler do. With
 // lambda = ln(signal/noise), h the step in it and h0 the one before,
 //
 //	next = to.Noise/at.Noise * state + to.Signal*(1 - e^-h) * D
@@ -27,9 +28,9 @@ func DPMpp2M(config Config, n int) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	table := &Table{Prediction: config.PredictionType, Start: 1, Steps: make([]Step, n)}
+	table := g.table(config.PredictionType)
 	for i, t := range g.timesteps {
-		at, to := levelOfSigma(g.sigmas[i]), levelOfSigma(g.sigmas[i+1])
+		at, to := g.levels[i], g.levels[i+1]
 		step, err := renoise(t, at, to, config.PredictionType, 0)
 		if err != nil {
 			return nil, fmt.Errorf("dpmpp-2m: %w", err)
@@ -52,7 +53,7 @@ func DPMpp2M(config Config, n int) (*Table, error) {
 		if last {
 			step.Memory = Memory{}
 		}
-		table.Steps[i] = step
+		table.Steps = append(table.Steps, step)
 	}
 	return table, nil
 }

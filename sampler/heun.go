@@ -6,7 +6,7 @@ import "fmt"
 const SolverHeun Solver = "heun"
 
 func init() {
-	register(SolverHeun, rule{fill: withoutEta(Heun), predictions: variancePreserving, karras: true})
+	register(SolverHeun, rule{fill: withoutEta(Heun), predictions: withEDM, karras: true})
 }
 
 // Heun fills the table of Heun's second-order method on the probability flow,
@@ -25,13 +25,13 @@ func Heun(config Config, n int) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	table := &Table{Prediction: config.PredictionType, Start: g.start(config.TimestepSpacing)}
+	table := g.table(config.PredictionType)
 	noiseAt := func(l Level) (state, output float64) {
 		state, output, _ = mix{noise: 1}.in(l.state(), l.output(config.PredictionType))
 		return state, output
 	}
 	for i, t := range g.timesteps {
-		at, to := levelOfSigma(g.sigmas[i]), levelOfSigma(g.sigmas[i+1])
+		at, to := g.levels[i], g.levels[i+1]
 		predict, err := renoise(t, at, to, config.PredictionType, 0)
 		if err != nil {
 			return nil, fmt.Errorf("heun: %w", err)

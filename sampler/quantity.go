@@ -6,7 +6,9 @@ import (
 )
 
 // Level is a point of the noise schedule: there a state is
-// Signal*clean + Noise*noise (docs/method.md calls the two a and s).
+// Signal*clean + Noise*noise (docs/method.md calls the two a and s). On a
+// schedule of betas and for EDM the squares sum to 1, on a rectified flow the
+// two do.
 type Level struct{ Signal, Noise float64 }
 
 // LevelAt returns the variance-preserving level of alphaBar.
@@ -24,7 +26,7 @@ type Freeze string
 
 const (
 	FreezeEps    Freeze = "eps"    // the noise: the authors' rule
-	FreezeV      Freeze = "v"      // the velocity: keeps the gradient near its true scale
+	FreezeV      Freeze = "v"      // the velocity, see frozen: keeps the gradient near its true scale
 	FreezeX0     Freeze = "x0"     // the clean sample: gives zero if the last step is fully clean
 	FreezeSolver Freeze = "solver" // what the solver is fed: the network's own output
 )
@@ -43,17 +45,28 @@ func (l Level) output(p Prediction) mix {
 		return mix{-l.Noise, l.Signal}
 	case PredictSample:
 		return mix{1, 0}
+	case PredictFlow:
+		return mix{-1, 1}
+	case PredictEDM:
+		// (D - c_skip*x)/c_out: with clean samples in units of sigma_data, the
+		// unit of EDM's levels, that is v the other way round.
+		return mix{l.Noise, -l.Signal}
 	default:
 		return mix{0, 1}
 	}
 }
 
-// frozen is the mix that a freeze holds fixed.
+// frozen is the mix that a freeze holds fixed. The velocity v is the derivative
+// of the state along its schedule: by the angle atan2(Noise, Signal) where the
+// squares sum to 1, by t on a flow, where it is what the network predicts.
 func (l Level) frozen(f Freeze, p Prediction) (mix, error) {
 	switch f {
 	case FreezeEps:
 		return l.output(PredictEpsilon), nil
 	case FreezeV:
+		if p == PredictFlow {
+			return l.output(PredictFlow), nil
+		}
 		return l.output(PredictV), nil
 	case FreezeX0:
 		return l.output(PredictSample), nil

@@ -1,6 +1,10 @@
 package sampler
 
-import "math"
+import (
+	"fmt"
+	"math"
+	"slices"
+)
 
 // maxBeta caps the cosine schedule, whose last beta would be 1.
 const maxBeta = 0.999
@@ -12,6 +16,9 @@ const maxBeta = 0.999
 func (c Config) AlphaBars() ([]float64, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
+	}
+	if !slices.Contains(variancePreserving, c.PredictionType) {
+		return nil, fmt.Errorf("scheduler config: a network that predicts %s has no schedule of betas", c.PredictionType)
 	}
 	alphaBars := make([]float64, c.NumTrainTimesteps)
 	signal := 1.0

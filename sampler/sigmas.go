@@ -12,6 +12,11 @@ import (
 // sees, it stays near unit size where sigma reaches 2e4 on a cosine schedule,
 // and no step needs a scale of its own. A Level of sigma is therefore a
 // variance-preserving one.
+//
+// Their own networks come with a preconditioning (equation 7): the network sees
+// c_in*x = x/sqrt(sigma^2 + sigma_data^2) and its output F makes the clean
+// sample c_skip*x + c_out*F. With data and sigma in units of sigma_data that is
+// the same division, and F is -v. So EDM needs a grid of its own and no solver.
 
 // minSignalPower stands for the vanished signal of rescale_betas_zero_snr, whose
 // sigma would be infinite; diffusers puts the same number there.
@@ -26,11 +31,54 @@ func levelOfSigma(sigma float64) Level {
 	return Level{Signal: 1 / norm, Noise: sigma / norm}
 }
 
-// grid is where a sigma solver asks: a noise level and what the network is told
-// there, noisiest first.
+// grid is where a sigma solver asks: levels of noise and what the network is
+// told at each, noisiest first.
 type grid struct {
-	sigmas    []float64 // one more than timesteps: the last is where the run ends
+	sigmas    []float64 // noise/signal, one more than timesteps: the last is where the run ends
+	levels    []Level   // of the states at the sigmas
 	timesteps []float64
+	start     float64 // of the Table, like the next
+	sigmaData float64
+}
+
+// table makes an empty table on the grid, to be filled row by row.
+func (g grid) table(p Prediction) *Table {
+	return &Table{Prediction: p, Start: g.start, SigmaData: g.sigmaData}
+}
+
+// place sets the levels of the sigmas.
+func (g *grid) place() {
+	g.levels = make([]Level, len(g.sigmas))
+	for i, sigma := range g.sigmas {
+		g.levels[i] = levelOfSigma(sigma)
+	}
+}
+
+// edmGrid is the grid of diffusers' EDM schedulers: Karras' levels between the
+// two sigmas of the config, of which the network is told ln(sigma)/4 (arXiv
+// 2206.00364, table 1). The result is the undivided state, in the data's units.
+func (c Config) edmGrid(n int) (grid, error) {
+	if err := c.Validate(); err != nil {
+		return grid{}, err
+	}
+	if n < 1 {
+		return grid{}, fmt.Errorf("sampler: %d inference steps, want at least 1", n)
+	}
+	g := grid{sigmas: make([]float64, n+1), timesteps: make([]float64, n), sigmaData: c.SigmaData}
+	for i, sigma := range karras(c.SigmaMax, c.SigmaMin, n) {
+		g.timesteps[i], g.sigmas[i] = math.Log(sigma)/4, sigma/c.SigmaData
+	}
+	end := 0.0
+	if c.FinalSigmasType == FinalSigmaMin {
+		end = c.SigmaMin
+	}
+	g.sigmas[n] = end / c.SigmaData
+	g.place()
+	g.levels[n] = Level{Signal: c.SigmaData, Noise: end}
+	// diffusers begins with the deviation of unit data and noise together,
+	// whatever sigma_data is.
+	g.start = math.Hypot(c.SigmaMax, 1) / math.Hypot(c.SigmaMax, c.SigmaData)
+	return g, nil
 }
 
 // trainingSigmas returns noise/signal at every training timestep, rising.
@@ -52,7 +100,14 @@ func (c Config) trainingSigmas() ([]float64, error) {
 // eulerGrid is the grid of diffusers' EulerDiscreteScheduler: linspace does not
 // round its timesteps, the sigmas between two training timesteps are
 // interpolated, and Karras' levels run between the first and the last of them.
+//
+// The states are divided, the result is not. diffusers begins leading spacing
+// with the network's unit deviation and the others with sigma alone, without
+// the clean sample's share.
 func (c Config) eulerGrid(n int) (grid, error) {
+	if c.PredictionType == PredictEDM {
+		return c.edmGrid(n)
+	}
 	training, err := c.trainingSigmas()
 	if err != nil {
 		return grid{}, err
@@ -61,7 +116,7 @@ func (c Config) eulerGrid(n int) (grid, error) {
 	if err != nil {
 		return grid{}, err
 	}
-	g := grid{make([]float64, n+1), make([]float64, n)}
+	g := grid{sigmas: make([]float64, n+1), timesteps: make([]float64, n), start: 1}
 	for i, t := range whole {
 		g.timesteps[i] = float64(t)
 	}
@@ -80,6 +135,11 @@ func (c Config) eulerGrid(n int) (grid, error) {
 		}
 	}
 	g.sigmas[n] = c.finalSigma(training)
+	g.place()
+	g.levels[n] = Level{Signal: 1, Noise: g.sigmas[n]}
+	if c.TimestepSpacing != SpacingLeading {
+		g.start = g.levels[0].Noise
+	}
 	return g, nil
 }
 
@@ -89,6 +149,9 @@ func (c Config) eulerGrid(n int) (grid, error) {
 // cosine schedule their timesteps are cut off as there, where float32 can turn
 // a whole one into the one below.
 func (c Config) dpmGrid(n int) (grid, error) {
+	if c.PredictionType == PredictEDM {
+		return c.edmGrid(n)
+	}
 	training, err := c.trainingSigmas()
 	if err != nil {
 		return grid{}, err
@@ -112,7 +175,7 @@ func (c Config) dpmGrid(n int) (grid, error) {
 			return grid{}, fmt.Errorf("sampler: steps_offset %d moves the first timestep to %d, beyond the last training timestep %d", c.StepsOffset, whole[0], last)
 		}
 	}
-	g := grid{make([]float64, n+1), make([]float64, n)}
+	g := grid{sigmas: make([]float64, n+1), timesteps: make([]float64, n), start: 1}
 	for i, t := range whole {
 		g.timesteps[i], g.sigmas[i] = float64(t), training[t]
 	}
@@ -127,6 +190,7 @@ func (c Config) dpmGrid(n int) (grid, error) {
 		}
 	}
 	g.sigmas[n] = c.finalSigma(training)
+	g.place()
 	return g, nil
 }
 
@@ -135,16 +199,6 @@ func (c Config) finalSigma(training []float64) float64 {
 		return training[0]
 	}
 	return 0
-}
-
-// start is the deviation of the first state in a table's units: diffusers
-// begins leading spacing with the network's unit deviation and the others with
-// sigma alone, without the clean sample's share.
-func (g grid) start(spacing Spacing) float64 {
-	if spacing == SpacingLeading {
-		return 1
-	}
-	return levelOfSigma(g.sigmas[0]).Noise
 }
 
 // karras returns n levels from highest to lowest sigma, equally spaced in

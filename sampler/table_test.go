@@ -3,13 +3,29 @@ package sampler
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 )
 
 var (
-	predictions = []Prediction{PredictEpsilon, PredictV, PredictSample}
+	predictions = variancePreserving
 	freezes     = []Freeze{FreezeEps, FreezeV, FreezeX0, FreezeSolver}
 )
+
+// edm is the paper's own schedule with another deviation of the data than the
+// tests' of 0.5.
+func edm() Config {
+	c := DefaultConfig()
+	edmDefaults(&c)
+	c.SigmaData = 0.7
+	return c
+}
+
+func flow(shift float64) Config {
+	c := unclipped(DefaultConfig())
+	c.PredictionType, c.Shift = PredictFlow, shift
+	return c
+}
 
 // stable is latent diffusion's schedule: the last level keeps some noise.
 func stable() Config {
@@ -42,43 +58,64 @@ func eachTable(t *testing.T, test func(*testing.T, *Table)) {
 	}
 }
 
-// eachSolver runs a test on every solver's tables: both schedules, every
-// prediction type and spacing, Karras' levels, both ends, few steps and many.
+// eachSolver runs a test on every solver's tables: both schedules of betas, a
+// flow and EDM, every prediction type and spacing, Karras' levels, both ends, few
+// steps and many.
 func eachSolver(t *testing.T, test func(*testing.T, *Table)) {
+	configs := map[string]Config{"flow": flow(1), "flow shifted": flow(3), "edm": edm()}
 	for name, schedule := range map[string]Config{"stable": stable(), "cosine": cosine()} {
 		for _, prediction := range predictions {
 			for _, spacing := range []Spacing{SpacingLeading, SpacingLinspace, SpacingTrailing} {
 				config := schedule
 				config.PredictionType, config.TimestepSpacing = prediction, spacing
+				configs[fmt.Sprintf("%s/%s/%s", name, prediction, spacing)] = config
+			}
+		}
+	}
+	for name, config := range configs {
+		for _, solver := range Solvers {
+			if !solver.Takes(config.PredictionType) {
+				continue
+			}
+			type variant struct {
+				config Config
+				eta    float64
+			}
+			variants := map[string]variant{"": {config, 0}}
+			if solver.TakesEta() {
+				variants["eta 0.4"], variants["eta 1"] = variant{config, 0.4}, variant{config, 1}
+			}
+			if solver.TakesKarras() {
+				karras := config
+				karras.UseKarrasSigmas, karras.FinalSigmasType = true, FinalSigmaMin
+				variants["karras, sigma_min"] = variant{karras, 0}
+			}
+			for what, v := range variants {
 				for _, n := range []int{1, 2, 7, 20} {
-					variants := map[string]func() (*Table, error){
-						"ddim 0.4": func() (*Table, error) { return SolverDDIM.Table(config, n, 0.4) },
-						"ddim 1":   func() (*Table, error) { return SolverDDIM.Table(config, n, 1) },
-					}
-					for _, solver := range Solvers {
-						variants[string(solver)] = func() (*Table, error) { return solver.Table(config, n, 0) }
-						if !solver.TakesKarras() {
-							continue
+					t.Run(fmt.Sprintf("%s %s/%s/%d", solver, what, name, n), func(t *testing.T) {
+						table, err := solver.Table(v.config, n, v.eta)
+						if err != nil {
+							t.Fatal(err)
 						}
-						variants[string(solver)+" karras, sigma_min"] = func() (*Table, error) {
-							config := config
-							config.UseKarrasSigmas, config.FinalSigmasType = true, FinalSigmaMin
-							return solver.Table(config, n, 0)
-						}
-					}
-					for variant, fill := range variants {
-						t.Run(fmt.Sprintf("%s/%s/%s/%s/%d", variant, name, prediction, spacing, n), func(t *testing.T) {
-							table, err := fill()
-							if err != nil {
-								t.Fatal(err)
-							}
-							test(t, table)
-						})
-					}
+						test(t, table)
+					})
 				}
 			}
 		}
 	}
+}
+
+// ofLCM tells whether eachSolver's table is LCM's, whose boundary scalings let a
+// little of the state through and so keep neither mix nor variance exactly.
+func ofLCM(t *testing.T) bool { return strings.Contains(t.Name(), "/lcm") }
+
+// definedFreezes are the freezes that determine the output at every level. At
+// the pure noise in which a flow begins, the noise says nothing.
+func definedFreezes(table *Table) []Freeze {
+	if table.Steps[0].At.Signal == 0 {
+		return freezes[1:]
+	}
+	return freezes
 }
 
 // TestTransportEqualsClosedForms: the table of docs/method.md, The freeze, whatever
@@ -142,7 +179,7 @@ func TestTransportRebuildsTheSample(t *testing.T) {
 		output := func(i int, x float64) float64 { return math.Sin(3*x + table.Steps[i].Timestep) }
 		noise := func(i int) float64 { return math.Cos(1.7 * float64(i)) }
 		states, sample := roll(table, latent, output, noise)
-		for _, freeze := range freezes {
+		for _, freeze := range definedFreezes(table) {
 			transport, err := table.Freeze(freeze)
 			if err != nil {
 				t.Fatal(err)
@@ -199,7 +236,7 @@ func TestPerfectNetworkIsTransparent(t *testing.T) {
 	const clean, noise = 0.3, -1.1
 	at := func(m mix) float64 { return m.clean*clean + m.noise*noise }
 	eachSolver(t, func(t *testing.T, table *Table) {
-		if table.Stochastic() {
+		if table.Stochastic() || ofLCM(t) {
 			return
 		}
 		memories := make([]float64, len(table.Steps))
@@ -220,6 +257,9 @@ func TestPerfectNetworkIsTransparent(t *testing.T) {
 // the noise it adds have the variance of the level it ends at.
 func TestFreshNoiseKeepsTheVariance(t *testing.T) {
 	eachSolver(t, func(t *testing.T, table *Table) {
+		if ofLCM(t) {
+			return
+		}
 		for i, step := range table.Steps {
 			if step.Noise == 0 {
 				continue
@@ -332,41 +372,78 @@ func TestSigmaSolversCarry(t *testing.T) {
 	}
 }
 
-// TestOrderOfConvergence: for Gaussian data of deviation tau the optimal
-// network is linear and the end of the probability flow is known, so the error
-// must fall by 2^order when the step halves. The final sigma is kept off zero:
-// the last step down to it would be a long one in ln(sigma), whatever n.
-func TestOrderOfConvergence(t *testing.T) {
+// gaussian answers for the optimal network of Gaussian data of deviation tau,
+// in the levels' unit: the mean of what the network predicts at a level, given
+// the state there.
+func gaussian(table *Table, tau float64) func(l Level, x float64) float64 {
+	return func(l Level, x float64) float64 {
+		output, variance := l.output(table.Prediction), l.variance(tau)
+		return (output.clean*l.Signal*tau*tau + output.noise*l.Noise) / variance * x
+	}
+}
+
+// variance is that of the states at a level.
+func (l Level) variance(tau float64) float64 {
+	return l.Signal*l.Signal*tau*tau + l.Noise*l.Noise
+}
+
+// wantOrder: for Gaussian data the optimal network is linear and the end of the
+// probability flow is known, so the error must fall by 2^order when the step
+// halves.
+func wantOrder(t *testing.T, order int, fill func(n int) (*Table, error)) {
+	t.Helper()
 	const tau = 0.5
-	deviation := func(l Level) float64 { return math.Hypot(l.Signal*tau, l.Noise) }
-	smooth := stable()
-	smooth.TimestepSpacing, smooth.UseKarrasSigmas, smooth.FinalSigmasType = SpacingLinspace, true, FinalSigmaMin
-	for solver, order := range map[Solver]int{SolverDDIM: 1, SolverEuler: 1, SolverHeun: 2, SolverDPMpp2M: 2} {
-		var previous float64
-		for _, n := range []int{50, 100, 200} {
-			config, n := smooth, n+1 // levels, n steps between them
-			if solver == SolverDDIM {
-				config, n = stable(), n-1
-			}
-			table, err := solver.Table(config, n, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if solver == SolverHeun {
-				table.Steps = table.Steps[:2*n-2] // it would go on to zero
-			}
-			_, x := roll(table, 1, func(i int, x float64) float64 {
-				d := deviation(table.Steps[i].At)
-				return table.Steps[i].At.Noise * x / (d * d)
-			}, nil)
-			exact := table.Start * deviation(table.Steps[len(table.Steps)-1].To) / deviation(table.Steps[0].At)
-			failure := math.Abs(x - exact)
-			want := math.Pow(2, float64(order))
-			if ratio := previous / failure; previous != 0 && (ratio < 0.85*want || ratio > 1.25*want) {
-				t.Errorf("%s, %d steps: the error fell by %.2f, want %v", solver, n, ratio, want)
-			}
-			previous = failure
+	var previous float64
+	for _, n := range []int{50, 100, 200} {
+		table, err := fill(n)
+		if err != nil {
+			t.Fatal(err)
 		}
+		output := gaussian(table, tau)
+		_, x := roll(table, 1, func(i int, x float64) float64 { return output(table.Steps[i].At, x) }, nil)
+		first, last := table.Steps[0].At, table.Steps[len(table.Steps)-1].To
+		exact := table.Start * math.Sqrt(last.variance(tau)/first.variance(tau))
+		failure := math.Abs(x - exact)
+		want := math.Pow(2, float64(order))
+		if ratio := previous / failure; previous != 0 && (ratio < 0.85*want || ratio > 1.25*want) {
+			t.Errorf("%d steps: the error fell by %.2f to %.2g, want %v", n, ratio, failure, want)
+		}
+		previous = failure
+	}
+}
+
+// smooth is a schedule whose levels have no kink, so that orders show. It ends at
+// sigma_min: the last step down to zero would be a long one in ln(sigma),
+// whatever n.
+func smooth() Config {
+	c := stable()
+	c.TimestepSpacing, c.UseKarrasSigmas, c.FinalSigmasType = SpacingLinspace, true, FinalSigmaMin
+	return c
+}
+
+func TestOrderOfConvergence(t *testing.T) {
+	clean := edm()
+	clean.FinalSigmasType = FinalSigmaMin
+	for name, config := range map[string]Config{"betas": smooth(), "edm": clean} {
+		for solver, order := range map[Solver]int{SolverEuler: 1, SolverHeun: 2, SolverDPMpp2M: 2} {
+			t.Run(string(solver)+"/"+name, func(t *testing.T) {
+				wantOrder(t, order, func(n int) (*Table, error) {
+					table, err := solver.Table(config, n+1, 0) // levels, n steps between them
+					if err == nil && solver == SolverHeun {
+						table.Steps = table.Steps[:2*n] // it would go on to zero
+					}
+					return table, err
+				})
+			})
+		}
+	}
+	t.Run("ddim", func(t *testing.T) {
+		wantOrder(t, 1, func(n int) (*Table, error) { return DDIM(stable(), n, 0) })
+	})
+	for _, shift := range []float64{1, 3} {
+		t.Run(fmt.Sprintf("flow-euler/%v", shift), func(t *testing.T) {
+			wantOrder(t, 1, func(n int) (*Table, error) { return FlowEuler(flow(shift), n) })
+		})
 	}
 }
 
@@ -404,6 +481,147 @@ func TestStochasticSamplersConverge(t *testing.T) {
 	}
 }
 
+// TestConsistencySamplesAreExact: a consistency model answers with the end of the
+// flow, not with the mean of the clean samples. For Gaussian data LCM's samples
+// then have the data's deviation whatever the number of steps, but for what the
+// boundary scalings let through of a state.
+func TestConsistencySamplesAreExact(t *testing.T) {
+	const tau = 0.5
+	for _, prediction := range predictions {
+		config := stable()
+		config.PredictionType = prediction
+		for _, n := range []int{1, 2, 4, 8, 50} {
+			table, err := LCM(config, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			variance := table.Steps[0].At.variance(tau)
+			for i, step := range table.Steps {
+				near(t, fmt.Sprintf("%d steps, variance at step %d", n, i), variance, step.At.variance(tau), 1e-4)
+				// clean = tau/deviation * x, and noise is what x has besides.
+				at, x := step.At, math.Sqrt(step.At.variance(tau))
+				output := at.output(prediction)
+				o := output.clean*tau + output.noise*(x-at.Signal*tau)/at.Noise
+				gain := (step.State*x + step.Output*o) / x
+				variance = gain*gain*variance + step.Noise*step.Noise
+			}
+			near(t, fmt.Sprintf("%d steps, variance of the samples", n), variance, tau*tau, 1e-4)
+		}
+	}
+}
+
+// TestEDMClosedForms: the rows of docs/method.md for Euler's method in sigma, of
+// states that are not divided. The network, and freeze v up to its sign, is F.
+func TestEDMClosedForms(t *testing.T) {
+	config := edm()
+	config.FinalSigmasType = FinalSigmaMin
+	for _, n := range []int{1, 2, 18} {
+		table, err := Euler(config, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sigmas := append(karras(config.SigmaMax, config.SigmaMin, n), config.SigmaMin)
+		data := config.SigmaData
+		step := func(i int) float64 { return sigmas[i+1] - sigmas[i] }
+		square := func(i int) float64 { return sigmas[i]*sigmas[i] + data*data }
+		product := func(from int) float64 {
+			p := 1.0
+			for j := from; j < n; j++ {
+				p *= 1 + step(j)*sigmas[j]/square(j)
+			}
+			return p
+		}
+		ofF := func(i int) float64 { return -step(i) * data / math.Sqrt(square(i)) * product(i+1) }
+		last := sigmas[n]
+		for freeze, want := range map[Freeze]struct {
+			carry  float64
+			weight func(i int) float64
+		}{
+			FreezeEps: {1, step},
+			// Frozen is the clean sample in units of sigma_data.
+			FreezeX0:     {last / sigmas[0], func(i int) float64 { return data * last * (1/sigmas[i+1] - 1/sigmas[i]) }},
+			FreezeSolver: {product(0), ofF},
+			FreezeV:      {product(0), func(i int) float64 { return -ofF(i) }},
+		} {
+			transport, err := table.Freeze(freeze)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The latent of unit deviation is multiplied by sqrt(sigma_max^2+1).
+			near(t, string(freeze)+" P", transport.Carry, want.carry*math.Hypot(config.SigmaMax, 1), 1e-12)
+			for i, w := range transport.Weights {
+				near(t, fmt.Sprintf("%s w_%d", freeze, i), w, want.weight(i), 1e-12)
+			}
+		}
+	}
+}
+
+// TestEDMPreconditioning: the clean sample that a table makes of state and output
+// is the paper's D = c_skip*x + c_out*F, the state its c_in*x (table 1).
+func TestEDMPreconditioning(t *testing.T) {
+	const clean, noise, output = 0.3, -1.1, 0.8
+	config := edm()
+	table, err := Euler(config, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := config.SigmaData
+	for i, sigma := range karras(config.SigmaMax, config.SigmaMin, 5) {
+		step := table.Steps[i]
+		x, norm := clean+sigma*noise, math.Hypot(sigma, data)
+		tail, err := table.From(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := tail.StartLevel()
+		near(t, "c_in*x", at.Signal*clean+at.Noise*noise, x/norm, 1e-14)
+		d := data*data/(norm*norm)*x + sigma*data/norm*output
+		ofState, ofOutput, _ := mix{clean: 1}.in(step.At.state(), step.At.output(PredictEDM))
+		near(t, "D", data*(ofState*x/norm+ofOutput*output), d, 1e-13)
+		near(t, "c_noise", step.Timestep, math.Log(sigma)/4, 1e-14)
+	}
+}
+
+// TestFlowClosedForms: the rows of docs/method.md for a rectified flow, with the
+// last step, which forgets the state where the clean sample is frozen, left away.
+func TestFlowClosedForms(t *testing.T) {
+	for _, shift := range []float64{1, 3} {
+		for _, n := range []int{1, 2, 28} {
+			table, err := FlowEuler(flow(shift), n+1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			table.Steps = table.Steps[:n]
+			time := func(i int) float64 {
+				if i == n {
+					return table.Steps[n-1].To.Noise
+				}
+				return table.Steps[i].At.Noise
+			}
+			step := func(i int) float64 { return time(i+1) - time(i) }
+			for freeze, want := range map[Freeze]struct {
+				carry  float64
+				weight func(i int) float64
+			}{
+				FreezeV:      {1, step},
+				FreezeSolver: {1, step},
+				FreezeX0:     {time(n) / time(0), func(i int) float64 { return time(n) * (1/time(i+1) - 1/time(i)) }},
+			} {
+				transport, err := table.Freeze(freeze)
+				if err != nil {
+					t.Fatal(err)
+				}
+				near(t, string(freeze)+" P", transport.Carry, want.carry, 1e-12)
+				for i, w := range transport.Weights {
+					near(t, fmt.Sprintf("%s w_%d", freeze, i), w, want.weight(i), 1e-12)
+				}
+			}
+			_, err = table.Freeze(FreezeEps)
+			wantError(t, err, "sampler: freeze eps is undefined at timestep 1000, where signal is 0 and noise 1; freeze v instead")
+		}
+	}
+}
+
 func TestSolversRefuse(t *testing.T) {
 	with := func(change func(*Config)) Config {
 		c := stable()
@@ -412,21 +630,36 @@ func TestSolversRefuse(t *testing.T) {
 	}
 	plain := stable()
 	karras := with(func(c *Config) { c.UseKarrasSigmas = true })
+	karrasWay := "; turn use_karras_sigmas off or use " + solversThat(Solver.TakesKarras)
 	for want, try := range map[string]struct {
 		solver Solver
 		config Config
 		n      int
 		eta    float64
 	}{
-		`sampler: solver is "unipc", want one of [ddim ddpm dpmpp-2m euler heun]`:                          {"unipc", plain, 5, 0},
-		"sampler: euler takes no eta, got 0.5; leave it at 0 or use ddim":                                  {SolverEuler, plain, 5, 0.5},
-		"sampler: ddpm takes no Karras sigmas; turn use_karras_sigmas off or use dpmpp-2m, euler or heun":  {SolverDDPM, karras, 5, 0},
-		"ddim: eta is 1.5, want a number from 0 to 1":                                                      {SolverDDIM, plain, 5, 1.5},
-		`ddpm: variance_type is "fixed_large", but only fixed_small is supported`:                          {SolverDDPM, with(func(c *Config) { c.VarianceType = "fixed_large" }), 5, 0},
-		"dpmpp-2m: 1000 steps are too many for 1000 training timesteps: two of them fall on timestep 500":  {SolverDPMpp2M, with(func(c *Config) { c.TimestepSpacing = SpacingLinspace }), 1000, 0},
-		"sampler: steps_offset 20 moves the first timestep to 1010, beyond the last training timestep 999": {SolverDPMpp2M, with(func(c *Config) { c.StepsOffset = 20 }), 100, 0},
-		"sampler: 1001 inference steps, but the schedule has only 1000 training timesteps":                 {SolverHeun, plain, 1001, 0},
-		`scheduler config: final_sigmas_type is "max", want zero or sigma_min`:                             {SolverDDIM, with(func(c *Config) { c.FinalSigmasType = "max" }), 5, 0},
+		fmt.Sprintf(`sampler: solver is "eular", want one of %v`, Solvers):                                                                                                      {"eular", plain, 5, 0},
+		"sampler: euler takes no eta, got 0.5; leave it at 0 or use ddim":                                                                                                       {SolverEuler, plain, 5, 0.5},
+		"sampler: ddim takes no Karras sigmas" + karrasWay:                                                                                                                      {SolverDDIM, karras, 5, 0},
+		"sampler: ddpm takes no Karras sigmas" + karrasWay:                                                                                                                      {SolverDDPM, karras, 5, 0},
+		"sampler: lcm takes no Karras sigmas" + karrasWay:                                                                                                                       {SolverLCM, karras, 5, 0},
+		"sampler: flow-euler takes no Karras sigmas" + karrasWay:                                                                                                                {SolverFlowEuler, karras, 5, 0},
+		"sampler: ddim asks networks that predict epsilon, v_prediction or sample, this one predicts flow_prediction; use flow-euler":                                           {SolverDDIM, flow(3), 5, 0},
+		"sampler: euler asks networks that predict epsilon, v_prediction, sample or edm, this one predicts flow_prediction; use flow-euler":                                     {SolverEuler, flow(3), 5, 0},
+		"sampler: flow-euler asks networks that predict flow_prediction, this one predicts epsilon; use " + solversThat(func(s Solver) bool { return s.Takes(PredictEpsilon) }): {SolverFlowEuler, plain, 5, 0},
+		"sampler: lcm asks networks that predict epsilon, v_prediction or sample, this one predicts edm; use dpmpp-2m, euler or heun":                                           {SolverLCM, edm(), 5, 0},
+		"sampler: ddpm asks networks that predict epsilon, v_prediction or sample, this one predicts edm; use dpmpp-2m, euler or heun":                                          {SolverDDPM, edm(), 5, 0},
+		"sampler: flow-euler asks networks that predict flow_prediction, this one predicts edm; use dpmpp-2m, euler or heun":                                                    {SolverFlowEuler, edm(), 5, 0},
+		"sampler: lcm takes no eta, got 0.5; leave it at 0 or use ddim":                                                                                                         {SolverLCM, plain, 5, 0.5},
+		"lcm: 51 inference steps, but the model was distilled on 50 (original_inference_steps)":                                                                                 {SolverLCM, plain, 51, 0},
+		"lcm: original_inference_steps is 1001, want 1 to the 1000 of num_train_timesteps":                                                                                      {SolverLCM, with(func(c *Config) { c.OriginalInferenceSteps = 1001 }), 5, 0},
+		"lcm: timestep_scaling is 0, want a number above 0":                                                                                                                     {SolverLCM, with(func(c *Config) { c.TimestepScaling = 0 }), 5, 0},
+		"sampler: 0 inference steps, want at least 1":                                                                                                                           {SolverFlowEuler, flow(3), 0, 0},
+		"ddim: eta is 1.5, want a number from 0 to 1":                                                                                                                           {SolverDDIM, plain, 5, 1.5},
+		`ddpm: variance_type is "fixed_large", but only fixed_small is supported`:                                                                                               {SolverDDPM, with(func(c *Config) { c.VarianceType = "fixed_large" }), 5, 0},
+		"dpmpp-2m: 1000 steps are too many for 1000 training timesteps: two of them fall on timestep 500":                                                                       {SolverDPMpp2M, with(func(c *Config) { c.TimestepSpacing = SpacingLinspace }), 1000, 0},
+		"sampler: steps_offset 20 moves the first timestep to 1010, beyond the last training timestep 999":                                                                      {SolverDPMpp2M, with(func(c *Config) { c.StepsOffset = 20 }), 100, 0},
+		"sampler: 1001 inference steps, but the schedule has only 1000 training timesteps":                                                                                      {SolverHeun, plain, 1001, 0},
+		`scheduler config: final_sigmas_type is "max", want zero or sigma_min`:                                                                                                  {SolverDDIM, with(func(c *Config) { c.FinalSigmasType = "max" }), 5, 0},
 	} {
 		_, err := try.solver.Table(try.config, try.n, try.eta)
 		wantError(t, err, want)

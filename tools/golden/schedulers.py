@@ -17,10 +17,15 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    LCMScheduler,
+    UniPCMultistepScheduler,
 )
-from diffusers.schedulers import scheduling_ddpm
+from diffusers.schedulers import scheduling_ddpm, scheduling_lcm
 
 LINEAR = {"beta_start": 0.0001, "beta_end": 0.02}
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
@@ -40,7 +45,14 @@ CLASSES = {
     "euler": EulerDiscreteScheduler,
     "heun": HeunDiscreteScheduler,
     "dpmpp-2m": DPMSolverMultistepScheduler,
+    "lcm": LCMScheduler,
+    "flow-euler": FlowMatchEulerDiscreteScheduler,
 }
+# The same solvers for networks inside EDM's preconditioning.
+EDM_CLASSES = {"euler": EDMEulerScheduler, "dpmpp-2m": EDMDPMSolverMultistepScheduler}
+# Every class whose config is read.
+CONFIGS = [*CLASSES.values(), *EDM_CLASSES.values(), UniPCMultistepScheduler]
+CLIPPING = (DDIMScheduler, DDPMScheduler, HeunDiscreteScheduler, LCMScheduler)
 GRIDS = [
     (STABLE | LEADING, 10),
     (STABLE | TRAILING | V, 7),
@@ -59,6 +71,19 @@ ENDS = [
     (STABLE | LINSPACE | V | SIGMA_MIN, 17),
     (STABLE | TRAILING | V | ZERO_SNR, 9),
 ]
+ORIGINAL = {"original_inference_steps": 40}
+LCM_GRIDS = [
+    (STABLE, 4),
+    (STABLE | V, 1),
+    (STABLE | X0, 50),
+    (COSINE | V | ORIGINAL, 7),
+    (COSINE | V | ORIGINAL | {"timestep_scaling": 0.01}, 8),
+    (STABLE | ZERO_SNR | V, 5),
+    (LINEAR | X0 | {"original_inference_steps": 1000}, 30),
+]
+FLOWS = [({}, 1), ({}, 2), ({}, 10), ({"shift": 3.0}, 4), ({"shift": 3.0}, 28), ({"shift": 0.5}, 9)]
+FLOWS += [({"shift": 6.0, "num_train_timesteps": 500}, 12)]
+EDMS = [({}, 1), ({}, 2), ({}, 18), (SIGMA_MIN, 9), ({"sigma_data": 1.0, "sigma_max": 14.6, "sigma_min": 0.03}, 16)]
 CASES = (
     [("ddim", eta, *grid) for eta in (0.4, 1.0) for grid in GRIDS]
     + [("ddim", 1.0, STABLE | LEADING | {"set_alpha_to_one": False}, 6)]
@@ -70,17 +95,19 @@ CASES = (
     # where one is whole but for float32's rounding, off by one.
     + [("dpmpp-2m", 0.0, *grid) for grid in SIGMA_GRIDS[:-1] + ENDS]
     + [("dpmpp-2m", 0.0, STABLE | LEADING | SIGMA_MIN | {"lower_order_final": False}, 6)]
+    + [("lcm", 0.0, *grid) for grid in LCM_GRIDS]
+    + [("flow-euler", 0.0, *grid) for grid in FLOWS]
 )
+EDM_CASES = [(solver, 0.0, *grid) for solver in EDM_CLASSES for grid in EDMS]
 
 
 def one(value):
     return torch.tensor([[value]], dtype=torch.float64)
 
 
-def rollout(solver, eta, config, steps, latent, output, noise):
+def rollout(make, eta, config, steps, latent, output, noise):
     """Returns timesteps, what the network is shown at each, and the sample."""
-    unclipped = {} if solver in ("euler", "dpmpp-2m") else {"clip_sample": False}
-    scheduler = CLASSES[solver](**config, **unclipped)
+    scheduler = make(**config, **({"clip_sample": False} if make in CLIPPING else {}))
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
         # Else a first timestep that occurs twice, as Karras' can once rounded,
@@ -90,30 +117,33 @@ def rollout(solver, eta, config, steps, latent, output, noise):
         # The values stay float32, the arithmetic need not: Heun's correction
         # multiplies the rounding of a first sigma of 2e4 by 1e4.
         scheduler.sigmas = scheduler.sigmas.double()
-    x = one(latent) * float(scheduler.init_noise_sigma)
+    x = one(latent) * float(getattr(scheduler, "init_noise_sigma", 1.0))
     inputs = []
     for i, t in enumerate(scheduler.timesteps):
-        inputs.append(scheduler.scale_model_input(x, t).item())
+        shown = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+        inputs.append(shown.item())
         more = {}
-        if solver == "ddim":
+        if make is DDIMScheduler:
             more = {"eta": eta, "variance_noise": one(noise(i)) if eta else None}
-        scheduling_ddpm.randn_tensor = lambda *_, **__: one(noise(i))
+        for module in (scheduling_ddpm, scheduling_lcm):
+            module.randn_tensor = lambda *_, **__: one(noise(i))
         x = scheduler.step(one(output(i)), t, x, **more).prev_sample
     return [float(t) for t in scheduler.timesteps], inputs, x.item()
 
 
-def run(solver, eta, config, steps):
-    sample = lambda *signals: rollout(solver, eta, config, steps, *signals)[2]
+def run(classes, solver, eta, config, steps):
+    make = classes[solver]
+    sample = lambda *signals: rollout(make, eta, config, steps, *signals)[2]
     none = lambda _: 0.0
     only = lambda k: lambda i: float(i == k)
     timesteps, inputs, result = rollout(
-        solver, eta, config, steps, 0.7, lambda i: math.sin(1.3 * i + 0.5), lambda i: math.cos(1.7 * i)
+        make, eta, config, steps, 0.7, lambda i: math.sin(1.3 * i + 0.5), lambda i: math.cos(1.7 * i)
     )
     calls = range(len(timesteps))
     return {
         "solver": solver,
         "eta": eta,
-        "config": dict(config, clip_sample=False),
+        "config": {"_class_name": make.__name__, **config, "clip_sample": False},
         "steps": steps,
         "timesteps": timesteps,
         "inputs": inputs,
@@ -128,6 +158,6 @@ print(json.dumps({
     "diffusers": diffusers.__version__,
     "torch": torch.__version__,
     # As save_pretrained writes them, defaults and all.
-    "configs": [scheduler().to_json_string() for scheduler in CLASSES.values()],
-    "runs": [run(*case) for case in CASES],
+    "configs": [scheduler().to_json_string() for scheduler in CONFIGS],
+    "runs": [run(CLASSES, *case) for case in CASES] + [run(EDM_CLASSES, *case) for case in EDM_CASES],
 }))

@@ -276,7 +276,7 @@ func TestNothingAskedForIsIgnored(t *testing.T) {
 		"guards.drift_limit=0.5":          "drift_limit above 0",
 		"guards.early_stop=judge":         "early_stop: judge",
 	} {
-		want := `recipe "dark-glasses": ` + what + " is not there yet in this build; leave it out"
+		want := `recipe "dark-glasses": this build does not do ` + what + " yet; leave it out"
 		if _, err := NewPlan(glasses(t, set), m, nil, m.Storage()); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", set, err, want)
 		}

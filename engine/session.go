@@ -265,7 +265,7 @@ func runnable(r *recipes.Recipe) error {
 		{g.EarlyStop == recipes.StopJudge, "early_stop: judge"},
 	} {
 		if is.asked {
-			return fmt.Errorf("%s is not there yet in this build; leave it out", is.what)
+			return fmt.Errorf("this build does not do %s yet; leave it out", is.what)
 		}
 	}
 	return nil

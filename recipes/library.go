@@ -5,13 +5,22 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 )
 
 //go:embed *.yaml
 var library embed.FS
 
-// List returns the names of the embedded recipes in alphabetical order.
+// tunings are the embedded recipes that change the network itself.
+var tunings = []string{"blue-palette", "everyone-wears-glasses"}
+
+// Tunings returns the names of the embedded recipes for `sdo tune`, in
+// alphabetical order.
+func Tunings() []string { return slices.Clone(tunings) }
+
+// List returns the names of the embedded recipes for `sdo steer`, in
+// alphabetical order.
 func List() []string {
 	files, err := fs.Glob(library, "*.yaml")
 	if err != nil {
@@ -20,7 +29,7 @@ func List() []string {
 	for i, f := range files {
 		files[i] = strings.TrimSuffix(f, ".yaml")
 	}
-	return files
+	return slices.DeleteFunc(files, func(name string) bool { return contains(tunings, name) })
 }
 
 // Text returns the text of an embedded recipe.

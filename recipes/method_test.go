@@ -17,7 +17,7 @@ start: {image: photo.png, strength: 0.6}
 variables:
   condition: {optimizer: adamw, lr: 0.01, betas: [0, 0.99], weight_decay: 0}
   guidance_scale: {optimizer: sgd, lr: 0.1}
-  parameters: {lr: 0.003, lora: {rank: 4, alpha: 2, targets: ["mid_block.*", "up_blocks.?.*"]}}
+  parameters: {lr: 0.003, lora: {rank: 4, alpha: 2, targets: ["mid_block.**", "up_blocks.*.attentions.**"]}}
 objective: [{term: attribute, attribute: mood, value: happy}]
 method: {name: sdo, freeze: solver, active: 4, bridge: 0.5}
 optimizer: {name: adamw, lr: 0.1, betas: [0.8, 0.9], weight_decay: 0.01, max_grad_norm: 1}
@@ -28,7 +28,7 @@ tune: {batch_size: 4, accumulate: 2, ema_decay: 0.9, eval_every: 5, eval_images:
 func TestEveryKeyReadsBack(t *testing.T) {
 	for _, text := range []string{
 		everything,
-		minimal + "variables: {parameters: {select: [\"*\"]}}\nguards: {early_stop: false}\n",
+		minimal + "variables: {parameters: {select: [\"**\"]}}\nguards: {early_stop: false}\n",
 		minimal + "variables:\n  latents:\n  noises: {lr: 0.02}\nsampler: {name: ddim, eta: 0.5}\nmethod: {bridge: 0, refresh: {calls: 0, every: 0, tolerance: 0.1, batched: true}}\n",
 		minimal + "method: {name: stale-4, active: first, refresh: {every: 3}}\n",
 		minimal + "method: {refresh: all, active: all, bridge: 0.3, freeze: v}\n",
@@ -66,7 +66,7 @@ func TestEveryKeyReadsBack(t *testing.T) {
 	if want := (Start{"photo.png", 0.6}); *r.Start != want {
 		t.Errorf("start %+v, want %+v", *r.Start, want)
 	}
-	if want := (LoRA{4, 2, []string{"mid_block.*", "up_blocks.?.*"}}); !reflect.DeepEqual(*r.Variables["parameters"].LoRA, want) {
+	if want := (LoRA{4, 2, []string{"mid_block.**", "up_blocks.*.attentions.**"}}); !reflect.DeepEqual(*r.Variables["parameters"].LoRA, want) {
 		t.Errorf("lora %+v, want %+v", *r.Variables["parameters"].LoRA, want)
 	}
 }
@@ -78,7 +78,7 @@ func TestSettingsFilledIn(t *testing.T) {
 		t.Errorf("refresh %+v, want %+v", *r.Method.Refresh, want)
 	}
 	r = mustParse(t, minimal+"variables: {parameters: {lora: {rank: 8}}}\n")
-	if want := (LoRA{8, 8, []string{"*"}}); !reflect.DeepEqual(*r.Variables["parameters"].LoRA, want) {
+	if want := (LoRA{8, 8, []string{"**"}}); !reflect.DeepEqual(*r.Variables["parameters"].LoRA, want) {
 		t.Errorf("lora %+v, want %+v", *r.Variables["parameters"].LoRA, want)
 	}
 	if want := (Tune{BatchSize: 8, Accumulate: 1, EvalEvery: 10, EvalImages: 32, CheckpointEvery: 10}); *r.Tune != want {
@@ -149,7 +149,7 @@ func TestWrongCombinations(t *testing.T) {
 		drawn   = `; the weight of a drawn call is divided by its probability, which points a latent the wrong way in most draws; use first`
 		reaches = `; a latent reaches only the first call; use first, none or a bridge`
 		late    = `; it is defined for what every call sees; use sdo, full or identity`
-		lora    = `; lora adds small matrices to layers; select trains the network's own tensors, ["*"] all of them`
+		lora    = `; lora adds small matrices to layers; select trains the network's own tensors, ["**"] all of them`
 		chained = `; gradients pass from call to call, and a call that is not made again passes none`
 		mend    = `; lower it, or raise sampler.num_inference_steps`
 		nameSet = `; its name says which calls are kept; sdo takes any`
@@ -161,10 +161,10 @@ func TestWrongCombinations(t *testing.T) {
 		// Variables.
 		{"variables: {parameters: }\n", "variables.parameters: expected either lora or select, got neither" + lora},
 		{"variables: [parameters]\n", "variables.parameters: expected either lora or select, got neither" + lora},
-		{"variables: {parameters: {lora: {}, select: [\"*\"]}}\n", "variables.parameters: expected either lora or select, got both" + lora},
-		{"variables: {parameters: {lora: {rank: 0}}}\n", "variables.parameters.lora.rank: expected a whole number from 1 to 1024, got 0"},
-		{"variables: {parameters: {lora: {targets: []}}}\n", `variables.parameters.lora.targets: expected a list of patterns of layer names, got a list of 0; ["*"] matches every layer`},
-		{"variables: {parameters: {select: [\"a[\"]}}\n", `variables.parameters.select: expected a pattern of tensor names, got "a["; for example "mid_block.*"`},
+		{"variables: {parameters: {lora: {}, select: [\"**\"]}}\n", "variables.parameters: expected either lora or select, got both" + lora},
+		{"variables: {parameters: {lora: {rank: 0}}}\n", "variables.parameters.lora.rank: expected a whole number from 1 to 4096, got 0"},
+		{"variables: {parameters: {lora: {targets: []}}}\n", `variables.parameters.lora.targets: expected a list of patterns of layer names, got a list of 0; ["**"] matches every layer`},
+		{"variables: {parameters: {select: [3]}}\n", `variables.parameters.select: expected a pattern of tensor names, got 3; for example "mid_block.**"`},
 		{"variables: [latents, guidance_scale]\n", "variables.guidance_scale: expected a condition to weigh, got none; add a condition or remove the variable"},
 		{"variables: [noises]\n", "variables.noises: expected a sampler that adds noise, got ddim with eta 0; ddpm, lcm and ddim with eta above 0 do"},
 		{"variables: [noises]\nsampler: {name: heun}\n", "variables.noises: expected a sampler that adds noise, got heun; ddpm, lcm and ddim with eta above 0 do"},
@@ -238,7 +238,7 @@ func TestRightCombinations(t *testing.T) {
 		"variables: [condition]\n", // from the network's null embedding
 		given + "variables: [guidance_scale]\nmethod: {name: identity}\n",
 		"variables: [latents, noises]\nsampler: {name: ddim, eta: 0.1}\n",
-		"variables: {parameters: {select: [\"mid_block.*\"]}, latents: {}}\nmethod: {active: importance, freeze: v}\n",
+		"variables: {parameters: {select: [\"mid_block.**\"]}, latents: {}}\nmethod: {active: importance, freeze: v}\n",
 		"variables: [condition]\nmethod: {name: draft-20}\n",
 		"variables: [condition]\nmethod: {name: leapalign, bridge: 0.3}\n",
 		"method: {active: all, bridge: 1}\n",

@@ -38,11 +38,14 @@ func TestEmbeddedRecipes(t *testing.T) {
 	if got := List(); !reflect.DeepEqual(got, want) {
 		t.Fatalf("List() = %v, want %v", got, want)
 	}
-	for _, name := range want {
+	for _, name := range append(want, Tunings()...) {
 		r, err := Find(name, nil)
 		if err != nil {
 			t.Error(err)
 			continue
+		}
+		if tuned := contains(Tunings(), name); r.has("parameters") != tuned || r.has("latents") == tuned {
+			t.Errorf("%s changes %v", name, r.Variables)
 		}
 		if r.Name != name || r.Description == "" {
 			t.Errorf("%s: name %q, description %q", name, r.Name, r.Description)
@@ -301,7 +304,7 @@ func TestTargets(t *testing.T) {
 // FuzzParse holds two properties over any text: Parse never panics, and what
 // it accepts reads back from its canonical form as the same recipe.
 func FuzzParse(f *testing.F) {
-	for _, name := range List() {
+	for _, name := range append(List(), Tunings()...) {
 		data, _ := Text(name)
 		f.Add(data)
 	}

@@ -1,7 +1,5 @@
 package recipes
 
-import "path"
-
 // Variable is how one thing a run changes is changed. What is absent is as in
 // the recipe's optimizer; OptimizerOf puts the two together.
 type Variable struct {
@@ -11,8 +9,9 @@ type Variable struct {
 	WeightDecay *float64    `yaml:"weight_decay,omitempty" json:"weight_decay,omitempty"`
 
 	// Of parameters, exactly one: matrices of low rank added to layers, or
-	// patterns of the names of the network's own tensors that are trained.
-	// Patterns are those of path.Match, and * reaches over dots.
+	// patterns of the names of the network's own tensors that are trained. In a
+	// pattern * stands for anything between dots and ** for anything; without a
+	// star it names a layer, or the end of its name after a dot.
 	LoRA   *LoRA    `yaml:"lora,omitempty" json:"lora,omitempty"`
 	Select []string `yaml:"select,flow,omitempty" json:"select,omitempty"`
 }
@@ -25,8 +24,8 @@ type LoRA struct {
 	Targets []string `yaml:"targets,flow" json:"targets"`
 }
 
-// MaxRank is the largest rank of a LoRA; more is full training.
-const MaxRank = 1024
+// MaxRank is the largest rank of a LoRA.
+const MaxRank = 4096
 
 // Optimizer is the rule that turns gradients into updates.
 type Optimizer struct {
@@ -137,10 +136,10 @@ func (c *reader) variable(s *section, name string) (v Variable) {
 			u.count("rank", &v.LoRA.Rank, 1, MaxRank)
 			v.LoRA.Alpha = float64(v.LoRA.Rank)
 			u.float("alpha", &v.LoRA.Alpha, "a number above 0", positive)
-			v.LoRA.Targets = c.patterns(u, "targets", []string{"*"}, "layer")
+			v.LoRA.Targets = c.patterns(u, "targets", []string{"**"}, "layer")
 			u.done()
 		}
-		const expected, hint = "either lora or select", `lora adds small matrices to layers; select trains the network's own tensors, ["*"] all of them`
+		const expected, hint = "either lora or select", `lora adds small matrices to layers; select trains the network's own tensors, ["**"] all of them`
 		if lora, chosen := t.has("lora"), t.has("select"); lora && chosen {
 			s.c.add(s.at(name), s.path(name), expected, "both", hint)
 		} else if !lora && !chosen {
@@ -158,13 +157,13 @@ func (c *reader) patterns(s *section, key string, def []string, what string) []s
 		return def
 	}
 	if v.kind != sequence || len(v.items) == 0 {
-		s.wrong(key, "a list of patterns of "+what+" names", `["*"] matches every `+what)
+		s.wrong(key, "a list of patterns of "+what+" names", `["**"] matches every `+what)
 		return def
 	}
 	var patterns []string
 	for _, item := range v.items {
-		if _, err := path.Match(item.text, ""); item.kind != text || item.text == "" || err != nil {
-			c.add(item.where, s.path(key), "a pattern of "+what+" names", item.got(), `for example "mid_block.*"`)
+		if item.kind != text || item.text == "" {
+			c.add(item.where, s.path(key), "a pattern of "+what+" names", item.got(), `for example "mid_block.**"`)
 		}
 		patterns = append(patterns, item.text)
 	}

@@ -94,7 +94,7 @@ func TestAuditPlan(t *testing.T) {
 	for want, settings := range map[string][]sdo.Setting{
 		`the method to audit is "full", want sdo or identity`: {{Method: "full", Freeze: "v"}},
 		`freeze is "noise", want eps, v, x0 or solver`:        {{Method: "sdo", Freeze: "noise"}},
-		`method identity with freeze x0 has no gradient`:      {{Method: "identity", Freeze: "x0"}},
+		`freeze x0 leaves the latents no gradient`:            {{Method: "identity", Freeze: "x0"}},
 		`has no objective, so there is no gradient to audit`:  nil,
 	} {
 		r := glasses(t)

@@ -47,11 +47,24 @@ func session(t *testing.T, exec graph.Executor, r *recipes.Recipe, storage graph
 	return s
 }
 
+// setting is a method for latents, with another freeze where it holds anything.
+func setting(t *testing.T, method sdo.Method, freeze sampler.Freeze) sdo.Surrogate {
+	t.Helper()
+	s, err := method.Surrogate(sdo.Latents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Active != sdo.ActiveAll {
+		s.Freeze = freeze
+	}
+	return s
+}
+
 // latentGradient is the gradient of the summed losses at the start latent.
 func latentGradient(t *testing.T, s *Session, method sdo.Method, freeze sampler.Freeze) (grad, losses []float64) {
 	t.Helper()
 	ctx := context.Background()
-	chain, err := sdo.NewChain(s.Problem(), method, freeze)
+	chain, err := sdo.NewChain(s.Problem(), setting(t, method, freeze), sdo.Latents)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,10 +74,10 @@ func latentGradient(t *testing.T, s *Session, method sdo.Method, freeze sampler.
 		t.Fatal(err)
 	}
 	defer s.Exec.FreeVector(v)
-	if losses, err = chain.Forward(ctx, s.start); err != nil {
+	if losses, err = chain.Forward(ctx, sdo.Values{Latents: s.start}, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := chain.Backward(ctx, v); err != nil {
+	if err := chain.Backward(ctx, sdo.Values{Latents: v}); err != nil {
 		t.Fatal(err)
 	}
 	if grad, err = s.Exec.Read(ctx, v); err != nil {
@@ -166,7 +179,7 @@ func testFullIsTheDerivative(t *testing.T, overrides []string) {
 	for i, d := range direction {
 		want += d * grad[i]
 	}
-	chain, err := sdo.NewChain(s.Problem(), sdo.MethodIdentity, sampler.FreezeV)
+	chain, err := sdo.NewChain(s.Problem(), sdo.Surrogate{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +193,7 @@ func testFullIsTheDerivative(t *testing.T, overrides []string) {
 		if err := s.Exec.Write(ctx, s.start, moved); err != nil {
 			t.Fatal(err)
 		}
-		losses, err := chain.Evaluate(ctx, s.start)
+		losses, err := chain.Evaluate(ctx, sdo.Values{Latents: s.start})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -265,16 +278,11 @@ func TestNothingAskedForIsIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 	for set, what := range map[string]string{
-		"variables=[condition]":           "variables other than latents",
-		"start={image: a.png}":            "start",
-		"method.name=jump":                "method jump",
-		"method.refresh={calls: 1}":       "refresh other than all",
-		"method.bridge=0.5":               "a bridge above 0",
-		"variables.latents.optimizer=sgd": "optimizer sgd",
-		"optimizer.max_grad_norm=1":       "max_grad_norm above 0",
-		"guards.whiteness=project":        "whiteness: project",
-		"guards.drift_limit=0.5":          "drift_limit above 0",
-		"guards.early_stop=judge":         "early_stop: judge",
+		"variables=[condition]":                              "variable condition",
+		"variables={parameters: {lora: {targets: [\"*\"]}}}": "variable parameters",
+		"start={image: a.png}":                               "start",
+		"method.refresh={calls: 1, batched: true}":           "batched refresh",
+		"guards.whiteness=project":                           "whiteness: project",
 	} {
 		want := `recipe "dark-glasses": this build does not do ` + what + " yet; leave it out"
 		if _, err := NewPlan(glasses(t, set), m, nil, m.Storage()); err == nil || err.Error() != want {
@@ -378,12 +386,12 @@ func testSurrogateOf(t *testing.T, exec graph.Executor, overrides []string, tole
 	problem := s.Problem()
 	recorded := &recorder{Network: problem.Network, space: exec}
 	problem.Network = recorded
-	chain, err := sdo.NewChain(problem, sdo.MethodIdentity, sampler.FreezeV)
+	chain, err := sdo.NewChain(problem, sdo.Surrogate{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer chain.Free()
-	v, err := chain.Rollout(ctx, s.start)
+	v, err := chain.Rollout(ctx, sdo.Values{Latents: s.start})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -541,7 +549,7 @@ func TestModelRefusesTheRecipe(t *testing.T) {
 	if m, err = LoadModel(r, OpenBuiltin); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewPlan(r, m, nil, graph.F32); err == nil || !strings.Contains(err.Error(), "has no gradient") {
+	if _, err := NewPlan(r, m, nil, graph.F32); err == nil || !strings.Contains(err.Error(), "no gradient") {
 		t.Errorf("a freeze without a gradient: %v", err)
 	}
 }

@@ -57,7 +57,12 @@ func (j *judge) Read(ctx context.Context, images []float64) ([][]int, error) {
 	if err := j.exec.Write(ctx, j.in, images); err != nil {
 		return nil, err
 	}
-	err := j.program.Run(ctx, nil, 0, []graph.Feed{{Node: j.image, From: j.in}}, []graph.Fetch{{Node: j.logits, To: j.out}})
+	return j.read(ctx, j.in)
+}
+
+// read is Read of images that are on the device.
+func (j *judge) read(ctx context.Context, images graph.Tensor) ([][]int, error) {
+	err := j.program.Run(ctx, nil, 0, []graph.Feed{{Node: j.image, From: images}}, []graph.Fetch{{Node: j.logits, To: j.out}})
 	if err != nil {
 		return nil, err
 	}

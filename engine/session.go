@@ -22,11 +22,12 @@ type Plan struct {
 	Storage graph.Storage // of the denoiser's weights
 	Shape   graph.Shape   // of the batch, [N C H W]
 
-	table   *sampler.Table
-	network *network
-	metric  *metric  // nil for a recipe that only samples
-	verdict verdict  // what the judge will be asked
-	reading *reading // of the judge; nil where there is nothing to ask or no judge
+	table     *sampler.Table
+	surrogate sdo.Surrogate
+	network   *network
+	metric    *metric  // nil for a recipe that only samples
+	verdict   verdict  // what the judge will be asked
+	reading   *reading // of the judge; nil where there is nothing to ask or no judge
 }
 
 // NewPlan checks a recipe against a model and plans its programs. files is
@@ -44,7 +45,7 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*
 		return nil, fmt.Errorf("model %s: %w", m.Name, err)
 	}
 	if len(r.Objective) > 0 {
-		if _, err = sdo.Method(r.Method.Name).Transport(p.table, freeze(r)); err != nil {
+		if p.surrogate, err = surrogateOf(r, p.table); err != nil {
 			return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
 		}
 		if p.metric, err = newMetric(r, p.Shape, m.Guide, files); err != nil {
@@ -99,11 +100,15 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 	if p.guided() {
 		branches = 2
 	}
-	steps := int64(len(p.table.Steps))
 	batch := int64(p.Shape.Size()) * 4
+	var vary []sdo.Variable
+	if p.metric != nil && p.Recipe.Updates > 0 {
+		vary = variables(p.Recipe)
+	}
+	demand := p.surrogate.Demand(p.table, vary)
 	m := Memory{
 		Params: params(p.network.keep.plan, p.network.predict.plan),
-		States: int64(latentVectors+sdo.Vectors(p.table)) * batch,
+		States: int64(latentVectors+demand.Vectors) * batch,
 	}
 	scratch := max(arena(p.network.predict.plan), arena(p.network.keep.plan))
 	if p.metric != nil {
@@ -115,14 +120,7 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 		m.Params += params(p.reading.plan)
 		scratch = max(scratch, arena(p.reading.plan))
 	}
-	kept := map[string]int64{"sdo": 1, "full": steps, "full-checkpoint": 1, "identity": 0}[p.Recipe.Method.Name]
-	if p.Recipe.Updates == 0 {
-		kept = 0
-	}
-	if p.Recipe.Method.Name == "full-checkpoint" {
-		m.States += steps * batch
-	}
-	m.Activations += scratch + kept*branches*p.network.keep.plan.TapeBytes
+	m.Activations += scratch + int64(demand.Calls)*branches*p.network.keep.plan.TapeBytes
 	return m
 }
 
@@ -230,58 +228,10 @@ func (s *Session) Problem() sdo.Problem {
 	if s.cond != nil {
 		p.Cond = s.cond
 	}
+	if s.judge != nil {
+		p.Judge = s
+	}
 	return p
-}
-
-// freeze is the frozen quantity a recipe asks for; of latents it is the
-// authors' where the recipe leaves it open.
-func freeze(r *recipes.Recipe) sampler.Freeze {
-	if r.Method.Freeze == "" {
-		return sampler.FreezeEps
-	}
-	return sampler.Freeze(r.Method.Freeze)
-}
-
-// runnable refuses what a recipe can say and this engine does not do: a run
-// that ignored it would not be the recipe's.
-func runnable(r *recipes.Recipe) error {
-	m, g := r.Method, r.Guards
-	_, latents := r.Variables["latents"]
-	known := slices.Contains([]sdo.Method{sdo.MethodSDO, sdo.MethodFull, sdo.MethodFullCheckpoint, sdo.MethodIdentity}, sdo.Method(m.Name))
-	for _, is := range []struct {
-		asked bool
-		what  string
-	}{
-		{!latents || len(r.Variables) > 1, "variables other than latents"},
-		{r.Start != nil, "start"},
-		{!known, "method " + m.Name},
-		{m.Active != "" && m.Active != "first" && !(m.Active == "none" && m.Name == "identity"), "active: " + m.Active},
-		{m.Bridge != nil && *m.Bridge > 0, "a bridge above 0"},
-		{m.Refresh != nil, "refresh other than all"},
-		{r.OptimizerOf("latents").Name == "sgd", "optimizer sgd"},
-		{r.Optimizer.MaxGradNorm > 0, "max_grad_norm above 0"},
-		{g.Whiteness == "project", "whiteness: project"},
-		{g.DriftLimit > 0, "drift_limit above 0"},
-		{g.EarlyStop == recipes.StopJudge, "early_stop: judge"},
-	} {
-		if is.asked {
-			return fmt.Errorf("this build does not do %s yet; leave it out", is.what)
-		}
-	}
-	return nil
-}
-
-// Options are the recipe's optimisation settings.
-func (p *Plan) Options() sdo.Options {
-	r, o := p.Recipe, sdo.DefaultOptions()
-	o.Method = sdo.Method(r.Method.Name)
-	o.Freeze = freeze(r)
-	o.Updates = r.Updates
-	rule := r.OptimizerOf("latents")
-	o.LR, o.Beta1, o.Beta2, o.WeightDecay = rule.LR, rule.Betas[0], rule.Betas[1], rule.WeightDecay
-	o.NormGuard = sdo.NormGuard(r.Guards.LatentNorm)
-	o.EarlyStop = r.Guards.EarlyStop == recipes.StopObjective
-	return o
 }
 
 // Steer runs the recipe. See sdo.Run for what a cancelled context does.
@@ -295,14 +245,13 @@ func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result,
 // Sample makes the recipe's pictures without steering, [N C H W] in [-1, 1].
 // observe is told of every sampler step.
 func (s *Session) Sample(ctx context.Context, observe sdo.Observer) ([]float64, error) {
-	// Of all methods full asks least of a sampler: it freezes nothing.
-	chain, err := sdo.NewChain(s.Problem(), sdo.MethodFull, "")
+	chain, err := sdo.NewChain(s.Problem(), sdo.Surrogate{})
 	if err != nil {
 		return nil, err
 	}
 	defer chain.Free()
 	chain.Observe(observe)
-	sample, err := chain.Rollout(ctx, s.start)
+	sample, err := chain.Rollout(ctx, sdo.Values{Latents: s.start})
 	if err != nil {
 		return nil, err
 	}
@@ -322,14 +271,29 @@ func (s *Session) Verdicts(ctx context.Context, images []float64) ([]bool, error
 	if err != nil {
 		return nil, err
 	}
+	return s.verdict.of(labels), nil
+}
+
+// Approve is Verdicts of images that are on the device: the session is the
+// sdo.Judge of its own runs.
+func (s *Session) Approve(ctx context.Context, images sdo.Vector) ([]bool, error) {
+	labels, err := s.judge.read(ctx, images)
+	if err != nil {
+		return nil, err
+	}
+	return s.verdict.of(labels), nil
+}
+
+// of says which images have everything that is wanted.
+func (v verdict) of(labels [][]int) []bool {
 	verdicts := make([]bool, len(labels))
 	for row, read := range labels {
 		verdicts[row] = true
-		for _, w := range s.verdict.wanted {
+		for _, w := range v.wanted {
 			verdicts[row] = verdicts[row] && read[w.attribute] == w.label
 		}
 	}
-	return verdicts, nil
+	return verdicts
 }
 
 func newVerdict(r *recipes.Recipe, judge *model.Classifier) verdict {

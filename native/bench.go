@@ -166,8 +166,9 @@ func (b *bencher) trial(plan *engine.Plan) (*trial, error) {
 		return nil, err
 	}
 	t := &trial{session: session}
-	problem, options := session.Problem(), plan.Options()
-	t.chain, err = sdo.NewChain(problem, options.Method, options.Freeze)
+	problem := session.Problem()
+	surrogate, vary := plan.Surrogate()
+	t.chain, err = sdo.NewChain(problem, surrogate, vary...)
 	if err == nil {
 		t.grad, err = b.exec.NewVector(problem.Rows * problem.Cols)
 	}
@@ -180,10 +181,10 @@ func (b *bencher) trial(plan *engine.Plan) (*trial, error) {
 
 // run makes one rollout and its gradient, and waits for both.
 func (t *trial) run(ctx context.Context) error {
-	if _, err := t.chain.Forward(ctx, t.session.Problem().Start); err != nil {
+	if _, err := t.chain.Forward(ctx, sdo.Values{Latents: t.session.Problem().Start}, 0); err != nil {
 		return err
 	}
-	if err := t.chain.Backward(ctx, t.grad); err != nil {
+	if err := t.chain.Backward(ctx, sdo.Values{Latents: t.grad}); err != nil {
 		return err
 	}
 	_, err := t.session.Exec.RowDots(ctx, t.grad, t.grad, 1)

@@ -116,6 +116,14 @@ func (t *Table) Freeze(freeze Freeze) (*Transport, error) {
 	n := len(t.Steps)
 	transport := &Transport{Freeze: freeze, Steps: make([]FrozenStep, n), Weights: make([]float64, n), Noises: make([]float64, n)}
 	for i, step := range t.Steps {
+		if freeze == FreezeSolver { // nothing to rewrite, so nothing to round
+			transport.Steps[i] = FrozenStep{
+				FromOutput: 1, State: step.State, Frozen: step.Output,
+				MemoryState: step.Memory.State, MemoryFrozen: step.Memory.Output,
+				Earlier: step.Earlier, Noise: step.Noise,
+			}
+			continue
+		}
 		frozen, err := step.At.frozen(freeze, t.Prediction)
 		if err != nil {
 			return nil, fmt.Errorf("sampler: %w", err)

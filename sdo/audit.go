@@ -63,12 +63,6 @@ func (c Comparison) Summary() (s Summary, ok bool) {
 	return s, n > 0
 }
 
-// walker is a rule that can show every call of its rollout, kept, last to
-// first.
-type walker interface {
-	walk(ctx context.Context, visit func(i int, kept Kept) error) error
-}
-
 // Audit compares settings with full back-propagation at every state of the
 // rollout from Problem.Start. A run that starts at x_k and takes the N-k steps
 // that are left ends in the same sample, so one rollout serves all of them:
@@ -90,7 +84,11 @@ func Audit(ctx context.Context, p Problem, reference Method, settings []Setting,
 	if err := Auditable(p.Table); err != nil {
 		return nil, err
 	}
-	c, err := NewChain(p, reference, "")
+	surrogate, err := reference.Surrogate(Latents)
+	if err != nil {
+		return nil, err
+	}
+	c, err := NewChain(p, surrogate, Latents)
 	if err != nil {
 		return nil, err
 	}
@@ -102,17 +100,17 @@ func Audit(ctx context.Context, p Problem, reference Method, settings []Setting,
 		}
 	}
 	c.Observe(observe)
-	if _, err := c.Forward(ctx, p.Start); err != nil {
+	if _, err := c.Forward(ctx, Values{Latents: p.Start}, 0); err != nil {
 		return nil, err
 	}
 	a := &audit{Chain: c, settings: settings, transports: transports, carry: make([]float64, len(settings))}
 	if a.seedNumbers, err = p.Space.Read(ctx, c.seed); err != nil {
 		return nil, err
 	}
-	if err := c.allocate(&a.sampleSeed); err != nil {
+	if err := c.allocate(&a.sampleSeed, &a.atStart, &a.pulled); err != nil {
 		return nil, err
 	}
-	defer p.Space.FreeVector(a.sampleSeed)
+	defer freeVectors(p.Space, a.sampleSeed, a.atStart, a.pulled)
 	if err := p.Space.Combine(a.sampleSeed, []float64{1}, []Vector{c.seed}); err != nil {
 		return nil, err
 	}
@@ -124,7 +122,8 @@ func Audit(ctx context.Context, p Problem, reference Method, settings []Setting,
 			a.measured = append(a.measured, Comparison{Setting: s, Step: k})
 		}
 	}
-	err = c.rule.(walker).walk(ctx, func(k int, kept Kept) error { return a.visit(ctx, k, kept) })
+	c.visit = visitor{call: a.pull, state: a.compareAt}
+	err = c.Backward(ctx, Values{Latents: a.atStart})
 	return a.measured, err
 }
 
@@ -143,7 +142,12 @@ func (s Setting) Transport(table *sampler.Table) (*sampler.Transport, error) {
 	if s.Method != MethodSDO && s.Method != MethodIdentity {
 		return nil, fmt.Errorf("sdo: the method to audit is %q, want sdo or identity", s.Method)
 	}
-	return s.Method.Transport(table, s.Freeze)
+	surrogate, err := s.Method.Surrogate(Latents)
+	if err != nil {
+		return nil, err
+	}
+	surrogate.Freeze = s.Freeze
+	return surrogate.Transport(table, []Variable{Latents})
 }
 
 // audit is one batch's way back through the rollout.
@@ -154,26 +158,31 @@ type audit struct {
 	carry       []float64 // P_{k+1} of each setting, P_k once x_k is visited
 	sampleSeed  Vector    // g; Chain.seed moves on to lambda_k
 	seedNumbers []float64 // g, read back
+	atStart     Vector    // lambda_0 times Table.Start
+	pulled      Vector    // J_k^T g of the call being passed
 	measured    []Comparison
 }
 
-// visit compares at x_k. The sums are few and run in float64 on the host, where
-// near cancellation of the two parts of a gradient costs nothing.
-func (a *audit) visit(ctx context.Context, k int, kept Kept) error {
+// pull sends the seed at the sample through a call.
+func (a *audit) pull(ctx context.Context, call *activeCall) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := kept.Backward(ctx, a.sampleSeed, Gradients{X: a.product}); err != nil {
-		return fmt.Errorf("sdo: audit of step %d: %w", k, err)
+	if err := call.kept.Backward(ctx, a.sampleSeed, Gradients{X: a.pulled}); err != nil {
+		return fmt.Errorf("sdo: audit of step %d: %w", call.index, err)
 	}
-	pulled, err := a.problem.Space.Read(ctx, a.product)
+	return nil
+}
+
+// compareAt compares at x_k, where back-propagation has just come to. The sums
+// are few and run in float64 on the host, where near cancellation of the two
+// parts of a gradient costs nothing.
+func (a *audit) compareAt(ctx context.Context, k int, gradient Vector) error {
+	pulled, err := a.problem.Space.Read(ctx, a.pulled)
 	if err != nil {
 		return err
 	}
-	if err := a.adjointStep(ctx, k, kept, a.seed); err != nil {
-		return err
-	}
-	full, err := a.problem.Space.Read(ctx, a.seed)
+	full, err := a.problem.Space.Read(ctx, gradient)
 	if err != nil {
 		return err
 	}

@@ -251,7 +251,7 @@ func TestAuditRefuses(t *testing.T) {
 	for want, try := range map[string]attempt{
 		`sdo: the method to audit is "full", want sdo or identity`:              {MethodFull, Setting{MethodFull, sampler.FreezeV}, none},
 		`sdo: the reference of an audit is "sdo", want full or full-checkpoint`: {MethodSDO, Setting{MethodSDO, sampler.FreezeV}, none},
-		`sdo: sampler: freeze is "noise", want eps, v, x0 or solver`:            {MethodFull, Setting{MethodSDO, "noise"}, none},
+		`sdo: freeze is "noise", want eps, v, x0 or solver`:                     {MethodFull, Setting{MethodSDO, "noise"}, none},
 		"sdo: the problem has no objective":                                     {MethodFull, Setting{MethodSDO, sampler.FreezeV}, func(p *Problem) { p.Objective = nil }},
 		"sdo: the sampler has 0 steps, want at least 1":                         {MethodFull, Setting{MethodSDO, sampler.FreezeV}, func(p *Problem) { p.Table = &sampler.Table{} }},
 		"sdo: audit of step 2, row 0: the squared norm of the sdo gradient is NaN, of the full one NaN": {MethodFull, Setting{MethodSDO, sampler.FreezeV},

@@ -11,7 +11,16 @@ type Counters struct {
 	PeakKeptBytes int64 `json:"peak_kept_bytes"` // most activations pinned at once
 }
 
-// countedNetwork sits below guidance, so that each branch is one call.
+// counted is a network whose calls are counted, below guidance so that each
+// branch is one call. It is a Batcher where the network is.
+func counted(n Network, counters *Counters) Network {
+	c := countedNetwork{n, counters}
+	if batcher, ok := n.(Batcher); ok {
+		return countedBatcher{c, batcher}
+	}
+	return c
+}
+
 type countedNetwork struct {
 	Network
 	counters *Counters
@@ -33,6 +42,16 @@ func (n countedNetwork) Keep(ctx context.Context, in Input, wrt Wrt, out Vector)
 	n.counters.KeptBytes += bytes
 	n.counters.PeakKeptBytes = max(n.counters.PeakKeptBytes, n.counters.KeptBytes)
 	return &countedKept{Kept: kept, counters: n.counters, bytes: bytes}, nil
+}
+
+type countedBatcher struct {
+	countedNetwork
+	batcher Batcher
+}
+
+func (n countedBatcher) PredictBatch(ctx context.Context, ins []Input, outs []Vector) error {
+	n.counters.NetworkCalls += len(ins)
+	return n.batcher.PredictBatch(ctx, ins, outs)
 }
 
 type countedKept struct {

@@ -7,8 +7,8 @@ import (
 	"math"
 )
 
-// finish reads the best latents and samples back and settles how the run
-// ended. It must also work after ctx has ended.
+// finish reads the best back and settles how the run ended. It must also work
+// after ctx has ended.
 func (r *run) finish(ctx context.Context, ended error) (*Result, error) {
 	result := &r.result
 	result.Counters = r.chain.Counters()
@@ -22,12 +22,7 @@ func (r *run) finish(ctx context.Context, ended error) (*Result, error) {
 	if cancelled {
 		result.Cancelled, ended = true, nil
 	}
-	read := context.WithoutCancel(ctx)
-	var err error
-	if result.Latents, err = r.Space.Read(read, r.best); err == nil {
-		result.Samples, err = r.Space.Read(read, r.bestSample)
-	}
-	if err != nil {
+	if err := r.readBest(context.WithoutCancel(ctx)); err != nil {
 		return nil, errors.Join(ended, fmt.Errorf("sdo: reading the best latents: %w", err))
 	}
 	for row := range r.Rows {
@@ -38,4 +33,32 @@ func (r *run) finish(ctx context.Context, ended error) (*Result, error) {
 		result.LatentNorms = append(result.LatentNorms, math.Sqrt(square))
 	}
 	return result, ended
+}
+
+func (r *run) readBest(ctx context.Context) (err error) {
+	result := &r.result
+	read := func(v Vector) (x []float64) {
+		if err == nil && v != nil {
+			x, err = r.Space.Read(ctx, v)
+		}
+		return x
+	}
+	latents := r.best.Latents
+	if latents == nil {
+		latents = r.Start
+	}
+	result.Latents, result.Samples = read(latents), read(r.bestSample)
+	result.Condition, result.GuidanceScale = read(r.best.Condition), read(r.best.GuidanceScale)
+	for _, noise := range r.best.Noises {
+		result.Noises = append(result.Noises, read(noise))
+	}
+	if err != nil || !r.joint {
+		return err
+	}
+	for k, p := range r.best.Parameters {
+		if err := r.copy(r.values.Parameters[k], p); err != nil {
+			return err
+		}
+	}
+	return r.Network.(Trainable).Changed(ctx)
 }

@@ -138,17 +138,29 @@ func eachProblem(t *testing.T, steps []int, test func(*testing.T, Problem)) {
 	}
 }
 
+// setting is a method for latents, with another freeze where it holds anything.
+func setting(method Method, freeze sampler.Freeze) Surrogate {
+	s, err := method.Surrogate(Latents)
+	if err != nil {
+		panic(err)
+	}
+	if s.Active != ActiveAll {
+		s.Freeze = freeze
+	}
+	return s
+}
+
 // gradient runs Gradient at Start and checks that nothing was leaked.
 func gradient(t *testing.T, p Problem, method Method, freeze sampler.Freeze) []float64 {
 	t.Helper()
 	space := p.Space.(*slices64)
 	before := space.live
-	g, _, err := Gradient(context.Background(), p, p.Start, method, freeze)
+	g, _, err := Gradient(context.Background(), p, setting(method, freeze), Values{Latents: p.Start}, 0, Latents)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result := append([]float64(nil), numbers(g)...)
-	space.FreeVector(g)
+	result := append([]float64(nil), numbers(g.Latents)...)
+	p.FreeValues(g)
 	if space.live != before {
 		t.Fatalf("%s: %d vectors leaked", method, space.live-before)
 	}
@@ -209,16 +221,16 @@ type story struct {
 
 func tell(t *testing.T, p Problem) story {
 	t.Helper()
-	chain, err := NewChain(p, MethodFull, sampler.FreezeEps)
+	chain, err := NewChain(p, setting(MethodFull, sampler.FreezeEps), Latents)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer chain.Free()
 	var s story
-	err = chain.rollout(context.Background(), p.Start, func(ctx context.Context, i int, in Input, out Vector) error {
-		err := chain.predict(ctx, i, in, out)
+	err = chain.rollout(context.Background(), Values{Latents: p.Start}, func(ctx context.Context, i int, in Input) error {
+		err := chain.predict(ctx, i, in)
 		s.states = append(s.states, append([]float64(nil), numbers(in.X)...))
-		s.outputs = append(s.outputs, append([]float64(nil), numbers(out)...))
+		s.outputs = append(s.outputs, append([]float64(nil), numbers(chain.output)...))
 		return err
 	})
 	if err != nil {
@@ -431,13 +443,13 @@ func TestSolverArithmeticIsLive(t *testing.T) {
 func TestFreshNoiseIsFixedBySeed(t *testing.T) {
 	p := problem(tables(t, sampler.PredictV, 6)["ddpm"], newPerceptron(testCols, 6))
 	sample := func(c *Chain) []float64 {
-		v, err := c.Rollout(context.Background(), p.Start)
+		v, err := c.Rollout(context.Background(), Values{Latents: p.Start})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return append([]float64(nil), numbers(v)...)
 	}
-	chain, err := NewChain(p, MethodSDO, sampler.FreezeV)
+	chain, err := NewChain(p, setting(MethodSDO, sampler.FreezeV), Latents)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,7 +457,7 @@ func TestFreshNoiseIsFixedBySeed(t *testing.T) {
 	once := sample(chain)
 	wantNear(t, "again", sample(chain), once, 0)
 	p.NoiseSeed++
-	other, err := NewChain(p, MethodSDO, sampler.FreezeV)
+	other, err := NewChain(p, setting(MethodSDO, sampler.FreezeV), Latents)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -470,13 +482,13 @@ func guided(t *testing.T, prediction sampler.Prediction, steps int) Problem {
 // derivative, stored or checkpointed, guided or not.
 func TestFullEqualsFiniteDifferences(t *testing.T) {
 	check := func(t *testing.T, p Problem) {
-		chain, err := NewChain(p, MethodFull, sampler.FreezeEps)
+		chain, err := NewChain(p, setting(MethodFull, sampler.FreezeEps), Latents)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer chain.Free()
 		want := differences(numbers(p.Start), func(x []float64) float64 {
-			sample, err := chain.Rollout(context.Background(), &boxed{x})
+			sample, err := chain.Rollout(context.Background(), Values{Latents: &boxed{x}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -566,16 +578,16 @@ func TestCost(t *testing.T) {
 		t.Helper()
 		space := p.Space.(*slices64)
 		made := space.made
-		chain, err := NewChain(p, method, sampler.FreezeEps)
+		chain, err := NewChain(p, setting(method, sampler.FreezeEps), Latents)
 		if err != nil {
 			t.Fatal(err)
 		}
 		grad, _ := space.NewVector(testRows * testCols)
 		for range 2 { // the second update must cost what the first did
-			if _, err := chain.Forward(context.Background(), p.Start); err != nil {
+			if _, err := chain.Forward(context.Background(), Values{Latents: p.Start}, 0); err != nil {
 				t.Fatal(err)
 			}
-			if err := chain.Backward(context.Background(), grad); err != nil {
+			if err := chain.Backward(context.Background(), Values{Latents: grad}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -591,10 +603,10 @@ func TestCost(t *testing.T) {
 		plain := problem(table(t, sampler.PredictV, n), newPerceptron(testCols, 6))
 		branches := guided(t, sampler.PredictV, n)
 		for method, want := range map[Method][2]cost{
-			MethodSDO:            {{n, 1, 1, 1, 5}, {2 * n, 2, 2, 2, 6}},
+			MethodSDO:            {{n, 1, 1, 1, 5}, {2 * n, 2, 2, 2, 7}},
 			MethodIdentity:       {{n, 0, 0, 0, 5}, {2 * n, 0, 0, 0, 6}},
-			MethodFull:           {{n, n, n, int64(n), 5}, {2 * n, 2 * n, 2 * n, int64(2 * n), 6}},
-			MethodFullCheckpoint: {{2 * n, n, n, 1, 5 + n}, {4 * n, 2 * n, 2 * n, 2, 6 + n}},
+			MethodFull:           {{n, n, n, int64(n), 5}, {2 * n, 2 * n, 2 * n, int64(2 * n), 7}},
+			MethodFullCheckpoint: {{2 * n, n, n, 1, 5 + n}, {4 * n, 2 * n, 2 * n, 2, 7 + n}},
 		} {
 			if got := measure(method, plain); got != want[0] {
 				t.Errorf("%s, %d steps: %+v, want %+v", method, n, got, want[0])
@@ -614,15 +626,15 @@ func TestMemoryIsFlatForEverySolver(t *testing.T) {
 			p := problem(tables(t, sampler.PredictV, n)[name], newPerceptron(testCols, 6))
 			space := p.Space.(*slices64)
 			made := space.made
-			chain, err := NewChain(p, MethodSDO, sampler.FreezeEps)
+			chain, err := NewChain(p, setting(MethodSDO, sampler.FreezeEps), Latents)
 			if err != nil {
 				t.Fatal(err)
 			}
 			vectors = append(vectors, space.made-made)
-			if want := Vectors(p.Table); space.made-made != want {
+			if want := setting(MethodSDO, sampler.FreezeEps).Demand(p.Table, []Variable{Latents}).Vectors; space.made-made != want {
 				t.Errorf("%s: %d vectors, announced %d", name, space.made-made, want)
 			}
-			if _, err := chain.Forward(context.Background(), p.Start); err != nil {
+			if _, err := chain.Forward(context.Background(), Values{Latents: p.Start}, 0); err != nil {
 				t.Fatal(err)
 			}
 			chain.Free()
@@ -673,28 +685,26 @@ func TestNewChainRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	type attempt struct {
-		method Method
 		freeze sampler.Freeze
 		change func(*Problem)
 	}
 	none := func(*Problem) {}
 	for want, try := range map[string]attempt{
-		`sdo: method is "n-times-first", want sdo, full, full-checkpoint or identity`: {"n-times-first", sampler.FreezeEps, none},
-		`sdo: sampler: freeze is "noise", want eps, v, x0 or solver`:                  {MethodSDO, "noise", none},
-		"sdo: method sdo with freeze x0 has no gradient, because the sampler's last step leaves no noise; freeze eps or v": {
-			MethodSDO, sampler.FreezeX0, func(p *Problem) { p.Table = cleanTable }},
+		`sdo: freeze is "noise", want eps, v, x0 or solver`: {"noise", none},
+		"sdo: freeze x0 leaves the latents no gradient, because the sampler's last step leaves no noise; freeze eps or v": {
+			sampler.FreezeX0, func(p *Problem) { p.Table = cleanTable }},
 		"sdo: the sampler starts at 0 times the latent, want a number above 0": {
-			MethodSDO, sampler.FreezeV, func(p *Problem) { p.Table = &sampler.Table{Steps: p.Table.Steps} }},
-		"sdo: the sampler has 0 steps, want at least 1":                 {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Table = &sampler.Table{} }},
-		"sdo: the start has 12 numbers, 2 rows of 4 need 8":             {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Rows = 2 }},
-		"sdo: a batch of 0 rows and 4 columns, want at least 1 of each": {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Rows = 0 }},
-		"sdo: the guidance scale is NaN, want a finite number":          {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Guidance = math.NaN() }},
-		"sdo: the problem has no network":                               {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Network = nil }},
-		"sdo: the problem has no vector space":                          {MethodSDO, sampler.FreezeV, func(p *Problem) { p.Space = nil }},
+			sampler.FreezeV, func(p *Problem) { p.Table = &sampler.Table{Steps: p.Table.Steps} }},
+		"sdo: the sampler has 0 steps, want at least 1":                 {sampler.FreezeV, func(p *Problem) { p.Table = &sampler.Table{} }},
+		"sdo: the start has 12 numbers, 2 rows of 4 need 8":             {sampler.FreezeV, func(p *Problem) { p.Rows = 2 }},
+		"sdo: a batch of 0 rows and 4 columns, want at least 1 of each": {sampler.FreezeV, func(p *Problem) { p.Rows = 0 }},
+		"sdo: the guidance scale is NaN, want a finite number":          {sampler.FreezeV, func(p *Problem) { p.Guidance = math.NaN() }},
+		"sdo: the problem has no network":                               {sampler.FreezeV, func(p *Problem) { p.Network = nil }},
+		"sdo: the problem has no vector space":                          {sampler.FreezeV, func(p *Problem) { p.Space = nil }},
 	} {
 		p := good
 		try.change(&p)
-		_, err := NewChain(p, try.method, try.freeze)
+		_, err := NewChain(p, Surrogate{Freeze: try.freeze, Active: ActiveFirst}, Latents)
 		wantError(t, err, want)
 	}
 }

@@ -6,49 +6,133 @@ import (
 	"math"
 )
 
-// measure takes the norm of each latent and refuses one that is not a finite
-// number above 0: the guards would divide by it and the network learn nothing
-// from it.
-func (r *run) measure(ctx context.Context) error {
-	squares, err := r.Space.RowDots(ctx, r.latent, r.latent, r.Rows)
-	if err != nil {
-		return fmt.Errorf("sdo: norm of the latents: %w", err)
-	}
-	r.norms = r.norms[:0]
-	for row, square := range squares {
-		norm := math.Sqrt(square)
-		if !finite(norm) || norm == 0 {
-			return fmt.Errorf("sdo: the latent of row %d has norm %v %s", row, norm, r.when())
+// guard holds what has just moved to what noise looks like, and refuses what is
+// not finite.
+func (r *run) guard(ctx context.Context, moved []bool) error {
+	if r.options.Whiten != nil {
+		for _, noise := range r.noisy() {
+			if err := r.options.Whiten(ctx, noise, moved); err != nil {
+				return fmt.Errorf("sdo: whitening: %w", err)
+			}
 		}
-		r.norms = append(r.norms, norm)
+	}
+	if err := r.measure(ctx); err != nil {
+		return err
+	}
+	if r.options.NormGuard != NormProject {
+		return nil
+	}
+	for _, noise := range r.noisy() {
+		norms, err := r.rowNorms(ctx, noise)
+		if err != nil {
+			return err
+		}
+		target, scales := math.Sqrt(float64(r.Cols)), make([]float64, r.Rows)
+		for row, norm := range norms {
+			scales[row] = 1
+			if moved[row] && norm > 0 {
+				scales[row] = target / norm
+			}
+			if noise == r.values.Latents {
+				r.norms[row] *= scales[row]
+			}
+		}
+		if err := r.Space.ScaleRows(noise, scales); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// project scales every moving row to norm sqrt(Cols), the norm of noise.
-func (r *run) project() error {
-	noise := math.Sqrt(float64(r.Cols))
-	scales := make([]float64, r.Rows)
-	for row, norm := range r.norms {
-		scales[row] = 1
-		if !r.result.Stopped[row] {
-			scales[row], r.norms[row] = noise/norm, noise
+// noisy lists what varies and was standard normal noise to begin with.
+func (r *run) noisy() (vectors []Vector) {
+	for _, v := range r.options.Vary {
+		if v.Variable == Latents || v.Variable == Noises {
+			of, _ := r.values.of(v.Variable)
+			vectors = append(vectors, of...)
 		}
 	}
-	return r.Space.ScaleRows(r.latent, scales)
+	return vectors
+}
+
+func (r *run) rowNorms(ctx context.Context, v Vector) ([]float64, error) {
+	squares, err := r.Space.RowDots(ctx, v, v, r.Rows)
+	if err != nil {
+		return nil, fmt.Errorf("sdo: norm of the latents: %w", err)
+	}
+	for row, square := range squares {
+		squares[row] = math.Sqrt(square)
+	}
+	return squares, nil
+}
+
+// measure takes the norm of each latent and refuses one that is not a finite
+// number above 0: the guards would divide by it and the network learn nothing
+// from it.
+func (r *run) measure(ctx context.Context) (err error) {
+	if r.norms, err = r.rowNorms(ctx, r.values.Latents); err != nil {
+		return err
+	}
+	for row, norm := range r.norms {
+		if !finite(norm) || norm == 0 {
+			return fmt.Errorf("sdo: the latent of row %d has norm %v %s", row, norm, r.when())
+		}
+	}
+	return nil
 }
 
 // penalise adds the gradient of NormPenalty, weight*x*(1 - (d-1)/|x|^2).
-func (r *run) penalise() error {
-	scales := make([]float64, r.Rows)
-	for row, norm := range r.norms {
-		scales[row] = r.options.NormWeight * (1 - float64(r.Cols-1)/(norm*norm))
+func (r *run) penalise(ctx context.Context) error {
+	for k, noise := range r.noisy() {
+		norms, err := r.rowNorms(ctx, noise)
+		if err != nil {
+			return err
+		}
+		scales := make([]float64, r.Rows)
+		for row, norm := range norms {
+			scales[row] = r.options.NormWeight * (1 - float64(r.Cols-1)/(norm*norm))
+		}
+		if err := r.copy(r.scratch, noise); err != nil {
+			return err
+		}
+		if err := r.Space.ScaleRows(r.scratch, scales); err != nil {
+			return err
+		}
+		grad := r.gradOfNoisy(k)
+		if err := r.Space.Combine(grad, []float64{1, 1}, []Vector{grad, r.scratch}); err != nil {
+			return err
+		}
 	}
-	if err := r.copy(r.scratch, r.latent); err != nil {
-		return err
+	return nil
+}
+
+// gradOfNoisy is the gradient of entry k of noisy.
+func (r *run) gradOfNoisy(k int) Vector {
+	var grads []Vector
+	for _, v := range r.options.Vary {
+		if v.Variable == Latents || v.Variable == Noises {
+			of, _ := r.grads.of(v.Variable)
+			grads = append(grads, of...)
+		}
 	}
-	if err := r.Space.ScaleRows(r.scratch, scales); err != nil {
-		return err
+	return grads[k]
+}
+
+// driftedRows says which samples have moved too far from where they began.
+func (r *run) driftedRows(ctx context.Context) ([]bool, error) {
+	drifted := make([]bool, r.Rows)
+	if r.before == nil || r.result.Updates == 0 {
+		return drifted, nil
 	}
-	return r.Space.Combine(r.grad, []float64{1, 1}, []Vector{r.grad, r.scratch})
+	if err := r.chain.combine(r.scratch, 1, r.chain.Sample(), -1, r.before); err != nil {
+		return nil, err
+	}
+	squares, err := r.Space.RowDots(ctx, r.scratch, r.scratch, r.Rows)
+	if err != nil {
+		return nil, fmt.Errorf("sdo: drift: %w", err)
+	}
+	for row, square := range squares {
+		drifted[row] = math.Sqrt(square/float64(r.Cols)) > r.options.DriftLimit
+	}
+	return drifted, nil
 }

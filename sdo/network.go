@@ -120,3 +120,9 @@ type Objective interface {
 type Satisfier interface {
 	Satisfied() []bool
 }
+
+// Judge is a second opinion on samples that takes no part in any gradient.
+type Judge interface {
+	// Approve says which rows of x are what was asked for.
+	Approve(ctx context.Context, x Vector) ([]bool, error)
+}

@@ -22,6 +22,7 @@ type Event struct {
 	Best        []float64 `json:"best,omitempty"`    // as Result.BestLoss, so far
 	Stopped     []bool    `json:"stopped,omitempty"` // frozen by early stop
 	LatentNorms []float64 `json:"latent_norms,omitempty"`
+	Stale       bool      `json:"stale,omitempty"` // the losses rest partly on outputs of earlier updates
 
 	Counters Counters `json:"counters"`
 

@@ -1,6 +1,7 @@
 package sdo
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -23,69 +24,96 @@ const (
 	NormPenalty NormGuard = "penalty"
 )
 
+// EarlyStop names who may stop a row.
+type EarlyStop string
+
+const (
+	EarlyStopOff       EarlyStop = "off"
+	EarlyStopObjective EarlyStop = "objective" // the objective, or a loss of StopBelow
+	EarlyStopJudge     EarlyStop = "judge"     // Problem.Judge, which takes no part in the gradient
+)
+
 // Options says how a problem is optimised. Start from DefaultOptions: no field
 // has a silent default.
 type Options struct {
-	Method  Method
-	Freeze  sampler.Freeze // of methods sdo and identity
-	Updates int            // at most this many; 0 only samples
+	Surrogate Surrogate
+	Vary      []Variation
+	Updates   int // at most this many; 0 only samples
 
-	LR          float64 // of Adam, per update
-	Beta1       float64
-	Beta2       float64
-	Eps         float64
-	WeightDecay float64
+	// MaxGradNorm clips gradients: of each row over its own variables, and of
+	// all parameters together. 0 does not.
+	MaxGradNorm float64
 
-	NormGuard  NormGuard
-	NormWeight float64 // of NormPenalty
+	NormGuard  NormGuard // of latents and noises
+	NormWeight float64   // of NormPenalty
+	// Whiten, where set, is called after every update with each varied vector
+	// that should be white noise (latents and noises) and the rows that moved.
+	Whiten func(ctx context.Context, noise Vector, moved []bool) error
+	// DriftLimit stops a row whose sample has moved further than this from the
+	// one it began with, root mean square; no such sample is kept as best. 0
+	// does not.
+	DriftLimit float64
 
-	// EarlyStop freezes a row once it is good enough: by the objective's own
-	// word where it is a Satisfier, else once its loss is StopBelow or less. Its
-	// latent stays while the others go on; the run ends when all are frozen.
-	EarlyStop bool
-	StopBelow float64
+	// EarlyStop leaves a row alone once it is good enough: its variables stay
+	// while the others go on, and the run ends when all are left alone. Where the
+	// parameters vary no row can be left alone, and the run ends when all are
+	// good enough at once.
+	EarlyStop EarlyStop
+	StopBelow float64 // the loss that is good enough for an objective that is no Satisfier
 }
 
 // DefaultOptions is the setting of docs/method.md: latent SDO with eps
 // frozen, Adam(0.9, 0.9), latents kept at the norm of noise.
 func DefaultOptions() Options {
 	return Options{
-		Method: MethodSDO, Freeze: sampler.FreezeEps, Updates: 60,
-		LR: 0.05, Beta1: 0.9, Beta2: 0.9, Eps: 1e-8,
-		NormGuard: NormProject, NormWeight: 0.01,
+		Surrogate: Surrogate{Freeze: sampler.FreezeEps, Active: ActiveFirst},
+		Vary:      []Variation{{Latents, DefaultOptimizer()}},
+		Updates:   60,
+		NormGuard: NormProject, NormWeight: 0.01, EarlyStop: EarlyStopOff,
 	}
 }
 
+// Variables lists what varies.
+func (o Options) Variables() []Variable {
+	names := make([]Variable, len(o.Vary))
+	for i, v := range o.Vary {
+		names[i] = v.Variable
+	}
+	return names
+}
+
 // Validate refuses, with one sentence, the first option that makes no sense.
+// What depends on the problem is checked by Run.
 func (o Options) Validate() error {
 	refuse := func(format string, args ...any) error { return fmt.Errorf("sdo: "+format, args...) }
-	if _, ok := rules[o.Method]; !ok {
-		return refuse("method is %q, want sdo, full, full-checkpoint or identity", o.Method)
+	if len(o.Vary) == 0 {
+		return refuse("nothing varies, want at least one of %v", Variables)
 	}
-	switch o.Freeze {
-	case sampler.FreezeEps, sampler.FreezeV, sampler.FreezeX0, sampler.FreezeSolver:
-	default:
-		return refuse("freeze is %q, want eps, v, x0 or solver", o.Freeze)
+	for _, v := range o.Vary {
+		if err := v.Optimizer.Validate(); err != nil {
+			return refuse("%s: %w", v.Variable, err)
+		}
 	}
 	switch o.NormGuard {
 	case NormNone, NormProject, NormPenalty:
 	default:
 		return refuse("latent norm guard is %q, want project, penalty or none", o.NormGuard)
 	}
+	switch o.EarlyStop {
+	case EarlyStopOff, EarlyStopObjective, EarlyStopJudge:
+	default:
+		return refuse("early stop is %q, want off, objective or judge", o.EarlyStop)
+	}
 	switch {
 	case o.Updates < 0:
 		return refuse("%d updates, want 0 or more", o.Updates)
-	case !(o.LR > 0) || !finite(o.LR):
-		return refuse("learning rate is %v, want a number above 0", o.LR)
-	case !(o.Beta1 >= 0 && o.Beta1 < 1 && o.Beta2 >= 0 && o.Beta2 < 1):
-		return refuse("betas are %v and %v, want numbers from 0 up to but not including 1", o.Beta1, o.Beta2)
-	case !(o.Eps > 0) || !finite(o.Eps):
-		return refuse("eps is %v, want a number above 0", o.Eps)
-	case !(o.WeightDecay >= 0) || !finite(o.WeightDecay):
-		return refuse("weight decay is %v, want 0 or more", o.WeightDecay)
+	case !(o.MaxGradNorm >= 0) || !finite(o.MaxGradNorm):
+		return refuse("highest gradient norm is %v, want 0 or more", o.MaxGradNorm)
 	case o.NormGuard == NormPenalty && (!(o.NormWeight > 0) || !finite(o.NormWeight)):
 		return refuse("norm penalty weight is %v, want a number above 0", o.NormWeight)
-	case o.EarlyStop && !finite(o.StopBelow):
+	case !(o.DriftLimit >= 0) || !finite(o.DriftLimit):
+		return refuse("drift limit is %v, want 0 or more", o.DriftLimit)
+	case o.EarlyStop == EarlyStopObjective && !finite(o.StopBelow):
 		return refuse("early stop below a loss of %v, want a finite number", o.StopBelow)
 	}
 	return nil

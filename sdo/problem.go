@@ -2,6 +2,7 @@ package sdo
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sdo-go/sdo/sampler"
 )
@@ -13,6 +14,7 @@ type Problem struct {
 	Network   Network
 	Table     *sampler.Table
 	Objective Objective // nil where a Chain is only asked for rollouts
+	Judge     Judge     // nil but for EarlyStopJudge
 	Rows      int
 	Cols      int
 	// Start is the noise to begin from, Rows x Cols of unit deviation. It is
@@ -25,8 +27,8 @@ type Problem struct {
 	// Cond is the condition handed to every network call; nil for none.
 	Cond Vector
 	// Guidance is the classifier-free guidance scale. Where it is neither 0
-	// nor 1 and Cond is not nil, every step asks the network twice, with and
-	// without Cond, and both branches count as network calls.
+	// nor 1, or varies, and Cond is not nil, every step asks the network twice,
+	// with and without Cond, and both branches count as network calls.
 	Guidance float64
 }
 
@@ -47,6 +49,26 @@ func (p Problem) Validate() error {
 		return fmt.Errorf("sdo: the start has %d numbers, %d rows of %d need %d", p.Start.Len(), p.Rows, p.Cols, p.size())
 	case !finite(p.Guidance):
 		return fmt.Errorf("sdo: the guidance scale is %v, want a finite number", p.Guidance)
+	}
+	return nil
+}
+
+// allows refuses variables that the problem does not have.
+func (p Problem) allows(vary []Variable) error {
+	for i, v := range vary {
+		switch {
+		case !slices.Contains(Variables, v):
+			return fmt.Errorf("sdo: variable is %q, want one of %v", v, Variables)
+		case slices.Contains(vary[:i], v):
+			return fmt.Errorf("sdo: variable %s is named twice", v)
+		case v == Condition && p.Cond == nil:
+			return fmt.Errorf("sdo: the condition varies, but the problem has none to begin from")
+		case v == GuidanceScale && p.Cond == nil:
+			return fmt.Errorf("sdo: the guidance scale varies, but there is no condition to guide by; add one")
+		}
+		if trainable, ok := p.Network.(Trainable); v == Parameters && (!ok || len(trainable.Params()) == 0) {
+			return fmt.Errorf("sdo: the parameters vary, but the network has none to train; choose some, or a LoRA")
+		}
 	}
 	return nil
 }

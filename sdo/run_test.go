@@ -93,7 +93,7 @@ func TestRunSteers(t *testing.T) {
 		MethodFullCheckpoint: {NetworkCalls: steps * (2*updates + 1), KeptCalls: steps * updates, BackwardCalls: steps * updates, PeakKeptBytes: 96},
 	} {
 		p, o := steer(t), options(updates)
-		o.Method, o.NormGuard = method, NormNone
+		o.Surrogate, o.NormGuard = setting(method, sampler.FreezeEps), NormNone
 		r := mustRun(t, p, o)
 		if before, after := sum(r.Losses[0]), sum(r.BestLoss); after > before/4 {
 			t.Errorf("%s: the loss went from %.3f to %.3f only", method, before, after)
@@ -113,10 +113,11 @@ func TestRunSteers(t *testing.T) {
 func TestFirstUpdateIsAdamAlongTheGradient(t *testing.T) {
 	p, o := steer(t), options(1)
 	o.NormGuard = NormNone
-	g := gradient(t, p, o.Method, o.Freeze)
+	adam := o.Vary[0].Optimizer
+	g := gradient(t, p, MethodSDO, sampler.FreezeEps)
 	want := slices.Clone(numbers(p.Start))
 	for i := range want {
-		want[i] -= o.LR * g[i] / (math.Abs(g[i]) + o.Eps)
+		want[i] -= adam.LR * g[i] / (math.Abs(g[i]) + adam.Eps)
 	}
 	var got []float64
 	_, err := Run(context.Background(), captureLatent{p, &got}.problem(), o, nil)
@@ -172,7 +173,7 @@ func TestRunIsDeterministic(t *testing.T) {
 // A learning rate that overshoots must not lose what was found on the way.
 func TestBestIsKeptPerRow(t *testing.T) {
 	p, o := steer(t), options(40)
-	o.LR, o.NormGuard = 1.5, NormNone
+	o.Vary[0].Optimizer.LR, o.NormGuard = 1.5, NormNone
 	r := mustRun(t, p, o)
 	wantConsistent(t, p, r)
 	if slices.Equal(r.BestLoss, r.Losses[o.Updates]) || r.BestUpdate[0] == r.BestUpdate[1] && r.BestUpdate[1] == r.BestUpdate[2] {
@@ -188,7 +189,7 @@ func TestEarlyStop(t *testing.T) {
 		t.Run(string(guard), func(t *testing.T) { testEarlyStop(t, guard, below) })
 	}
 	o := options(200)
-	o.EarlyStop, o.StopBelow = true, 1e9
+	o.EarlyStop, o.StopBelow = EarlyStopObjective, 1e9
 	r := mustRun(t, steer(t), o)
 	if r.Updates != 0 || r.BackwardCalls != 0 || !slices.Equal(r.RowUpdates, []int{0, 0, 0}) {
 		t.Errorf("satisfied from the start: %d updates, %d backward calls", r.Updates, r.BackwardCalls)
@@ -197,7 +198,8 @@ func TestEarlyStop(t *testing.T) {
 
 func testEarlyStop(t *testing.T, guard NormGuard, below float64) {
 	p, o := steer(t), options(200)
-	o.EarlyStop, o.StopBelow, o.NormGuard, o.WeightDecay = true, below, guard, 0.01
+	o.EarlyStop, o.StopBelow, o.NormGuard = EarlyStopObjective, below, guard
+	o.Vary[0].Optimizer.Rule, o.Vary[0].Optimizer.WeightDecay = AdamW, 0.01
 	r := mustRun(t, p, o)
 	wantConsistent(t, p, r)
 	if slices.Contains(r.Stopped, false) || r.Updates != slices.Max(r.RowUpdates) || r.Updates == o.Updates {
@@ -223,7 +225,7 @@ func testEarlyStop(t *testing.T, guard NormGuard, below float64) {
 
 func TestProjectedNorm(t *testing.T) {
 	p, o := steer(t), options(5)
-	o.EarlyStop, o.StopBelow = true, 0.05 // projection must spare stopped rows
+	o.EarlyStop, o.StopBelow = EarlyStopObjective, 0.05 // projection must spare stopped rows
 	var latent []float64
 	r, err := Run(context.Background(), captureLatent{p, &latent}.problem(), o, nil)
 	if err != nil {
@@ -245,7 +247,7 @@ func TestProjectedNorm(t *testing.T) {
 // The penalty's gradient is that of |x|^2/2 - (d-1) log|x|.
 func TestPenaltyGradient(t *testing.T) {
 	p := steer(t)
-	chain, err := NewChain(p, MethodIdentity, sampler.FreezeEps)
+	chain, err := NewChain(p, setting(MethodIdentity, sampler.FreezeEps), Latents)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,10 +256,10 @@ func TestPenaltyGradient(t *testing.T) {
 	if err := r.prepare(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Space.Combine(r.grad, nil, nil); err != nil {
+	if err := p.Space.Combine(r.grads.Latents, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.penalise(); err != nil {
+	if err := r.penalise(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	want := differences(numbers(p.Start), func(x []float64) float64 {
@@ -268,7 +270,7 @@ func TestPenaltyGradient(t *testing.T) {
 		}
 		return total
 	})
-	wantNear(t, "penalty", numbers(r.grad), want, 1e-9)
+	wantNear(t, "penalty", numbers(r.grads.Latents), want, 1e-9)
 
 	o := options(30)
 	o.NormGuard, o.NormWeight = NormPenalty, 10
@@ -291,7 +293,7 @@ func TestCancelKeepsTheBest(t *testing.T) {
 	for _, method := range allMethods {
 		for _, noticed := range []string{"loop", "network"} {
 			p, o := steer(t), options(60)
-			o.Method = method
+			o.Surrogate = setting(method, sampler.FreezeEps)
 			ctx, cancel := context.WithCancel(context.Background())
 			net := p.Network.(*analytic)
 			const at = 57
@@ -343,7 +345,7 @@ func TestNumbersThatAreNotFinite(t *testing.T) {
 			}
 		}
 		r, err := Run(context.Background(), p, options(9), nil)
-		wantError(t, err, "sdo: the loss of row 1 is "+text+" after update 3; "+notFiniteAdvice)
+		wantError(t, err, "sdo: the loss of row 1 is "+text+" after update 3: the sample is finite, so the objective's own number is not; "+notFiniteAdvice)
 		if r == nil || len(r.Losses) != 3 || r.Cancelled {
 			t.Fatalf("best so far: %+v", r)
 		}
@@ -354,7 +356,7 @@ func TestNumbersThatAreNotFinite(t *testing.T) {
 	p := steer(t)
 	p.Objective.(*nearTarget).change = func(_ int, losses []float64) { losses[2] = math.NaN() }
 	r, err := Run(context.Background(), p, options(9), nil)
-	wantError(t, err, "sdo: the loss of row 2 is NaN before the first update; "+notFiniteAdvice)
+	wantError(t, err, "sdo: the loss of row 2 is NaN before the first update: the sample is finite, so the objective's own number is not; "+notFiniteAdvice)
 	if r != nil {
 		t.Error("a result without a score")
 	}
@@ -396,7 +398,7 @@ func TestNetworkFailure(t *testing.T) {
 	for _, method := range allMethods {
 		for _, at := range []int{3, 47} {
 			p, o := steer(t), options(9)
-			o.Method = method
+			o.Surrogate = setting(method, sampler.FreezeEps)
 			p.Network.(*analytic).before = func(call int) error {
 				if call == at {
 					return lost
@@ -427,7 +429,7 @@ func TestEvents(t *testing.T) {
 	} {
 		p := problem(table(t, sampler.PredictV, 3), newPerceptron(testCols, 6))
 		o := options(1)
-		o.Method = method
+		o.Surrogate = setting(method, sampler.FreezeEps)
 		var told []string
 		var calls int
 		r, err := Run(context.Background(), p, o, func(e Event) {
@@ -466,18 +468,17 @@ func TestEvents(t *testing.T) {
 
 func TestOptionsRefuse(t *testing.T) {
 	for want, change := range map[string]func(*Options){
-		`method is "draft", want sdo, full, full-checkpoint or identity`:     func(o *Options) { o.Method = "draft" },
-		`freeze is "", want eps, v, x0 or solver`:                            func(o *Options) { o.Freeze = "" },
-		`latent norm guard is "clip", want project, penalty or none`:         func(o *Options) { o.NormGuard = "clip" },
-		"-1 updates, want 0 or more":                                         func(o *Options) { o.Updates = -1 },
-		"learning rate is 0, want a number above 0":                          func(o *Options) { o.LR = 0 },
-		"learning rate is NaN, want a number above 0":                        func(o *Options) { o.LR = math.NaN() },
-		"learning rate is +Inf, want a number above 0":                       func(o *Options) { o.LR = math.Inf(1) },
-		"betas are 0.9 and 1, want numbers from 0 up to but not including 1": func(o *Options) { o.Beta2 = 1 },
-		"eps is 0, want a number above 0":                                    func(o *Options) { o.Eps = 0 },
-		"weight decay is -1, want 0 or more":                                 func(o *Options) { o.WeightDecay = -1 },
-		"norm penalty weight is 0, want a number above 0":                    func(o *Options) { o.NormGuard, o.NormWeight = NormPenalty, 0 },
-		"early stop below a loss of NaN, want a finite number":               func(o *Options) { o.EarlyStop, o.StopBelow = true, math.NaN() },
+		`freeze is "", want eps, v, x0 or solver`:                                     func(o *Options) { o.Surrogate.Freeze = "" },
+		`latent norm guard is "clip", want project, penalty or none`:                  func(o *Options) { o.NormGuard = "clip" },
+		"-1 updates, want 0 or more":                                                  func(o *Options) { o.Updates = -1 },
+		"latents: learning rate is 0, want a number above 0":                          func(o *Options) { o.Vary[0].Optimizer.LR = 0 },
+		"latents: learning rate is NaN, want a number above 0":                        func(o *Options) { o.Vary[0].Optimizer.LR = math.NaN() },
+		"latents: learning rate is +Inf, want a number above 0":                       func(o *Options) { o.Vary[0].Optimizer.LR = math.Inf(1) },
+		"latents: betas are 0.9 and 1, want numbers from 0 up to but not including 1": func(o *Options) { o.Vary[0].Optimizer.Beta2 = 1 },
+		"latents: eps is 0, want a number above 0":                                    func(o *Options) { o.Vary[0].Optimizer.Eps = 0 },
+		"latents: weight decay is -1, want 0 or more":                                 func(o *Options) { o.Vary[0].Optimizer.WeightDecay = -1 },
+		"norm penalty weight is 0, want a number above 0":                             func(o *Options) { o.NormGuard, o.NormWeight = NormPenalty, 0 },
+		"early stop below a loss of NaN, want a finite number":                        func(o *Options) { o.EarlyStop, o.StopBelow = EarlyStopObjective, math.NaN() },
 	} {
 		o := DefaultOptions()
 		change(&o)
@@ -492,7 +493,7 @@ func TestOptionsRefuse(t *testing.T) {
 	p.Objective = nil
 	_, err = Run(context.Background(), p, DefaultOptions(), nil)
 	wantError(t, err, "sdo: the problem has no objective")
-	_, _, err = Gradient(context.Background(), p, p.Start, MethodSDO, sampler.FreezeEps)
+	_, _, err = Gradient(context.Background(), p, setting(MethodSDO, sampler.FreezeEps), Values{Latents: p.Start}, 0, Latents)
 	wantError(t, err, "sdo: the problem has no objective")
 }
 
@@ -502,7 +503,7 @@ func TestCancelBetweenBackwardCalls(t *testing.T) {
 	for _, method := range []Method{MethodFull, MethodFullCheckpoint} {
 		ctx, cancel := context.WithCancel(context.Background())
 		p, o := steer(t), options(5)
-		o.Method = method
+		o.Surrogate = setting(method, sampler.FreezeEps)
 		r, err := Run(ctx, p, o, func(e Event) {
 			if e.Kind == EventBackward && e.Update == 1 && e.Step == 3 {
 				cancel()
@@ -530,11 +531,11 @@ func TestFailedForwardReleases(t *testing.T) {
 					}
 					return nil
 				}
-				chain, err := NewChain(p, method, sampler.FreezeV)
+				chain, err := NewChain(p, setting(method, sampler.FreezeV), Latents)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := chain.Forward(context.Background(), p.Start); err == nil {
+				if _, err := chain.Forward(context.Background(), Values{Latents: p.Start}, 0); err == nil {
 					t.Errorf("%s, %s: no error", name, method)
 				}
 				if net.kept != 0 || chain.Counters().KeptBytes != 0 {
@@ -574,7 +575,7 @@ func TestSatisfierDecidesEarlyStop(t *testing.T) {
 	rising := p.Objective.(*nearTarget)
 	rising.change = func(evaluation int, losses []float64) { losses[1] = float64(evaluation) }
 	p.Objective = &content{Objective: rising, after: []int{2, 4, 7}}
-	o.EarlyStop, o.StopBelow = true, 1e9 // the Satisfier is asked instead
+	o.EarlyStop, o.StopBelow = EarlyStopObjective, 1e9 // the Satisfier is asked instead
 	r := mustRun(t, p, o)
 	if !slices.Equal(r.RowUpdates, []int{2, 4, 7}) || r.Updates != 7 {
 		t.Errorf("rows took part in %v updates of %d, want 2, 4 and 7 of 7", r.RowUpdates, r.Updates)

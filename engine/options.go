@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sampler"
+	"github.com/sdo-go/sdo/sdo"
+)
+
+// variables are what a recipe changes, in package sdo's order.
+func variables(r *recipes.Recipe) (vary []sdo.Variable) {
+	for _, v := range sdo.Variables {
+		if _, ok := r.Variables[string(v)]; ok {
+			vary = append(vary, v)
+		}
+	}
+	return vary
+}
+
+// surrogateOf is what a recipe's method differentiates: the setting its name
+// stands for, with the words the recipe gives besides.
+func surrogateOf(r *recipes.Recipe, table *sampler.Table) (sdo.Surrogate, error) {
+	m, vary := r.Method, variables(r)
+	s, err := sdo.Method(m.Name).Surrogate(vary...)
+	if err != nil {
+		return s, err
+	}
+	if m.Freeze != "" && s.Active != sdo.ActiveAll { // which holds nothing
+		s.Freeze = sampler.Freeze(m.Freeze)
+	}
+	open := m.Name == string(sdo.MethodSDO) || s.Refresh != (sdo.Refresh{})
+	if calls, err := strconv.Atoi(m.Active); open && err == nil {
+		s.Active, s.Calls = sdo.ActiveUniform, calls
+	} else if open && m.Active != "" {
+		s.Active, s.Calls = sdo.Active(m.Active), 1
+	}
+	if m.Bridge != nil {
+		s.Bridge = *m.Bridge
+	}
+	if f := m.Refresh; f != nil {
+		s.Refresh = sdo.Refresh{Calls: f.Calls, Every: f.Every, Tolerance: f.Tolerance, Batched: f.Batched}
+	}
+	s.Seed = r.Seed
+	_, err = s.Transport(table, vary)
+	return s, err
+}
+
+// Surrogate is what the recipe's method differentiates, and with respect to
+// what.
+func (p *Plan) Surrogate() (sdo.Surrogate, []sdo.Variable) {
+	return p.surrogate, variables(p.Recipe)
+}
+
+// Options are the recipe's optimisation settings.
+func (p *Plan) Options() sdo.Options {
+	r, o := p.Recipe, sdo.DefaultOptions()
+	o.Surrogate, o.Updates = p.surrogate, r.Updates
+	o.Vary = nil
+	for _, v := range variables(r) {
+		o.Vary = append(o.Vary, sdo.Variation{Variable: v, Optimizer: optimizer(r, v)})
+	}
+	o.MaxGradNorm = r.Optimizer.MaxGradNorm
+	o.NormGuard = sdo.NormGuard(r.Guards.LatentNorm)
+	o.DriftLimit = r.Guards.DriftLimit
+	switch r.Guards.EarlyStop {
+	case recipes.StopObjective:
+		o.EarlyStop = sdo.EarlyStopObjective
+	case recipes.StopJudge:
+		o.EarlyStop = sdo.EarlyStopJudge
+	}
+	return o
+}
+
+func optimizer(r *recipes.Recipe, v sdo.Variable) sdo.Optimizer {
+	from, o := r.OptimizerOf(string(v)), sdo.DefaultOptimizer()
+	o.Rule, o.LR, o.WeightDecay = sdo.OptimizerRule(from.Name), from.LR, from.WeightDecay
+	o.Beta1, o.Beta2 = from.Betas[0], from.Betas[1]
+	return o
+}
+
+// runnable refuses what a recipe can say and this engine does not do: a run
+// that ignored it would not be the recipe's.
+func runnable(r *recipes.Recipe) error {
+	vary := variables(r)
+	for _, is := range []struct {
+		asked bool
+		what  string
+	}{
+		{slices.Contains(vary, sdo.Condition), "variable condition"},
+		{slices.Contains(vary, sdo.Parameters), "variable parameters"},
+		{r.Start != nil, "start"},
+		{r.Method.Refresh != nil && r.Method.Refresh.Batched, "batched refresh"},
+		{r.Guards.Whiteness == "project", "whiteness: project"},
+	} {
+		if is.asked {
+			return fmt.Errorf("this build does not do %s yet; leave it out", is.what)
+		}
+	}
+	return nil
+}

@@ -168,6 +168,11 @@ func TestRecipesKnowTheSolvers(t *testing.T) {
 	if !slices.Equal(names, slices.Sorted(slices.Values(recipes.Samplers))) {
 		t.Errorf("recipes name %v, there are %v", recipes.Samplers, names)
 	}
+	for _, solver := range sampler.Solvers {
+		if listed := slices.Contains(recipes.OnKarras, string(solver)); listed != solver.TakesKarras() {
+			t.Errorf("%s takes Karras' levels: %v, recipes say %v", solver, solver.TakesKarras(), listed)
+		}
+	}
 }
 
 func testFullIsTheDerivative(t *testing.T, overrides []string) {

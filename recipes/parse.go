@@ -108,8 +108,8 @@ func (c *reader) recipe(root *value) *Recipe {
 		t.wrong("eta", "0 where the sampler is "+name, "only ddim takes a share of fresh noise")
 	}
 	t.flag("use_karras_sigmas", &r.Sampler.UseKarrasSigmas)
-	if name := r.Sampler.Name; r.Sampler.UseKarrasSigmas && (name == "ddim" || name == "ddpm") {
-		t.wrong("use_karras_sigmas", "false where the sampler is "+name, "euler, heun and dpmpp-2m take other noise levels")
+	if name := r.Sampler.Name; r.Sampler.UseKarrasSigmas && contains(Samplers, name) && !contains(OnKarras, name) {
+		t.wrong("use_karras_sigmas", "false where the sampler is "+name, "only "+list(OnKarras)+" take them")
 	}
 	t.done()
 

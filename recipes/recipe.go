@@ -33,6 +33,7 @@ var (
 	Freezes     = []string{"eps", "v", "x0", "solver"}
 	Actives     = []string{"none", "first", "last", "all", "uniform", "importance", "cycle"} // or a whole number
 	Samplers    = []string{"ddim", "ddpm", "euler", "heun", "dpmpp-2m", "lcm", "flow-euler"}
+	OnKarras    = []string{"euler", "heun", "dpmpp-2m"} // samplers that can walk Karras' noise levels
 	Spacings    = []string{"leading", "linspace", "trailing"}
 	Optimizers  = []string{"adam", "adamw", "sgd"}
 	Variables   = []string{"latents", "noises", "condition", "guidance_scale", "parameters"}
@@ -77,7 +78,7 @@ type Sampler struct {
 	NumInferenceSteps int     `yaml:"num_inference_steps" json:"num_inference_steps"`
 	TimestepSpacing   string  `yaml:"timestep_spacing" json:"timestep_spacing"`
 	Eta               float64 `yaml:"eta" json:"eta"`                             // ddim's share of fresh noise, 0 to 1
-	UseKarrasSigmas   bool    `yaml:"use_karras_sigmas" json:"use_karras_sigmas"` // noise levels of euler, heun and dpmpp-2m
+	UseKarrasSigmas   bool    `yaml:"use_karras_sigmas" json:"use_karras_sigmas"` // noise levels of the samplers OnKarras
 }
 
 // Guards keep a run where the model was trained and its pictures near what they

@@ -135,7 +135,7 @@ func TestProblems(t *testing.T) {
 		{minimal + "sampler: fast\n", `test.yaml:4: sampler: expected a mapping, got "fast"`},
 		{minimal + "sampler: {eta: 1.5}\n", "test.yaml:4: sampler.eta: expected a number from 0 to 1, got 1.5"},
 		{minimal + "sampler: {name: euler, eta: 0.5}\n", "test.yaml:4: sampler.eta: expected 0 where the sampler is euler, got 0.5; only ddim takes a share of fresh noise"},
-		{minimal + "sampler: {name: ddpm, use_karras_sigmas: true}\n", "test.yaml:4: sampler.use_karras_sigmas: expected false where the sampler is ddpm, got true; euler, heun and dpmpp-2m take other noise levels"},
+		{minimal + "sampler: {name: ddpm, use_karras_sigmas: true}\n", "test.yaml:4: sampler.use_karras_sigmas: expected false where the sampler is ddpm, got true; only euler, heun, dpmpp-2m take them"},
 		{minimal + "sampler: {name: eular}\n", `test.yaml:4: sampler.name: expected one of ddim, ddpm, euler, heun, dpmpp-2m, lcm, flow-euler, got "eular"; did you mean euler?`},
 		{minimal + "optimizer:\n  lr: 0\n", "test.yaml:5: optimizer.lr: expected a number above 0, got 0"},
 		{minimal + "optimizer:\n  lr: .nan\n", "test.yaml:5: optimizer.lr: expected a number above 0, got NaN"},

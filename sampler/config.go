@@ -73,6 +73,11 @@ const varianceFixedSmall = "fixed_small"
 // have a thousand or a few thousand.
 const maxTrainTimesteps = 1_000_000
 
+// maxScale and its inverse bound the scales of a config, so that a file with a
+// typing error ends in a sentence and not in infinities. Real ones are 0.002 to
+// 120.
+const maxScale = 1e5
+
 // Config is diffusers' scheduler_config.json. Start from DefaultConfig or
 // ParseConfig: the zero value is not valid.
 type Config struct {
@@ -276,15 +281,15 @@ func (c Config) Validate() error {
 	switch c.PredictionType {
 	case PredictEpsilon, PredictV, PredictSample:
 	case PredictFlow:
-		if !(c.Shift > 0) || math.IsInf(c.Shift, 1) {
-			return refuse("shift is %v, want a number above 0", c.Shift)
+		if !(c.Shift >= 1/maxScale && c.Shift <= maxScale) {
+			return refuse("shift is %v, want %v to %v", c.Shift, 1/maxScale, maxScale)
 		}
 	case PredictEDM:
-		if !(c.SigmaMin > 0 && c.SigmaMin < c.SigmaMax) || math.IsInf(c.SigmaMax, 1) {
-			return refuse("sigma_min is %v and sigma_max %v, want 0 < sigma_min < sigma_max", c.SigmaMin, c.SigmaMax)
+		if !(c.SigmaMin >= 1/maxScale && c.SigmaMin < c.SigmaMax && c.SigmaMax <= maxScale) {
+			return refuse("sigma_min is %v and sigma_max %v, want %v <= sigma_min < sigma_max <= %v", c.SigmaMin, c.SigmaMax, 1/maxScale, maxScale)
 		}
-		if !(c.SigmaData > 0) || math.IsInf(c.SigmaData, 1) {
-			return refuse("sigma_data is %v, want a number above 0", c.SigmaData)
+		if !(c.SigmaData >= 1/maxScale && c.SigmaData <= maxScale) {
+			return refuse("sigma_data is %v, want %v to %v", c.SigmaData, 1/maxScale, maxScale)
 		}
 	default:
 		return refuse("prediction_type is %q, want epsilon, v_prediction, sample, flow_prediction or edm", c.PredictionType)

@@ -78,9 +78,9 @@ func TestValidateRefuses(t *testing.T) {
 		"thresholding is true, but steering needs an unclipped sampler; set it to false":              func(c *Config) { c.Thresholding = true },
 		"steps_offset is -1, want 0 or more":                                                          func(c *Config) { c.StepsOffset = -1 },
 		`prediction_type is "flow", want epsilon, v_prediction, sample, flow_prediction or edm`:       func(c *Config) { c.PredictionType = "flow" },
-		"shift is 0, want a number above 0":                                                           func(c *Config) { c.PredictionType, c.Shift = PredictFlow, 0 },
-		"sigma_min is 80 and sigma_max 80, want 0 < sigma_min < sigma_max":                            func(c *Config) { edmDefaults(c); c.SigmaMin = 80 },
-		"sigma_data is -1, want a number above 0":                                                     func(c *Config) { edmDefaults(c); c.SigmaData = -1 },
+		"shift is 0, want 1e-05 to 100000":                                                            func(c *Config) { c.PredictionType, c.Shift = PredictFlow, 0 },
+		"sigma_min is 80 and sigma_max 80, want 1e-05 <= sigma_min < sigma_max <= 100000":             func(c *Config) { edmDefaults(c); c.SigmaMin = 80 },
+		"sigma_data is -1, want 1e-05 to 100000":                                                      func(c *Config) { edmDefaults(c); c.SigmaData = -1 },
 		"sigma_min, sigma_max or sigma_data is set, but only EDM networks have their own noise range": func(c *Config) { c.SigmaMax = 14 },
 		`timestep_spacing is "karras", want leading, linspace or trailing`:                            func(c *Config) { c.TimestepSpacing = "karras" },
 		`beta_schedule is "sigmoid", want linear, scaled_linear or squaredcos_cap_v2`:                 func(c *Config) { c.BetaSchedule = "sigmoid" },
@@ -120,18 +120,31 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"clip_sample": false, "trained_betas": [0.5, 1e-300], "num_train_timesteps": 2}`), 2)
 	f.Add([]byte(`{"clip_sample": false, "beta_start": 0.9, "beta_end": 0.999}`), 1000)
 	f.Add([]byte(`{"beta_start": null, "": 1}`), 0)
+	f.Add([]byte(`{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 1e-300}`), 4)
+	f.Add([]byte(`{"_class_name": "EDMEulerScheduler", "sigma_max": 1e300, "sigma_data": 1e-300}`), 4)
+	f.Add([]byte(`{"_class_name": "LCMScheduler", "timestep_scaling": 1e300, "original_inference_steps": 3}`), 2)
+	f.Add([]byte(`{"clip_sample": false, "final_sigmas_type": "sigma_min", "trained_betas": [1e-300, 0.5, 0.5], "num_train_timesteps": 3}`), 2)
 	f.Fuzz(func(t *testing.T, data []byte, n int) {
 		config, err := ParseConfig(data)
-		if err != nil || config.NumTrainTimesteps > 10_000 {
+		if err != nil || config.NumTrainTimesteps > 10_000 || n > 10_000 {
 			return
 		}
-		table, err := DDIM(config, n, 0)
-		if err != nil {
-			return
+		fills := []func() (*Table, error){func() (*Table, error) { return Invert(config, n) }}
+		for _, solver := range Solvers {
+			fills = append(fills, func() (*Table, error) { return solver.Table(config, n, 0) })
 		}
-		for i, step := range table.Steps {
-			if step.State-step.State != 0 || step.Output-step.Output != 0 {
-				t.Fatalf("step %d of %s: %+v", i, data, step)
+		for _, fill := range fills {
+			table, err := fill()
+			if err != nil {
+				continue
+			}
+			for i, step := range table.Steps {
+				all := append([]float64{step.Timestep, step.State, step.Output, step.Memory.State, step.Memory.Output, step.Noise}, step.Earlier...)
+				for _, x := range all {
+					if x-x != 0 {
+						t.Fatalf("step %d of %s: %+v", i, data, step)
+					}
+				}
 			}
 		}
 	})

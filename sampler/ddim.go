@@ -59,7 +59,7 @@ func DDIM(config Config, n int, eta float64) (*Table, error) {
 //	next  = to.Signal*clean + sqrt(to.Noise^2 - fresh^2)*noise + fresh*z
 func renoise(timestep float64, at, to Level, p Prediction, eta float64) (Step, error) {
 	share := 0.0
-	if eta > 0 {
+	if eta > 0 && at.Noise > 0 {
 		share = eta / at.Noise * math.Sqrt(max(0, 1-at.AlphaBar()/to.AlphaBar()))
 	}
 	target := mix{clean: to.Signal, noise: to.Noise * math.Sqrt(max(0, 1-share*share))}

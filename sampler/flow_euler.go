@@ -21,8 +21,8 @@ func FlowEuler(config Config, n int) (*Table, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	if n < 1 {
-		return nil, fmt.Errorf("sampler: %d inference steps, want at least 1", n)
+	if n < 1 || n > maxTrainTimesteps {
+		return nil, fmt.Errorf("sampler: %d inference steps, want 1 to %d", n, maxTrainTimesteps)
 	}
 	train := float64(config.NumTrainTimesteps)
 	shifted := func(t float64) float64 { return config.Shift * t / (1 + (config.Shift-1)*t) }

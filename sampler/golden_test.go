@@ -84,34 +84,104 @@ func unclipped(c Config) Config {
 	return c
 }
 
-// TestSolversEqualDiffusers holds every solver's run against diffusers' own:
-// timesteps, what the network is shown at each, the sample, and the response of
-// the sample to the latent, to each output and to each noise. Schedules there
-// are in float32, and so are the steps of some, hence the tolerance; regenerate
-// the fixture with tools/golden/schedulers.py.
-func TestSolversEqualDiffusers(t *testing.T) {
+// goldenRun is a run of one of diffusers' schedulers.
+type goldenRun struct {
+	Solver          Solver
+	Eta             float64
+	Config          json.RawMessage
+	Steps           int
+	Timesteps       []float64
+	Inputs          []float64
+	Sample, Carry   float64
+	Weights, Noises []float64
+}
+
+// readSchedulers reads the fixture of tools/golden/schedulers.py. Schedules there
+// are in float32, and so are the steps of some.
+func readSchedulers(t *testing.T) (golden struct {
+	Runs, Inversions []goldenRun
+	Configs          []string
+}) {
+	t.Helper()
 	data, err := os.ReadFile("testdata/schedulers.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var golden struct {
-		Runs []struct {
-			Solver          Solver
-			Eta             float64
-			Config          json.RawMessage
-			Steps           int
-			Timesteps       []float64
-			Inputs          []float64
-			Sample, Carry   float64
-			Weights, Noises []float64
-		}
-		Configs []string
-	}
 	if err := json.Unmarshal(data, &golden); err != nil {
 		t.Fatal(err)
 	}
-	for _, whole := range golden.Configs {
-		// The class alone must mean what its file says in full.
+	return golden
+}
+
+// TestSolversEqualDiffusers holds every solver's run against diffusers' own.
+func TestSolversEqualDiffusers(t *testing.T) {
+	seen := map[Solver]int{}
+	for _, run := range readSchedulers(t).Runs {
+		seen[run.Solver]++
+		run.test(t, func(config Config) (*Table, error) { return run.Solver.Table(config, run.Steps, run.Eta) })
+	}
+	for _, solver := range Solvers {
+		if seen[solver] < 7 {
+			t.Errorf("%s has %d runs in the fixture, want 7 or more", solver, seen[solver])
+		}
+	}
+}
+
+func TestInversionEqualsDiffusers(t *testing.T) {
+	runs := readSchedulers(t).Inversions
+	if len(runs) < 7 {
+		t.Errorf("the fixture has %d inversions, want 7 or more", len(runs))
+	}
+	for _, run := range runs {
+		run.test(t, func(config Config) (*Table, error) { return Invert(config, run.Steps) })
+	}
+}
+
+// test compares timesteps, what the network is shown at each, the sample, and
+// the response of the sample to the latent, to each output and to each noise.
+func (run goldenRun) test(t *testing.T, fill func(Config) (*Table, error)) {
+	t.Run(fmt.Sprintf("%s/%v/%d/%s", run.Solver, run.Eta, run.Steps, run.Config), func(t *testing.T) {
+		config, err := ParseConfig(run.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := fill(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport, err := table.Freeze(FreezeSolver)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(table.Steps) != len(run.Timesteps) {
+			t.Fatalf("%d network calls, diffusers makes %d", len(table.Steps), len(run.Timesteps))
+		}
+		states, sample := roll(table, 0.7,
+			func(i int, _ float64) float64 { return math.Sin(1.3*float64(i) + 0.5) },
+			func(i int) float64 { return math.Cos(1.7 * float64(i)) })
+		largest := math.Abs(run.Sample)
+		for _, x := range run.Inputs {
+			largest = max(largest, math.Abs(x))
+		}
+		for i, step := range table.Steps {
+			near(t, fmt.Sprintf("timestep %d", i), step.Timestep, run.Timesteps[i], 1e-4)
+			near(t, fmt.Sprintf("input %d", i), states[i]/largest, run.Inputs[i]/largest, 3e-5)
+			near(t, fmt.Sprintf("w_%d", i), transport.Weights[i], run.Weights[i], 3e-5)
+			near(t, fmt.Sprintf("n_%d", i), transport.Noises[i], run.Noises[i], 3e-5)
+		}
+		near(t, "sample", sample/largest, run.Sample/largest, 3e-5)
+		near(t, "P", transport.Carry, run.Carry, 3e-5)
+	})
+}
+
+// TestConfigDefaultsEqualDiffusers: the name of a class alone means what a file
+// of that class says in full.
+func TestConfigDefaultsEqualDiffusers(t *testing.T) {
+	configs := readSchedulers(t).Configs
+	if len(configs) < 10 {
+		t.Errorf("the fixture has %d whole configs, want 10 or more", len(configs))
+	}
+	for _, whole := range configs {
 		class := regexp.MustCompile(`"_class_name": "\w+"`).FindString(whole)
 		full, err := ParseConfig([]byte(whole))
 		if err != nil {
@@ -121,47 +191,6 @@ func TestSolversEqualDiffusers(t *testing.T) {
 		short, err := ParseConfig([]byte("{" + class + "}"))
 		if err != nil || !reflect.DeepEqual(full, short) {
 			t.Errorf("%v\n%s says %+v\nits defaults are %+v", err, class, full, short)
-		}
-	}
-	seen := map[Solver]int{}
-	for _, run := range golden.Runs {
-		seen[run.Solver]++
-		t.Run(fmt.Sprintf("%s/%v/%d/%s", run.Solver, run.Eta, run.Steps, run.Config), func(t *testing.T) {
-			config, err := ParseConfig(run.Config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			table, err := run.Solver.Table(config, run.Steps, run.Eta)
-			if err != nil {
-				t.Fatal(err)
-			}
-			transport, err := table.Freeze(FreezeSolver)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(table.Steps) != len(run.Timesteps) {
-				t.Fatalf("%d network calls, diffusers makes %d", len(table.Steps), len(run.Timesteps))
-			}
-			states, sample := roll(table, 0.7,
-				func(i int, _ float64) float64 { return math.Sin(1.3*float64(i) + 0.5) },
-				func(i int) float64 { return math.Cos(1.7 * float64(i)) })
-			largest := math.Abs(run.Sample)
-			for _, x := range run.Inputs {
-				largest = max(largest, math.Abs(x))
-			}
-			for i, step := range table.Steps {
-				near(t, fmt.Sprintf("timestep %d", i), step.Timestep, run.Timesteps[i], 1e-4)
-				near(t, fmt.Sprintf("input %d", i), states[i]/largest, run.Inputs[i]/largest, 3e-5)
-				near(t, fmt.Sprintf("w_%d", i), transport.Weights[i], run.Weights[i], 3e-5)
-				near(t, fmt.Sprintf("n_%d", i), transport.Noises[i], run.Noises[i], 3e-5)
-			}
-			near(t, "sample", sample/largest, run.Sample/largest, 3e-5)
-			near(t, "P", transport.Carry, run.Carry, 3e-5)
-		})
-	}
-	for _, solver := range Solvers {
-		if seen[solver] < 7 {
-			t.Errorf("%s has %d runs in the fixture, want 7 or more", solver, seen[solver])
 		}
 	}
 }

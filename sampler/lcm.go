@@ -66,8 +66,8 @@ func (c Config) lcmTimesteps(n int) ([]int, error) {
 		return nil, fmt.Errorf("lcm: original_inference_steps is %d, want 1 to the %d of num_train_timesteps", original, c.NumTrainTimesteps)
 	case n > original:
 		return nil, fmt.Errorf("lcm: %d inference steps, but the model was distilled on %d (original_inference_steps)", n, original)
-	case !(c.TimestepScaling > 0) || math.IsInf(c.TimestepScaling, 1):
-		return nil, fmt.Errorf("lcm: timestep_scaling is %v, want a number above 0", c.TimestepScaling)
+	case !(c.TimestepScaling >= 1/maxScale && c.TimestepScaling <= maxScale):
+		return nil, fmt.Errorf("lcm: timestep_scaling is %v, want %v to %v", c.TimestepScaling, 1/maxScale, maxScale)
 	}
 	timesteps, stride := make([]int, n), c.NumTrainTimesteps/original
 	for i := range timesteps {

@@ -61,8 +61,8 @@ func (c Config) edmGrid(n int) (grid, error) {
 	if err := c.Validate(); err != nil {
 		return grid{}, err
 	}
-	if n < 1 {
-		return grid{}, fmt.Errorf("sampler: %d inference steps, want at least 1", n)
+	if n < 1 || n > maxTrainTimesteps {
+		return grid{}, fmt.Errorf("sampler: %d inference steps, want 1 to %d", n, maxTrainTimesteps)
 	}
 	g := grid{sigmas: make([]float64, n+1), timesteps: make([]float64, n), sigmaData: c.SigmaData}
 	for i, sigma := range karras(c.SigmaMax, c.SigmaMin, n) {
@@ -81,6 +81,10 @@ func (c Config) edmGrid(n int) (grid, error) {
 	return g, nil
 }
 
+// maxSigma bounds noise/signal, beyond which a state holds no signal worth
+// dividing by. The cosine schedule reaches 2e4.
+const maxSigma = 1e8
+
 // trainingSigmas returns noise/signal at every training timestep, rising.
 func (c Config) trainingSigmas() ([]float64, error) {
 	alphaBars, err := c.AlphaBars()
@@ -93,6 +97,9 @@ func (c Config) trainingSigmas() ([]float64, error) {
 			alphaBar = max(alphaBar, minSignalPower)
 		}
 		sigmas[t] = math.Sqrt((1 - alphaBar) / alphaBar)
+		if before := sigmas[max(t-1, 0)]; !(sigmas[t] > 0 && sigmas[t] <= maxSigma) || t > 0 && sigmas[t] <= before {
+			return nil, fmt.Errorf("sampler: noise/signal is %.3g at training timestep %d and %.3g before, want it to rise from above 0 to %v at most; use ddim", sigmas[t], t, before, maxSigma)
+		}
 	}
 	return sigmas, nil
 }

@@ -198,6 +198,67 @@ func TestTransportRebuildsTheSample(t *testing.T) {
 	})
 }
 
+// TestFromContinuesTheRun: the tail from step k takes the state there to the same
+// sample, with the whole table's weights. Only a run that looks back on earlier
+// calls cannot begin in its middle.
+func TestFromContinuesTheRun(t *testing.T) {
+	eachSolver(t, func(t *testing.T, table *Table) {
+		output := func(i int, x float64) float64 { return math.Sin(3*x + table.Steps[i].Timestep) }
+		noise := func(i int) float64 { return math.Cos(1.7 * float64(i)) }
+		states, sample := roll(table, 0.7, output, noise)
+		whole, err := table.Freeze(FreezeSolver)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range table.Steps {
+			tail, err := table.From(k)
+			if err != nil && k > 0 && table.Depth() > 0 {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, again := roll(tail, states[k],
+				func(i int, x float64) float64 { return output(k+i, x) }, func(i int) float64 { return noise(k + i) })
+			near(t, fmt.Sprintf("sample from step %d", k), again, sample, 0)
+			if got := tail.StartLevel(); table.SigmaData == 0 && got != table.Steps[k].At {
+				t.Errorf("the tail from step %d starts at %v, want %v", k, got, table.Steps[k].At)
+			}
+			transport, err := tail.Freeze(FreezeSolver)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, w := range transport.Weights {
+				near(t, fmt.Sprintf("w_%d from step %d", i, k), w, whole.Weights[k+i], 0)
+			}
+		}
+	})
+}
+
+func TestFromRefuses(t *testing.T) {
+	table, err := DPMpp2M(stable(), 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, want := range map[int]string{
+		-1: "sampler: the run cannot begin at step -1 of 6, want 0 to 5",
+		6:  "sampler: the run cannot begin at step 6 of 6, want 0 to 5",
+		2:  "sampler: the run cannot begin at step 2, because step 2 needs what the call before it remembered; begin at 0 or use a solver without a memory",
+	} {
+		_, err := table.From(k)
+		wantError(t, err, want)
+	}
+	heun, err := Heun(stable(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range heun.Steps {
+		if _, err := heun.From(k); (err == nil) != (k%2 == 0) {
+			t.Errorf("heun from call %d: %v; want its steps to begin at every second call", k, err)
+		}
+	}
+}
+
 // TestFreezeConversions: at every level the frozen quantity recovered from a
 // known clean sample and noise is the one its name says.
 func TestFreezeConversions(t *testing.T) {
@@ -652,8 +713,8 @@ func TestSolversRefuse(t *testing.T) {
 		"sampler: lcm takes no eta, got 0.5; leave it at 0 or use ddim":                                                                                                         {SolverLCM, plain, 5, 0.5},
 		"lcm: 51 inference steps, but the model was distilled on 50 (original_inference_steps)":                                                                                 {SolverLCM, plain, 51, 0},
 		"lcm: original_inference_steps is 1001, want 1 to the 1000 of num_train_timesteps":                                                                                      {SolverLCM, with(func(c *Config) { c.OriginalInferenceSteps = 1001 }), 5, 0},
-		"lcm: timestep_scaling is 0, want a number above 0":                                                                                                                     {SolverLCM, with(func(c *Config) { c.TimestepScaling = 0 }), 5, 0},
-		"sampler: 0 inference steps, want at least 1":                                                                                                                           {SolverFlowEuler, flow(3), 0, 0},
+		"lcm: timestep_scaling is 0, want 1e-05 to 100000":                                                                                                                      {SolverLCM, with(func(c *Config) { c.TimestepScaling = 0 }), 5, 0},
+		"sampler: 0 inference steps, want 1 to 1000000":                                                                                                                         {SolverFlowEuler, flow(3), 0, 0},
 		"ddim: eta is 1.5, want a number from 0 to 1":                                                                                                                           {SolverDDIM, plain, 5, 1.5},
 		`ddpm: variance_type is "fixed_large", but only fixed_small is supported`:                                                                                               {SolverDDPM, with(func(c *Config) { c.VarianceType = "fixed_large" }), 5, 0},
 		"dpmpp-2m: 1000 steps are too many for 1000 training timesteps: two of them fall on timestep 500":                                                                       {SolverDPMpp2M, with(func(c *Config) { c.TimestepSpacing = SpacingLinspace }), 1000, 0},

@@ -14,6 +14,7 @@ import math
 import diffusers
 import torch
 from diffusers import (
+    DDIMInverseScheduler,
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
@@ -50,9 +51,10 @@ CLASSES = {
 }
 # The same solvers for networks inside EDM's preconditioning.
 EDM_CLASSES = {"euler": EDMEulerScheduler, "dpmpp-2m": EDMDPMSolverMultistepScheduler}
+INVERSE_CLASSES = {"ddim": DDIMInverseScheduler}
 # Every class whose config is read.
 CONFIGS = [*CLASSES.values(), *EDM_CLASSES.values(), UniPCMultistepScheduler]
-CLIPPING = (DDIMScheduler, DDPMScheduler, HeunDiscreteScheduler, LCMScheduler)
+CLIPPING = (DDIMInverseScheduler, DDIMScheduler, DDPMScheduler, HeunDiscreteScheduler, LCMScheduler)
 GRIDS = [
     (STABLE | LEADING, 10),
     (STABLE | TRAILING | V, 7),
@@ -98,6 +100,20 @@ CASES = (
     + [("lcm", 0.0, *grid) for grid in LCM_GRIDS]
     + [("flow-euler", 0.0, *grid) for grid in FLOWS]
 )
+CLEAN = {"set_alpha_to_one": False}
+INVERSE_CASES = [
+    ("ddim", 0.0, *grid)
+    for grid in [
+        (STABLE | LEADING, 10),
+        (STABLE | LEADING | CLEAN, 1),
+        # Less than this first beta, and 1 - alpha loses digits in float32.
+        ({"beta_start": 0.01, "beta_end": 0.02} | LEADING | CLEAN | X0, 7),
+        (COSINE | TRAILING | V, 8),
+        (LINEAR | TRAILING | V, 13),
+        (STABLE | TRAILING | V | ZERO_SNR, 9),
+        (LINEAR | {"num_train_timesteps": 12}, 12),
+    ]
+]
 EDM_CASES = [(solver, 0.0, *grid) for solver in EDM_CLASSES for grid in EDMS]
 
 
@@ -160,4 +176,5 @@ print(json.dumps({
     # As save_pretrained writes them, defaults and all.
     "configs": [scheduler().to_json_string() for scheduler in CONFIGS],
     "runs": [run(CLASSES, *case) for case in CASES] + [run(EDM_CLASSES, *case) for case in EDM_CASES],
+    "inversions": [run(INVERSE_CLASSES, *case) for case in INVERSE_CASES],
 }))

@@ -28,7 +28,7 @@ func DPMpp2M(config Config, n int) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	table := g.table(config.PredictionType)
+	table := &Table{Prediction: config.PredictionType, Start: g.start}
 	for i, t := range g.timesteps {
 		at, to := g.levels[i], g.levels[i+1]
 		step, err := renoise(t, at, to, config.PredictionType, 0)

@@ -19,7 +19,7 @@ func Euler(config Config, n int) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	table := g.table(config.PredictionType)
+	table := &Table{Prediction: config.PredictionType, Start: g.start}
 	for i, t := range g.timesteps {
 		step, err := renoise(t, g.levels[i], g.levels[i+1], config.PredictionType, 0)
 		if err != nil {

@@ -25,7 +25,7 @@ func Heun(config Config, n int) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	table := g.table(config.PredictionType)
+	table := &Table{Prediction: config.PredictionType, Start: g.start}
 	noiseAt := func(l Level) (state, output float64) {
 		state, output, _ = mix{noise: 1}.in(l.state(), l.output(config.PredictionType))
 		return state, output

@@ -7,9 +7,13 @@ import (
 
 // Level is a point of the noise schedule: there a state is
 // Signal*clean + Noise*noise (docs/method.md calls the two a and s). On a
-// schedule of betas and for EDM the squares sum to 1, on a rectified flow the
-// two do.
-type Level struct{ Signal, Noise float64 }
+// schedule of betas the squares sum to 1, on a rectified flow the two do.
+type Level struct {
+	Signal, Noise float64
+	// SigmaData is the deviation of clean samples for which an EDM network's
+	// states have variance 1, (SigmaData*Signal)^2 + Noise^2 = 1. 0 elsewhere.
+	SigmaData float64
+}
 
 // LevelAt returns the variance-preserving level of alphaBar.
 func LevelAt(alphaBar float64) Level {
@@ -48,24 +52,28 @@ func (l Level) output(p Prediction) mix {
 	case PredictFlow:
 		return mix{-1, 1}
 	case PredictEDM:
-		// (D - c_skip*x)/c_out: with clean samples in units of sigma_data, the
-		// unit of EDM's levels, that is v the other way round.
-		return mix{l.Noise, -l.Signal}
+		// (D - c_skip*x)/c_out
+		return mix{l.Noise / l.SigmaData, -l.SigmaData * l.Signal}
 	default:
 		return mix{0, 1}
 	}
 }
 
 // frozen is the mix that a freeze holds fixed. The velocity v is the derivative
-// of the state along its schedule: by the angle atan2(Noise, Signal) where the
-// squares sum to 1, by t on a flow, where it is what the network predicts.
+// of the state along its schedule: by the angle whose sine is Noise where states
+// have variance 1, for EDM therefore -F, and by t on a flow, where it is what the
+// network predicts.
 func (l Level) frozen(f Freeze, p Prediction) (mix, error) {
 	switch f {
 	case FreezeEps:
 		return l.output(PredictEpsilon), nil
 	case FreezeV:
-		if p == PredictFlow {
-			return l.output(PredictFlow), nil
+		switch p {
+		case PredictFlow:
+			return l.output(p), nil
+		case PredictEDM:
+			f := l.output(p)
+			return mix{-f.clean, -f.noise}, nil
 		}
 		return l.output(PredictV), nil
 	case FreezeX0:

@@ -14,9 +14,10 @@ import (
 // variance-preserving one.
 //
 // Their own networks come with a preconditioning (equation 7): the network sees
-// c_in*x = x/sqrt(sigma^2 + sigma_data^2) and its output F makes the clean
-// sample c_skip*x + c_out*F. With data and sigma in units of sigma_data that is
-// the same division, and F is -v. So EDM needs a grid of its own and no solver.
+// c_in*x = x/sqrt(sigma^2 + sigma_data^2), and its output F makes the clean
+// sample c_skip*x + c_out*F. Were data and sigma counted in units of sigma_data,
+// that would be the division above and F would be -v. So EDM needs levels of its
+// own and no solver.
 
 // minSignalPower stands for the vanished signal of rescale_betas_zero_snr, whose
 // sigma would be infinite; diffusers puts the same number there.
@@ -25,9 +26,10 @@ const minSignalPower = 1.0 / (1 << 24)
 // karrasRho bends Karras' levels towards low noise (arXiv 2206.00364, table 1).
 const karrasRho = 7
 
-// levelOfSigma returns the variance-preserving level with noise/signal = sigma.
-func levelOfSigma(sigma float64) Level {
-	norm := math.Hypot(1, sigma)
+// levelOfSigma returns the level with noise/signal = sigma where states of data
+// of a deviation have variance 1: for deviation 1 the variance-preserving one.
+func levelOfSigma(sigma, data float64) Level {
+	norm := math.Hypot(data, sigma)
 	return Level{Signal: 1 / norm, Noise: sigma / norm}
 }
 
@@ -37,26 +39,20 @@ type grid struct {
 	sigmas    []float64 // noise/signal, one more than timesteps: the last is where the run ends
 	levels    []Level   // of the states at the sigmas
 	timesteps []float64
-	start     float64 // of the Table, like the next
-	sigmaData float64
+	start     float64 // Table.Start
 }
 
-// table makes an empty table on the grid, to be filled row by row.
-func (g grid) table(p Prediction) *Table {
-	return &Table{Prediction: p, Start: g.start, SigmaData: g.sigmaData}
-}
-
-// place sets the levels of the sigmas.
+// place sets the variance-preserving levels of the sigmas.
 func (g *grid) place() {
 	g.levels = make([]Level, len(g.sigmas))
 	for i, sigma := range g.sigmas {
-		g.levels[i] = levelOfSigma(sigma)
+		g.levels[i] = levelOfSigma(sigma, 1)
 	}
 }
 
 // edmGrid is the grid of diffusers' EDM schedulers: Karras' levels between the
 // two sigmas of the config, of which the network is told ln(sigma)/4 (arXiv
-// 2206.00364, table 1). The result is the undivided state, in the data's units.
+// 2206.00364, table 1). The result is the undivided state.
 func (c Config) edmGrid(n int) (grid, error) {
 	if err := c.Validate(); err != nil {
 		return grid{}, err
@@ -64,17 +60,16 @@ func (c Config) edmGrid(n int) (grid, error) {
 	if n < 1 || n > maxTrainTimesteps {
 		return grid{}, fmt.Errorf("sampler: %d inference steps, want 1 to %d", n, maxTrainTimesteps)
 	}
-	g := grid{sigmas: make([]float64, n+1), timesteps: make([]float64, n), sigmaData: c.SigmaData}
-	for i, sigma := range karras(c.SigmaMax, c.SigmaMin, n) {
-		g.timesteps[i], g.sigmas[i] = math.Log(sigma)/4, sigma/c.SigmaData
-	}
-	end := 0.0
+	g := grid{sigmas: append(karras(c.SigmaMax, c.SigmaMin, n), 0)}
 	if c.FinalSigmasType == FinalSigmaMin {
-		end = c.SigmaMin
+		g.sigmas[n] = c.SigmaMin
 	}
-	g.sigmas[n] = end / c.SigmaData
-	g.place()
-	g.levels[n] = Level{Signal: c.SigmaData, Noise: end}
+	for _, sigma := range g.sigmas[:n] {
+		level := levelOfSigma(sigma, c.SigmaData)
+		level.SigmaData = c.SigmaData
+		g.levels, g.timesteps = append(g.levels, level), append(g.timesteps, math.Log(sigma)/4)
+	}
+	g.levels = append(g.levels, Level{Signal: 1, Noise: g.sigmas[n]})
 	// diffusers begins with the deviation of unit data and noise together,
 	// whatever sigma_data is.
 	g.start = math.Hypot(c.SigmaMax, 1) / math.Hypot(c.SigmaMax, c.SigmaData)

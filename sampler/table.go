@@ -34,11 +34,7 @@ type Memory struct{ State, Output float64 }
 type Table struct {
 	Prediction Prediction
 	Start      float64 // the first state is Start*latent, the latent of unit deviation
-	// SigmaData is the unit in which Levels count the clean sample for an EDM
-	// network, whose sigma is then noise/signal times it; 0 for all others,
-	// where the unit is 1. Only the last step's To, the result, is in units of 1.
-	SigmaData float64
-	Steps     []Step
+	Steps      []Step
 }
 
 // Depth is how many memories the solver looks back on: 0 for one without.
@@ -59,11 +55,7 @@ func (t *Table) Stochastic() bool {
 // to make a state of an image with noise of unit deviation where a run shall
 // begin with one (see From).
 func (t *Table) StartLevel() Level {
-	l := t.Steps[0].At
-	if t.SigmaData != 0 {
-		l.Signal /= t.SigmaData
-	}
-	return l
+	return t.Steps[0].At
 }
 
 // From is the tail of the table from step k on, the first being 0. Its latent is
@@ -74,7 +66,7 @@ func (t *Table) From(k int) (*Table, error) {
 	if k < 0 || k >= len(t.Steps) {
 		return nil, fmt.Errorf("sampler: the run cannot begin at step %d of %d, want 0 to %d", k, len(t.Steps), len(t.Steps)-1)
 	}
-	tail := &Table{Prediction: t.Prediction, Start: 1, SigmaData: t.SigmaData, Steps: t.Steps[k:]}
+	tail := &Table{Prediction: t.Prediction, Start: 1, Steps: t.Steps[k:]}
 	for i, step := range tail.Steps {
 		if len(step.Earlier) > i {
 			return nil, fmt.Errorf("sampler: the run cannot begin at step %d, because step %d needs what the call before it remembered; begin at 0 or use a solver without a memory", k, k+i)

@@ -221,8 +221,8 @@ func TestFromContinuesTheRun(t *testing.T) {
 			_, again := roll(tail, states[k],
 				func(i int, x float64) float64 { return output(k+i, x) }, func(i int) float64 { return noise(k + i) })
 			near(t, fmt.Sprintf("sample from step %d", k), again, sample, 0)
-			if got := tail.StartLevel(); table.SigmaData == 0 && got != table.Steps[k].At {
-				t.Errorf("the tail from step %d starts at %v, want %v", k, got, table.Steps[k].At)
+			if got := tail.StartLevel(); got != table.Steps[k].At || tail.Start != 1 {
+				t.Errorf("the tail from step %d starts at %v times %v, want %v", k, got, tail.Start, table.Steps[k].At)
 			}
 			transport, err := tail.Freeze(FreezeSolver)
 			if err != nil {
@@ -433,9 +433,8 @@ func TestSigmaSolversCarry(t *testing.T) {
 	}
 }
 
-// gaussian answers for the optimal network of Gaussian data of deviation tau,
-// in the levels' unit: the mean of what the network predicts at a level, given
-// the state there.
+// gaussian answers for the optimal network of Gaussian data of deviation tau:
+// the mean of what the network predicts at a level, given the state there.
 func gaussian(table *Table, tau float64) func(l Level, x float64) float64 {
 	return func(l Level, x float64) float64 {
 		output, variance := l.output(table.Prediction), l.variance(tau)
@@ -598,9 +597,8 @@ func TestEDMClosedForms(t *testing.T) {
 			carry  float64
 			weight func(i int) float64
 		}{
-			FreezeEps: {1, step},
-			// Frozen is the clean sample in units of sigma_data.
-			FreezeX0:     {last / sigmas[0], func(i int) float64 { return data * last * (1/sigmas[i+1] - 1/sigmas[i]) }},
+			FreezeEps:    {1, step},
+			FreezeX0:     {last / sigmas[0], func(i int) float64 { return last * (1/sigmas[i+1] - 1/sigmas[i]) }},
 			FreezeSolver: {product(0), ofF},
 			FreezeV:      {product(0), func(i int) float64 { return -ofF(i) }},
 		} {
@@ -630,15 +628,10 @@ func TestEDMPreconditioning(t *testing.T) {
 	for i, sigma := range karras(config.SigmaMax, config.SigmaMin, 5) {
 		step := table.Steps[i]
 		x, norm := clean+sigma*noise, math.Hypot(sigma, data)
-		tail, err := table.From(i)
-		if err != nil {
-			t.Fatal(err)
-		}
-		at := tail.StartLevel()
-		near(t, "c_in*x", at.Signal*clean+at.Noise*noise, x/norm, 1e-14)
+		near(t, "c_in*x", step.At.Signal*clean+step.At.Noise*noise, x/norm, 1e-14)
 		d := data*data/(norm*norm)*x + sigma*data/norm*output
 		ofState, ofOutput, _ := mix{clean: 1}.in(step.At.state(), step.At.output(PredictEDM))
-		near(t, "D", data*(ofState*x/norm+ofOutput*output), d, 1e-13)
+		near(t, "D", ofState*x/norm+ofOutput*output, d, 1e-13)
 		near(t, "c_noise", step.Timestep, math.Log(sigma)/4, 1e-14)
 	}
 }

@@ -396,9 +396,9 @@ func TestSolverArithmeticIsLive(t *testing.T) {
 			at := p.Table.Steps[i].At
 			switch {
 			case p.Table.Prediction == sampler.PredictEDM && toNoise:
-				return at.Noise*x - at.Signal*given
+				return at.Noise*x - at.SigmaData*at.Signal*given
 			case p.Table.Prediction == sampler.PredictEDM:
-				return (at.Noise*x - given) / at.Signal
+				return (at.Noise*x - given) / (at.SigmaData * at.Signal)
 			case p.Table.Prediction == sampler.PredictV && toNoise:
 				return at.Signal*given + at.Noise*x
 			case p.Table.Prediction == sampler.PredictV:

@@ -3,7 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
-	"regexp"
+	"path"
 	"slices"
 	"strings"
 
@@ -26,11 +26,7 @@ const maxLoRARank = 1 << 12
 type LoRAConfig struct {
 	Rank  int
 	Alpha float64
-	// Targets are patterns over module names. One without a star names a module
-	// or the end of its name after a dot, as PEFT's target_modules: "to_q" is
-	// every query projection. In one with stars, which must match the whole
-	// name, * stands for any part of a name between dots and ** for anything:
-	// "mid_block.**", "**.attentions.*.to_*", "**".
+	// Targets are patterns over module names, as of Matches.
 	Targets []string
 }
 
@@ -42,7 +38,7 @@ func (c LoRAConfig) Validate() error {
 	case !(c.Alpha > 0) || math.IsInf(c.Alpha, 0):
 		return fmt.Errorf("lora: alpha %g, want a positive number", c.Alpha)
 	case len(c.Targets) == 0:
-		return fmt.Errorf(`lora: no targets; name modules such as "to_q", or "**" for every layer`)
+		return fmt.Errorf(`lora: no targets; name modules such as "to_q", or "*" for every layer`)
 	}
 	return nil
 }
@@ -100,9 +96,9 @@ func (c UNet2DConfig) Modules() ([]Module, error) {
 func (c LoRAConfig) Match(modules []Module) ([]Module, error) {
 	chosen := make([]bool, len(modules))
 	for _, target := range c.Targets {
-		found, names := false, pattern(target)
+		found := false
 		for i, m := range modules {
-			if names.MatchString(m.Name) {
+			if Matches(target, m.Name) {
 				chosen[i], found = true, true
 			}
 		}
@@ -120,14 +116,17 @@ func (c LoRAConfig) Match(modules []Module) ([]Module, error) {
 	return matched, nil
 }
 
-// pattern compiles a target. Regular expressions take time linear in the name,
-// whatever the pattern.
-func pattern(target string) *regexp.Regexp {
-	if !strings.Contains(target, "*") {
-		return regexp.MustCompile(`(^|\.)` + regexp.QuoteMeta(target) + "$")
+// Matches says whether a pattern names a module or a parameter. One without *, ?
+// and [ names it by its whole name or by the end of it after a dot, as PEFT's
+// target_modules do: "to_q" is every query projection. One with them is a pattern
+// of path.Match over the whole name, where * reaches over dots: "mid_block.*",
+// "*.attentions.*.to_?", "*". A malformed pattern names nothing.
+func Matches(pattern, name string) bool {
+	if !strings.ContainsAny(pattern, "*?[") {
+		return name == pattern || strings.HasSuffix(name, "."+pattern)
 	}
-	text := strings.ReplaceAll(regexp.QuoteMeta(target), `\*\*`, ".*")
-	return regexp.MustCompile("^" + strings.ReplaceAll(text, `\*`, `[^.]*`) + "$")
+	matched, err := path.Match(pattern, name)
+	return matched && err == nil
 }
 
 // nearest names the three modules whose ends are fewest edits away from a

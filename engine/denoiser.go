@@ -3,93 +3,112 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/sdo"
 )
 
-// network is a UNet2DModel as two programs that nothing has been allocated for
-// yet: one that keeps nothing, and one of two segments whose tape is what a
-// kept call pins.
-type network struct {
-	unet          *model.UNet2D
-	rows          int
-	predict, keep call
-	seed, grad    *graph.Node // of keep
-}
-
-// call is one form of the network with its named ends.
-type call struct {
-	plan                         *graph.Plan
-	sample, timestep, class, out *graph.Node
-}
-
-// newNetwork plans a network for rows images at once, with weights stored as
-// storage says. It allocates nothing on any device.
-func newNetwork(unet *model.UNet2D, rows int, storage graph.Storage) (*network, error) {
-	n := &network{unet: unet, rows: rows}
-	build := func(g *graph.Graph, c *call) {
-		c.sample = g.Input("sample", unet.Config.SampleShape(rows)...)
-		c.timestep = g.Input("timestep", rows)
-		c.class = unet.Config.ClassNode(g, "class", rows)
-		c.out = unet.Config.Build(g, c.sample, c.timestep, c.class, storage)
-	}
-	g, err := graph.Build(func(g *graph.Graph) { build(g, &n.predict) })
-	if err == nil {
-		n.predict.plan, err = graph.Compile(g, []*graph.Node{n.predict.out})
-	}
-	if err != nil {
-		return nil, err
-	}
-	g, err = graph.Build(func(g *graph.Graph) {
-		build(g, &n.keep)
-		n.seed = g.Input("seed", n.keep.out.Shape...)
-		n.grad = graph.Grad(g, []*graph.Node{n.keep.out}, []*graph.Node{n.seed}, []*graph.Node{n.keep.sample})[0]
-	})
-	if err == nil {
-		n.keep.plan, err = graph.Compile(g, []*graph.Node{n.keep.out}, []*graph.Node{n.grad})
-	}
-	return n, err
-}
-
-// denoiser is a network on a device: an sdo.Network for a fixed number of
-// images at a time.
+// denoiser is a network on a device for a fixed number of images at a time: an
+// sdo.Network that can be trained and asked several calls at once.
 type denoiser struct {
 	*network
-	exec              graph.Executor
-	weights           *resident
-	predictor, keeper graph.Program
-	null              graph.Tensor // the class input that says nothing
-	spare             []graph.Tape // released tapes, reused by the next kept call
+	exec      graph.Executor
+	weights   *resident
+	predictor graph.Program
+	keepers   map[sdo.Wrt]*keeper
+	batch     graph.Program // several calls at once; nil for none
+	null      graph.Tensor  // the class input that says nothing
+	adapted   []adaptedLayer
+}
+
+var (
+	_ sdo.Trainable = (*denoiser)(nil)
+	_ sdo.Batcher   = (*denoiser)(nil)
+)
+
+// keeper is the program of calls that are kept for the same.
+type keeper struct {
+	*keep
+	program graph.Program
+	spare   []graph.Tape // released tapes, reused by the next kept call
+}
+
+// adaptedLayer is a layer whose merged weight follows its A and B.
+type adaptedLayer struct {
+	base         []float32 // its own weight as the device stores it
+	out          int
+	a, b, merged graph.Tensor
 }
 
 // newDenoiser allocates a network. On an error, too, the result must be
 // released.
 func newDenoiser(exec graph.Executor, n *network) (*denoiser, error) {
-	d := &denoiser{network: n, exec: exec, weights: newResident(exec, n.unet.Weights)}
+	weights := maps.Clone(n.unet.Weights)
+	var lora *model.LoRA
+	if t := n.needs.training; t != nil && t.LoRA != nil {
+		lora = t.LoRA
+		maps.Copy(weights, lora.Weights)
+		for _, p := range n.params {
+			if module, ok := model.AdaptedModule(p.Name); ok {
+				weights[module+model.MergedWeight] = weights[module+".weight"]
+			}
+		}
+	}
+	d := &denoiser{network: n, exec: exec, weights: newResident(exec, weights), keepers: map[sdo.Wrt]*keeper{}}
 	var err error
 	if d.predictor, err = d.weights.compile(n.predict.plan); err != nil {
 		return d, err
 	}
-	if d.keeper, err = d.weights.compile(n.keep.plan); err != nil {
-		return d, err
+	for _, k := range n.keeps {
+		program, err := d.weights.compile(k.plan)
+		if err != nil {
+			return d, err
+		}
+		d.keepers[k.wrt] = &keeper{keep: k, program: program}
 	}
-	class := n.predict.class
-	if class == nil {
-		return d, nil
-	}
-	// Without attributes nothing is known of the classes: zeros.
-	null := make([]float64, class.Shape.Size())
-	if n.unet.Embedder != nil {
-		if null, err = classVector(n.unet, n.unet.Embedder.Attributes.NullLabels(), n.rows); err != nil {
+	if n.wide != nil {
+		if d.batch, err = d.weights.compile(n.wide.plan); err != nil {
 			return d, err
 		}
 	}
-	if d.null, err = exec.NewVector(len(null)); err != nil {
+	if err := d.allocateNull(); err != nil || lora == nil {
 		return d, err
 	}
-	return d, exec.Write(context.Background(), d.null, null)
+	for _, p := range n.params {
+		module, ok := model.AdaptedModule(p.Name)
+		if !ok {
+			continue
+		}
+		a, b := model.LoRANames(module)
+		w := n.unet.Weights[module+".weight"]
+		d.adapted = append(d.adapted, adaptedLayer{
+			base: model.AsStored(w.Data, n.storage), out: w.Shape[0],
+			a: d.weights.tensors[a], b: d.weights.tensors[b], merged: d.weights.tensors[module+model.MergedWeight],
+		})
+	}
+	return d, d.Changed(context.Background())
+}
+
+// allocateNull makes the class of an unconditional call.
+func (d *denoiser) allocateNull() error {
+	class := d.predict.class
+	if class == nil {
+		return nil
+	}
+	// Without attributes nothing is known of the classes: zeros.
+	null := make([]float64, class.Shape.Size())
+	var err error
+	if d.unet.Embedder != nil {
+		if null, err = classVector(d.unet, d.unet.Embedder.Attributes.NullLabels(), d.rows); err != nil {
+			return err
+		}
+	}
+	if d.null, err = d.exec.NewVector(len(null)); err != nil {
+		return err
+	}
+	return d.exec.Write(context.Background(), d.null, null)
 }
 
 // classVector embeds labels once and repeats them for every row.
@@ -124,32 +143,113 @@ func (d *denoiser) Predict(ctx context.Context, in sdo.Input, out sdo.Vector) er
 	return d.predictor.Run(ctx, nil, 0, d.feeds(d.predict, in), []graph.Fetch{{Node: d.predict.out, To: out}})
 }
 
-// Keep evaluates the network and leaves its tape alive until Release.
-func (d *denoiser) Keep(ctx context.Context, in sdo.Input, _ sdo.Wrt, out sdo.Vector) (sdo.Kept, error) {
+// PredictBatch answers as many calls at once as were planned for; those that are
+// left over, one by one.
+func (d *denoiser) PredictBatch(ctx context.Context, ins []sdo.Input, outs []sdo.Vector) error {
+	if len(ins) != len(outs) {
+		return fmt.Errorf("engine: %d calls with %d outputs", len(ins), len(outs))
+	}
+	for d.wide != nil && len(ins) >= len(d.wide.calls) {
+		var feeds []graph.Feed
+		var fetches []graph.Fetch
+		for i, c := range d.wide.calls {
+			feeds = append(feeds, d.feeds(c, ins[i])...)
+			fetches = append(fetches, graph.Fetch{Node: c.out, To: outs[i]})
+		}
+		if err := d.batch.Run(ctx, nil, 0, feeds, fetches); err != nil {
+			return err
+		}
+		ins, outs = ins[len(d.wide.calls):], outs[len(d.wide.calls):]
+	}
+	for i, in := range ins {
+		if err := d.Predict(ctx, in, outs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Keep evaluates the network and leaves its tape alive until Release. The plan
+// must have been made for calls kept for wrt.
+func (d *denoiser) Keep(ctx context.Context, in sdo.Input, wrt sdo.Wrt, out sdo.Vector) (sdo.Kept, error) {
+	k := d.keepers[wrt]
+	if k == nil {
+		return nil, fmt.Errorf("engine: no call was planned to be kept for %#x", uint8(wrt))
+	}
 	var tape graph.Tape
-	if last := len(d.spare) - 1; last >= 0 {
-		tape, d.spare = d.spare[last], d.spare[:last]
+	if last := len(k.spare) - 1; last >= 0 {
+		tape, k.spare = k.spare[last], k.spare[:last]
 	} else {
 		var err error
-		if tape, err = d.keeper.NewTape(); err != nil {
+		if tape, err = k.program.NewTape(); err != nil {
 			return nil, err
 		}
 	}
-	err := d.keeper.Run(ctx, tape, 0, d.feeds(d.keep, in), []graph.Fetch{{Node: d.keep.out, To: out}})
+	err := k.program.Run(ctx, tape, 0, d.feeds(k.call, in), []graph.Fetch{{Node: k.out, To: out}})
 	if err != nil {
-		d.spare = append(d.spare, tape)
+		k.spare = append(k.spare, tape)
 		return nil, err
 	}
-	return &keptCall{d, tape}, nil
+	return &keptCall{k, tape}, nil
 }
 
-// Release frees both programs, the weights and every spare tape.
-func (d *denoiser) Release() {
-	for _, tape := range d.spare {
-		tape.Release()
+// Params are the trained parameters on the device. Optimisers write them there.
+func (d *denoiser) Params() []sdo.Param {
+	params := make([]sdo.Param, len(d.params))
+	for i, p := range d.params {
+		params[i] = sdo.Param{Name: p.Name, Value: d.weights.tensors[p.Name]}
 	}
-	d.spare = nil
-	for _, program := range []graph.Program{d.predictor, d.keeper} {
+	return params
+}
+
+// Changed merges an adapter's new numbers into the weights of calls that ask for
+// no gradient of it. Parameters of the network itself are shared by all its
+// programs and need nothing.
+func (d *denoiser) Changed(ctx context.Context) error {
+	for _, l := range d.adapted {
+		a, err := d.exec.Read(ctx, l.a)
+		if err != nil {
+			return err
+		}
+		b, err := d.exec.Read(ctx, l.b)
+		if err != nil {
+			return err
+		}
+		if err := d.exec.Write(ctx, l.merged, d.needs.training.LoRA.MergeInto(l.base, a, b, l.out)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trained reads the trained parameters as they stand.
+func (d *denoiser) trained(ctx context.Context) (model.Weights, error) {
+	weights := model.Weights{}
+	for _, p := range d.params {
+		values, err := d.exec.Read(ctx, d.weights.tensors[p.Name])
+		if err != nil {
+			return nil, fmt.Errorf("reading parameter %q: %w", p.Name, err)
+		}
+		data := make([]float32, len(values))
+		for i, v := range values {
+			data[i] = float32(v)
+		}
+		weights[p.Name] = model.Tensor{Shape: p.Shape, Data: data}
+	}
+	return weights, nil
+}
+
+// Release frees all programs, the weights and every spare tape.
+func (d *denoiser) Release() {
+	programs := []graph.Program{d.predictor, d.batch}
+	for _, k := range d.keepers {
+		for _, tape := range k.spare {
+			tape.Release()
+		}
+		k.spare = nil
+		programs = append(programs, k.program)
+	}
+	for _, program := range programs {
 		if program != nil {
 			program.Release()
 		}
@@ -161,17 +261,29 @@ func (d *denoiser) Release() {
 }
 
 type keptCall struct {
-	denoiser *denoiser
-	tape     graph.Tape
+	*keeper
+	tape graph.Tape
 }
 
 func (k *keptCall) Backward(ctx context.Context, seed sdo.Vector, into sdo.Gradients) error {
 	if k.tape == nil {
 		return fmt.Errorf("engine: backward of a released call")
 	}
-	d := k.denoiser
-	return d.keeper.Run(ctx, k.tape, 1,
-		[]graph.Feed{{Node: d.seed, From: seed}}, []graph.Fetch{{Node: d.grad, To: into.X}})
+	if into.X != nil && k.x == nil || into.Cond != nil && k.cond == nil || into.Params != nil && len(into.Params) != len(k.params) {
+		return fmt.Errorf("engine: a gradient that the call was not kept for")
+	}
+	var fetches []graph.Fetch
+	want := func(n *graph.Node, to sdo.Vector) {
+		if to != nil {
+			fetches = append(fetches, graph.Fetch{Node: n, To: to})
+		}
+	}
+	want(k.x, into.X)
+	want(k.cond, into.Cond)
+	for i, to := range into.Params {
+		want(k.keep.params[i], to)
+	}
+	return k.program.Run(ctx, k.tape, 1, []graph.Feed{{Node: k.seed, From: seed}}, fetches)
 }
 
 func (k *keptCall) Bytes() int64 {
@@ -183,7 +295,7 @@ func (k *keptCall) Bytes() int64 {
 
 func (k *keptCall) Release() {
 	if k.tape != nil {
-		k.denoiser.spare = append(k.denoiser.spare, k.tape)
+		k.spare = append(k.spare, k.tape)
 		k.tape = nil
 	}
 }

@@ -354,7 +354,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 }
 
 // tapes is what a plan pins at its peak.
-func tapes(p *Plan) int64 { return p.network.keep.plan.TapeBytes + p.metric.plan.TapeBytes }
+func tapes(p *Plan) int64 { return p.network.tapeBytes() + p.metric.plan.TapeBytes }
 
 // recorder notes every state and output of a rollout.
 type recorder struct {

@@ -41,13 +41,15 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*
 	if p.table, err = sampler.Solver(r.Sampler.Name).Table(m.Scheduler, r.Sampler.NumInferenceSteps, r.Sampler.Eta); err != nil {
 		return nil, err
 	}
-	if p.network, err = newNetwork(m.UNet, r.NumImages, storage); err != nil {
-		return nil, fmt.Errorf("model %s: %w", m.Name, err)
-	}
 	if len(r.Objective) > 0 {
 		if p.surrogate, err = surrogateOf(r, p.table); err != nil {
 			return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
 		}
+	}
+	if p.network, err = newNetwork(m.UNet, r.NumImages, storage, p.needs()); err != nil {
+		return nil, fmt.Errorf("model %s: %w", m.Name, err)
+	}
+	if len(r.Objective) > 0 {
 		if p.metric, err = newMetric(r, p.Shape, m.Guide, files); err != nil {
 			return nil, err
 		}
@@ -92,25 +94,19 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 	}
 	params := func(plans ...*graph.Plan) int64 {
 		if exec == nil {
-			return plans[0].ParamBytes
+			return paramBytes(plans)
 		}
 		return exec.ParamBytes(plans...)
 	}
-	branches := int64(1) // classifier-free guidance keeps both
-	if p.guided() {
-		branches = 2
-	}
-	batch := int64(p.Shape.Size()) * 4
-	var vary []sdo.Variable
-	if p.metric != nil && p.Recipe.Updates > 0 {
-		vary = variables(p.Recipe)
-	}
-	demand := p.surrogate.Demand(p.table, vary)
 	m := Memory{
-		Params: params(p.network.keep.plan, p.network.predict.plan),
-		States: int64(latentVectors+demand.Vectors) * batch,
+		Params:      params(p.network.plans()...),
+		Activations: p.network.tapeBytes(),
+		States:      int64(latentVectors+p.demand().Vectors) * int64(p.Shape.Size()) * 4,
 	}
-	scratch := max(arena(p.network.predict.plan), arena(p.network.keep.plan))
+	scratch := int64(0)
+	for _, plan := range p.network.plans() {
+		scratch = max(scratch, arena(plan))
+	}
 	if p.metric != nil {
 		m.Params += params(p.metric.plan)
 		m.Activations += p.metric.plan.TapeBytes
@@ -120,11 +116,45 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 		m.Params += params(p.reading.plan)
 		scratch = max(scratch, arena(p.reading.plan))
 	}
-	m.Activations += scratch + int64(demand.Calls)*branches*p.network.keep.plan.TapeBytes
+	m.Activations += scratch
 	return m
 }
 
-func (p *Plan) guided() bool { return len(p.Recipe.Condition) > 0 && p.Recipe.GuidanceScale != 1 }
+// paramBytes counts each parameter once, and the constants of each plan.
+func paramBytes(plans []*graph.Plan) (total int64) {
+	counted := map[string]bool{}
+	for _, plan := range plans {
+		for _, n := range plan.Params {
+			if n.Op == graph.OpConst || !counted[n.Name] {
+				counted[n.Name] = true
+				total += plan.Slot(n).Bytes
+			}
+		}
+	}
+	return total
+}
+
+// demand is what the recipe's method holds on the device.
+func (p *Plan) demand() sdo.Demand {
+	if p.Recipe.Updates == 0 || len(p.Recipe.Objective) == 0 {
+		return sdo.Surrogate{}.Demand(p.table, nil)
+	}
+	return p.surrogate.Demand(p.table, variables(p.Recipe))
+}
+
+// needs is what the recipe's method asks of the network.
+func (p *Plan) needs() needs {
+	demand := p.demand()
+	n := needs{kept: map[sdo.Wrt]int{}, batch: demand.Batch, training: p.Model.Training}
+	n.keep(demand.Wrt, demand.Calls, p.guided())
+	return n
+}
+
+// guided reports whether calls have two branches.
+func (p *Plan) guided() bool {
+	varies := slices.Contains(variables(p.Recipe), sdo.GuidanceScale)
+	return len(p.Recipe.Condition) > 0 && (p.Recipe.GuidanceScale != 1 || varies)
+}
 
 // Session is a plan on a device, ready to run.
 type Session struct {
@@ -317,6 +347,10 @@ func newVerdict(r *recipes.Recipe, judge *model.Classifier) verdict {
 	v.label = strings.Join(said, ", ")
 	return v
 }
+
+// Trained reads the parameters that Model.Training names as they stand, under its
+// names: an adapter's A and B, or the network's own.
+func (s *Session) Trained(ctx context.Context) (model.Weights, error) { return s.denoiser.trained(ctx) }
 
 // Close frees everything on the device.
 func (s *Session) Close() {

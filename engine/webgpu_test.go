@@ -100,6 +100,20 @@ func TestLoRAFixtureOnGPU(t *testing.T) {
 	modeltest.LoRA(t, os.DirFS("../model/testdata"), device(t), modeltest.Tolerance{Forward: 1e-5, Backward: 1e-4})
 }
 
+func TestKeptCallsOnGPU(t *testing.T) {
+	exec, double := device(t), cpu.New[float64](cpu.Options{})
+	defer double.Close()
+	for _, storage := range []graph.Storage{graph.F32, graph.F16} {
+		t.Run(fmt.Sprintf("storage %d", storage), func(t *testing.T) { compareDevices(t, exec, double, storage) })
+	}
+}
+
+func TestPredictBatchOnGPU(t *testing.T) { testPredictBatch(t, device(t), 1e-5) }
+
+func TestMemoryOfNeedsOnGPU(t *testing.T) {
+	testMemoryOfNeeds(t, func() graph.Executor { return device(t) }, graph.F16, "lora of some", "some tensors")
+}
+
 func TestOneStepEqualsFullOnGPU(t *testing.T) {
 	s := session(t, device(t), glasses(t, "sampler.num_inference_steps=1"), graph.F32)
 	full, _ := latentGradient(t, s, sdo.MethodFull, sampler.FreezeV)

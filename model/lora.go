@@ -5,6 +5,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/x448/float16"
@@ -37,8 +38,6 @@ func (c LoRAConfig) Validate() error {
 		return fmt.Errorf("lora: rank %d, want 1 to %d", c.Rank, maxLoRARank)
 	case !(c.Alpha > 0) || math.IsInf(c.Alpha, 0):
 		return fmt.Errorf("lora: alpha %g, want a positive number", c.Alpha)
-	case len(c.Targets) == 0:
-		return fmt.Errorf(`lora: no targets; name modules such as "to_q", or "*" for every layer`)
 	}
 	return nil
 }
@@ -75,6 +74,12 @@ func (m Module) lora(rank int) (a, b Param) {
 	return Param{m.Name + loraA, in, uniform}, Param{m.Name + loraB, out, initialiser{}}
 }
 
+// AdaptedModule is the module whose A a parameter is; false for any other.
+func AdaptedModule(param string) (module string, ok bool) { return strings.CutSuffix(param, loraA) }
+
+// LoRANames are the names of a module's A and B.
+func LoRANames(module string) (a, b string) { return module + loraA, module + loraB }
+
 // Suffixes of PEFT's names.
 const (
 	loraA = ".lora_A.weight"
@@ -94,26 +99,59 @@ func (c UNet2DConfig) Modules() ([]Module, error) {
 // Match lists the modules that the targets name, in the order of modules. A
 // target that names none is an error.
 func (c LoRAConfig) Match(modules []Module) ([]Module, error) {
-	chosen := make([]bool, len(modules))
-	for _, target := range c.Targets {
-		found := false
-		for i, m := range modules {
-			if Matches(target, m.Name) {
-				chosen[i], found = true, true
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("lora: target %q names no linear layer or convolution of the network; the nearest are %s",
-				target, strings.Join(nearest(target, modules), ", "))
-		}
-	}
-	var matched []Module
+	names := make([]string, len(modules))
 	for i, m := range modules {
-		if chosen[i] {
-			matched = append(matched, m)
-		}
+		names[i] = m.Name
+	}
+	chosen, err := match(c.Targets, names)
+	if err != nil {
+		return nil, fmt.Errorf("lora: %w", err)
+	}
+	matched := make([]Module, len(chosen))
+	for k, i := range chosen {
+		matched[k] = modules[i]
 	}
 	return matched, nil
+}
+
+// Select lists the parameters that patterns name, in the order the network uses
+// them. A pattern that names none is an error.
+func (c UNet2DConfig) Select(patterns []string) ([]Param, error) {
+	params, err := c.Params()
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(params))
+	for i, p := range params {
+		names[i] = p.Name
+	}
+	chosen, err := match(patterns, names)
+	if err != nil {
+		return nil, err
+	}
+	selected := make([]Param, len(chosen))
+	for k, i := range chosen {
+		selected[k] = params[i]
+	}
+	return selected, nil
+}
+
+// match returns the indices of the names that any pattern names.
+func match(patterns, names []string) (chosen []int, err error) {
+	if len(patterns) == 0 {
+		return nil, fmt.Errorf(`no patterns of names, want at least one; "*" names everything`)
+	}
+	for _, p := range patterns {
+		if !slices.ContainsFunc(names, func(name string) bool { return Matches(p, name) }) {
+			return nil, fmt.Errorf("pattern %q names nothing in the network; the nearest names are %s", p, strings.Join(nearest(p, names), ", "))
+		}
+	}
+	for i, name := range names {
+		if slices.ContainsFunc(patterns, func(p string) bool { return Matches(p, name) }) {
+			chosen = append(chosen, i)
+		}
+	}
+	return chosen, nil
 }
 
 // Matches says whether a pattern names a module or a parameter. One without *, ?
@@ -129,29 +167,29 @@ func Matches(pattern, name string) bool {
 	return matched && err == nil
 }
 
-// nearest names the three modules whose ends are fewest edits away from a
-// target, one of each end.
-func nearest(target string, modules []Module) []string {
-	parts := strings.Count(target, ".") + 1
+// nearest quotes the three names whose ends are fewest edits away from a pattern,
+// one of each end.
+func nearest(pattern string, names []string) []string {
+	parts := strings.Count(pattern, ".") + 1
 	end := func(name string) string {
 		words := strings.Split(name, ".")
 		return strings.Join(words[max(0, len(words)-parts):], ".")
 	}
 	distance, first := map[string]int{}, map[string]string{}
 	var ends []string
-	for _, m := range modules {
-		e := end(m.Name)
+	for _, name := range names {
+		e := end(name)
 		if _, seen := first[e]; !seen {
-			first[e], distance[e] = m.Name, edits(target, e)
+			first[e], distance[e] = name, edits(pattern, e)
 			ends = append(ends, e)
 		}
 	}
 	slices.SortStableFunc(ends, func(a, b string) int { return distance[a] - distance[b] })
-	var names []string
+	var quoted []string
 	for _, e := range ends[:min(3, len(ends))] {
-		names = append(names, fmt.Sprintf("%q", first[e]))
+		quoted = append(quoted, strconv.Quote(first[e]))
 	}
-	return names
+	return quoted
 }
 
 // edits is the number of insertions, deletions and replacements of a byte that
@@ -226,7 +264,7 @@ func NewLoRA(c LoRAConfig, unet UNet2DConfig, seed uint64) (*LoRA, error) {
 func (l *LoRA) modules() []string {
 	var names []string
 	for name := range l.Weights {
-		if module, ok := strings.CutSuffix(name, loraA); ok {
+		if module, ok := AdaptedModule(name); ok {
 			names = append(names, module)
 		}
 	}

@@ -200,13 +200,13 @@ func TestLoRATargets(t *testing.T) {
 		{"mid_block.attentions.*", "mid_block.attentions.0.to_q mid_block.attentions.0.to_k mid_block.attentions.0.to_v mid_block.attentions.0.to_out.0", 4},
 		{"conv_out,conv_in,*v_in", "conv_in conv_out", 2},
 		{"*", "", len(all)},
-		{"q", "names no linear layer", 0},
-		{"to_query", `the nearest are "down_blocks.1.attentions.0.to_q"`, 0},
+		{"q", `pattern "q" names nothing`, 0},
+		{"to_query", `the nearest names are "down_blocks.1.attentions.0.to_q"`, 0},
 		{"conv_im", `"conv_in"`, 0},
-		{"conv_in,norm1", `"norm1" names no`, 0},
-		{"*.mid_block", `target "*.mid_block" names no`, 0},
-		{"conv_in[", "names no", 0},
-		{"conv.in", "names no", 0},
+		{"conv_in,norm1", `"norm1" names nothing`, 0},
+		{"*.mid_block", `pattern "*.mid_block" names nothing`, 0},
+		{"conv_in[", "names nothing", 0},
+		{"conv.in", "names nothing", 0},
 	} {
 		config := model.LoRAConfig{Rank: 1, Alpha: 1, Targets: strings.Split(c.targets, ",")}
 		matched, err := config.Match(all)

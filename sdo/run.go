@@ -83,6 +83,7 @@ type run struct {
 	bestSample, before  Vector
 	scratch             Vector
 	norms               []float64 // of the latents' rows
+	paused              []bool    // rows that stale losses call good enough: they wait for fresh ones
 	result              Result
 }
 
@@ -117,6 +118,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	if err := r.chain.allocate(mine...); err != nil {
 		return err
 	}
+	r.paused = make([]bool, r.Rows)
 	r.result = Result{
 		BestLoss:   slices.Repeat([]float64{math.Inf(1)}, r.Rows),
 		BestUpdate: make([]int, r.Rows),
@@ -151,7 +153,7 @@ func (r *run) loop(ctx context.Context) error {
 		if err := r.record(ctx, losses, fresh); err != nil {
 			return err
 		}
-		if !fresh && r.seemsDone(losses) {
+		if !fresh && r.seemsDone() {
 			r.chain.Refresh() // and look again before anything is reported
 			if losses, fresh, err = r.score(ctx, last); err != nil {
 				return err
@@ -188,12 +190,9 @@ func (r *run) score(ctx context.Context, last bool) (losses []float64, fresh boo
 }
 
 // seemsDone reports whether stale losses say that early stop would end the run.
-func (r *run) seemsDone(losses []float64) bool {
-	if r.options.EarlyStop != EarlyStopObjective {
-		return false
-	}
-	for row, enough := range r.satisfied(losses) {
-		if !enough && !r.result.Stopped[row] {
+func (r *run) seemsDone() bool {
+	for row, paused := range r.paused {
+		if !paused && !r.result.Stopped[row] {
 			return false
 		}
 	}
@@ -225,9 +224,12 @@ func (r *run) record(ctx context.Context, losses []float64, fresh bool) error {
 		}
 	}
 	if fresh {
+		clear(r.paused)
 		if err := r.keepBetter(ctx, losses); err != nil {
 			return err
 		}
+	} else if r.options.EarlyStop == EarlyStopObjective {
+		copy(r.paused, r.satisfied(losses))
 	}
 	result.Losses = append(result.Losses, slices.Clone(losses))
 	if r.options.Surrogate.Refresh.stale() {
@@ -392,7 +394,7 @@ func (r *run) update(ctx context.Context) error {
 	}
 	moving := make([]bool, r.Rows)
 	for row, stopped := range r.result.Stopped {
-		moving[row] = !stopped
+		moving[row] = !stopped && !r.paused[row]
 	}
 	if err := r.descent.step(ctx, r.result.Updates+1, moving); err != nil {
 		return err

@@ -116,7 +116,7 @@ func (m Method) Surrogate(vary ...Variable) (Surrogate, error) {
 		}
 		k := 0
 		switch digits, ok := strings.CutPrefix(string(m), name+"-"); {
-		case numbered && ok:
+		case numbered && ok && m != MethodDRaFTLV: // a name of its own that begins like draft-K
 			var err error
 			if k, err = strconv.Atoi(digits); err != nil || k < 1 || strconv.Itoa(k) != digits {
 				return Surrogate{}, fmt.Errorf("sdo: method is %q, want %s with a whole number above 0 in place of its last letter", m, info.Method)

@@ -22,7 +22,8 @@ type Event struct {
 	Best        []float64 `json:"best,omitempty"`    // as Result.BestLoss, so far
 	Stopped     []bool    `json:"stopped,omitempty"` // frozen by early stop
 	LatentNorms []float64 `json:"latent_norms,omitempty"`
-	Stale       bool      `json:"stale,omitempty"` // the losses rest partly on outputs of earlier updates
+	Stale       bool      `json:"stale,omitempty"`     // the losses rest partly on outputs of earlier updates
+	GradNorm    float64   `json:"grad_norm,omitempty"` // of a Tuner's update
 
 	Counters Counters `json:"counters"`
 

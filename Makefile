@@ -14,7 +14,7 @@ TAGS = $(if $(OPENBLAS),-tags openblas)
 
 # Packages that also run in a browser; architecture_test.go holds what they may
 # reach.
-PORTABLE := ./sampler ./shaders ./graph ./gpu ./graph/cpu ./graph/webgpu ./sdo ./model ./model/builtin ./train ./train/avatars ./train/fashion ./recipes ./engine
+PORTABLE := ./sampler ./shaders ./graph ./gpu ./graph/cpu ./graph/webgpu ./sdo ./sdo/mixture ./model ./model/builtin ./train ./train/avatars ./train/fashion ./recipes ./engine
 
 .PHONY: run test build setup check wasm ops bench golden status picture clean help
 

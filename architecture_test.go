@@ -29,6 +29,7 @@ var rooms = map[string]struct{ own, foreign string }{
 	"graph/cpu":       {"graph", "gonum.org/v1/gonum gonum.org/v1/netlib"},
 	"graph/webgpu":    {"graph gpu shaders", "github.com/x448/float16"},
 	"sdo":             {"sampler", ""},
+	"sdo/mixture":     {"sampler sdo", ""},
 	"model":           {"graph", "github.com/x448/float16"},
 	"model/modeltest": {"graph model", ""},
 	"model/builtin":   {"", ""},
@@ -43,7 +44,7 @@ var rooms = map[string]struct{ own, foreign string }{
 
 // portable are the packages that must build for the browser and the worker.
 // Nothing they reach may import the host tensor, which would add 20 MB.
-var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "model", "model/builtin", "train", "train/avatars", "train/fashion", "recipes", "engine"}
+var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "train", "train/avatars", "train/fashion", "recipes", "engine"}
 
 type pkg struct {
 	ImportPath string

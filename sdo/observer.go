@@ -30,6 +30,9 @@ type Event struct {
 	// State is the current state of a step event and the final sample of an
 	// update event, for previews. It is only valid until the observer returns.
 	State Vector `json:"-"`
+	// Values, of update events, are what the sample was made of: where a stale
+	// one can be made anew. They, too, are only valid until the observer returns.
+	Values Values `json:"-"`
 }
 
 // Observer is told of every event, on the goroutine of the run, which waits

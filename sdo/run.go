@@ -237,7 +237,7 @@ func (r *run) record(ctx context.Context, losses []float64, fresh bool) error {
 	}
 	if r.observe != nil {
 		r.relay(Event{
-			Kind: EventUpdate, State: r.chain.Sample(), Counters: r.chain.Counters(), Stale: !fresh,
+			Kind: EventUpdate, State: r.chain.Sample(), Values: r.values, Counters: r.chain.Counters(), Stale: !fresh,
 			Losses: slices.Clone(losses), Best: slices.Clone(result.BestLoss),
 			Stopped: slices.Clone(result.Stopped), LatentNorms: slices.Clone(r.norms),
 		})

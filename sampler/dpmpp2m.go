@@ -24,7 +24,13 @@ func init() {
 // where it ends without noise, or where lower_order_final is set and there are
 // fewer than 15 steps.
 func DPMpp2M(config Config, n int) (*Table, error) {
-	g, err := config.dpmGrid(n)
+	// diffusers cuts off the timesteps of Karras' levels on a cosine schedule,
+	// where float32 can turn a whole one into the one below.
+	whole := math.RoundToEven
+	if config.BetaSchedule == ScheduleCosine {
+		whole = math.Floor
+	}
+	g, err := config.multistepGrid(n, whole)
 	if err != nil {
 		return nil, err
 	}
@@ -37,23 +43,15 @@ func DPMpp2M(config Config, n int) (*Table, error) {
 		}
 		step.Memory.State, step.Memory.Output, _ = mix{clean: 1}.in(at.state(), at.output(config.PredictionType))
 		last := i == n-1
-		lowOrder := i == 0 || last && (g.sigmas[n] == 0 || config.LowerOrderFinal && n < 15)
-		if !lowOrder {
-			if g.sigmas[i-1] == g.sigmas[i] {
-				return nil, fmt.Errorf("dpmpp-2m: %d steps are too many for %d training timesteps: two of them fall on timestep %v", n, config.NumTrainTimesteps, t)
-			}
+		if lowOrder := i == 0 || last && (g.sigmas[n] == 0 || config.LowerOrderFinal && n < 15); !lowOrder {
 			h, before := math.Log(g.sigmas[i]/g.sigmas[i+1]), math.Log(g.sigmas[i-1]/g.sigmas[i])
 			slope := to.Signal * (1 - g.sigmas[i+1]/g.sigmas[i]) * h / (2 * before)
 			step.State += slope * step.Memory.State
 			step.Output += slope * step.Memory.Output
 			step.Earlier = []float64{-slope}
-		} else if i > 0 {
-			table.Steps[i-1].Memory = Memory{} // nobody asks for it
-		}
-		if last {
-			step.Memory = Memory{}
 		}
 		table.Steps = append(table.Steps, step)
 	}
+	table.forget()
 	return table, nil
 }

@@ -145,12 +145,11 @@ func (c Config) eulerGrid(n int) (grid, error) {
 	return g, nil
 }
 
-// dpmGrid is the grid of diffusers' DPMSolverMultistepScheduler: one timestep
-// more than asked for is spaced out and the cleanest left away, every timestep
-// is whole, and Karras' levels run over the whole training schedule. On a
-// cosine schedule their timesteps are cut off as there, where float32 can turn
-// a whole one into the one below.
-func (c Config) dpmGrid(n int) (grid, error) {
+// multistepGrid is the grid of diffusers' DPMSolverMultistepScheduler and
+// UniPCMultistepScheduler: one timestep more than asked for is spaced out and the
+// cleanest left away, every timestep is whole, and Karras' levels run over the
+// whole training schedule. whole is how their timesteps become so.
+func (c Config) multistepGrid(n int, whole func(timestep float64) float64) (grid, error) {
 	if c.PredictionType == PredictEDM {
 		return c.edmGrid(n)
 	}
@@ -158,7 +157,7 @@ func (c Config) dpmGrid(n int) (grid, error) {
 	if err != nil {
 		return grid{}, err
 	}
-	whole, err := c.Timesteps(n)
+	timesteps, err := c.Timesteps(n)
 	if err != nil {
 		return grid{}, err
 	}
@@ -166,32 +165,33 @@ func (c Config) dpmGrid(n int) (grid, error) {
 	switch c.TimestepSpacing {
 	case SpacingLinspace:
 		for i, t := range linspace(0, float64(last), n+1)[1:] {
-			whole[n-1-i] = int(math.RoundToEven(t))
+			timesteps[n-1-i] = int(math.RoundToEven(t))
 		}
 	case SpacingLeading:
 		stride := c.NumTrainTimesteps / (n + 1)
-		for i := range whole {
-			whole[i] = (n-i)*stride + c.StepsOffset
+		for i := range timesteps {
+			timesteps[i] = (n-i)*stride + c.StepsOffset
 		}
-		if whole[0] > last {
-			return grid{}, fmt.Errorf("sampler: steps_offset %d moves the first timestep to %d, beyond the last training timestep %d", c.StepsOffset, whole[0], last)
+		if timesteps[0] > last {
+			return grid{}, fmt.Errorf("sampler: steps_offset %d moves the first timestep to %d, beyond the last training timestep %d", c.StepsOffset, timesteps[0], last)
 		}
 	}
 	g := grid{sigmas: make([]float64, n+1), timesteps: make([]float64, n), start: 1}
-	for i, t := range whole {
+	for i, t := range timesteps {
 		g.timesteps[i], g.sigmas[i] = float64(t), training[t]
 	}
 	if c.UseKarrasSigmas {
 		copy(g.sigmas, karras(training[last], training[0], n))
 		for i := range g.timesteps {
-			t := timestepOf(training, g.sigmas[i])
-			if c.BetaSchedule != ScheduleCosine {
-				t = math.RoundToEven(t)
-			}
-			g.timesteps[i] = math.Floor(t)
+			g.timesteps[i] = whole(timestepOf(training, g.sigmas[i]))
 		}
 	}
 	g.sigmas[n] = c.finalSigma(training)
+	for i := range n - 1 {
+		if g.sigmas[i] == g.sigmas[i+1] {
+			return grid{}, fmt.Errorf("sampler: %d steps are too many for %d training timesteps: two of them fall on timestep %v", n, c.NumTrainTimesteps, g.timesteps[i])
+		}
+	}
 	g.place()
 	return g, nil
 }

@@ -46,6 +46,21 @@ func (t *Table) Depth() int {
 	return depth
 }
 
+// forget clears the memories that no step looks back on.
+func (t *Table) forget() {
+	read := make([]bool, len(t.Steps))
+	for i, step := range t.Steps {
+		for k := range step.Earlier {
+			read[i-1-k] = true
+		}
+	}
+	for i := range t.Steps {
+		if !read[i] {
+			t.Steps[i].Memory = Memory{}
+		}
+	}
+}
+
 // Stochastic reports whether any step adds fresh noise.
 func (t *Table) Stochastic() bool {
 	return slices.ContainsFunc(t.Steps, func(s Step) bool { return s.Noise != 0 })

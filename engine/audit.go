@@ -24,6 +24,7 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storag
 	}
 	r = r.Clone()
 	r.Method.Name, r.Updates = string(sdo.MethodFull), 1
+	r.Variables = map[string]recipes.Variable{string(sdo.Latents): r.Variables[string(sdo.Latents)]}
 	p, err := NewPlan(r, m, files, storage)
 	if err != nil {
 		return nil, err

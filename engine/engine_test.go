@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -283,16 +284,98 @@ func TestNothingAskedForIsIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 	for set, what := range map[string]string{
-		"variables=[condition]":                              "variable condition",
-		"variables={parameters: {lora: {targets: [\"*\"]}}}": "variable parameters",
-		"start={image: a.png}":                               "start",
-		"method.refresh={calls: 1, batched: true}":           "batched refresh",
-		"guards.whiteness=project":                           "whiteness: project",
+		"start={image: a.png}":     "start",
+		"guards.whiteness=project": "whiteness: project",
 	} {
 		want := `recipe "dark-glasses": this build does not do ` + what + " yet; leave it out"
 		if _, err := NewPlan(glasses(t, set), m, nil, m.Storage()); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", set, err, want)
 		}
+	}
+}
+
+// Every variable of a recipe moves and its loss falls, by calls kept for it; the
+// memory is what was planned.
+func TestEveryVariable(t *testing.T) {
+	const conditional, guided = "condition={mood: happy}", "guidance_scale=2"
+	for _, set := range [][]string{
+		{"variables=[condition]", conditional},
+		{"variables=[condition]", conditional, guided},
+		{"variables=[latents, condition, guidance_scale]", conditional},
+		{"variables=[condition]", conditional, guided, "method.name=draft-2"},
+		{"variables={parameters: {lora: {rank: 2, targets: [to_q, conv1]}}}"},
+		{"variables={parameters: {lora: {rank: 2, targets: [\"*\"]}}}", conditional, guided, "method.name=full"},
+		{"variables={parameters: {select: [\"mid_block.*\"]}}", "method.name=draft-1"},
+		{"variables={parameters: {select: [conv_out.weight]}, condition: {}}", conditional, guided},
+		{"method.name=stale-2", "method.refresh={every: 3, batched: false}", conditional, guided},
+		{"method.name=stale-2", "method.refresh={every: 3, batched: true}", conditional, guided},
+	} {
+		exec := cpu.New[float32](cpu.Options{})
+		defer exec.Close()
+		r := glasses(t, append(set, "updates=4", "guards={latent_norm: none, early_stop: false}")...)
+		s := session(t, exec, r, graph.F32)
+		start, err := s.Trained(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := sdo.Run(context.Background(), s.Problem(), s.Options(), nil)
+		if err != nil {
+			t.Errorf("%v: %v", set, err)
+			continue
+		}
+		before, best := 0.0, 0.0
+		for row := range result.BestLoss {
+			before, best = before+result.Losses[0][row], best+result.BestLoss[row]
+		}
+		if !(best < before) {
+			t.Errorf("%v: the loss went from %g to %g", set, before, best)
+		}
+		planned, usage := s.Memory(exec), exec.Usage()
+		if planned.Params != usage.Params || planned.Activations != usage.PeakActivations {
+			t.Errorf("%v: planned %d bytes of parameters and %d of activations, measured %d and %d", set,
+				planned.Params, planned.Activations, usage.Params, usage.PeakActivations)
+		}
+		end, err := s.Trained(context.Background())
+		if err != nil || s.Training != nil && reflect.DeepEqual(start, end) {
+			t.Errorf("%v: the parameters did not move (%v)", set, err)
+		}
+	}
+}
+
+// oneByOne answers several calls by as many.
+type oneByOne struct{ sdo.Network }
+
+func (n oneByOne) PredictBatch(ctx context.Context, ins []sdo.Input, outs []sdo.Vector) error {
+	for i, in := range ins {
+		if err := n.Predict(ctx, in, outs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The calls of a stale run give the same losses as one wide call and one by one.
+func TestWideCallsOfAStaleRun(t *testing.T) {
+	exec := cpu.New[float64](cpu.Options{})
+	defer exec.Close()
+	var losses [2][]float64
+	for i := range losses {
+		s := session(t, exec, glasses(t, "method.name=stale-2", "method.refresh={every: 3, batched: true}", "updates=4",
+			"guards.early_stop=false", "condition={mood: happy}", "guidance_scale=2"), graph.F32)
+		problem := s.Problem()
+		if i == 1 {
+			problem.Network = oneByOne{problem.Network}
+		}
+		result, err := sdo.Run(context.Background(), problem, s.Options(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range result.Losses {
+			losses[i] = append(losses[i], l...)
+		}
+	}
+	if e := relative(losses[0], losses[1]); !(e < 1e-9) {
+		t.Errorf("losses differ by %.2g", e)
 	}
 }
 

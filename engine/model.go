@@ -19,7 +19,7 @@ type Model struct {
 	Scheduler sampler.Config
 	Guide     *model.Classifier // differentiated by attribute terms; may be nil
 	Judge     *model.Classifier // only reports; may be nil
-	Training  *Training         // which of the denoiser's parameters vary; nil for none
+	Training  *Training         // which of the denoiser's parameters vary; nil for what the recipe says
 }
 
 // Open finds a folder by the name a recipe gives it. It must return

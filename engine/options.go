@@ -2,9 +2,9 @@ package engine
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 
+	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sampler"
 	"github.com/sdo-go/sdo/sdo"
@@ -81,18 +81,29 @@ func optimizer(r *recipes.Recipe, v sdo.Variable) sdo.Optimizer {
 	return o
 }
 
+// trainingOf is what a recipe trains of a model: what the model brings along, or
+// else what the recipe names, an adapter drawn with the recipe's seed.
+func trainingOf(r *recipes.Recipe, m *Model) (*Training, error) {
+	v, varies := r.Variables[string(sdo.Parameters)]
+	switch {
+	case !varies || m.Training != nil:
+		return m.Training, nil
+	case v.LoRA == nil:
+		return &Training{Select: v.Select}, nil
+	}
+	config := model.LoRAConfig{Rank: v.LoRA.Rank, Alpha: v.LoRA.Alpha, Targets: v.LoRA.Targets}
+	lora, err := model.NewLoRA(config, m.UNet.Config, r.Seed)
+	return &Training{LoRA: lora}, err
+}
+
 // runnable refuses what a recipe can say and this engine does not do: a run
 // that ignored it would not be the recipe's.
 func runnable(r *recipes.Recipe) error {
-	vary := variables(r)
 	for _, is := range []struct {
 		asked bool
 		what  string
 	}{
-		{slices.Contains(vary, sdo.Condition), "variable condition"},
-		{slices.Contains(vary, sdo.Parameters), "variable parameters"},
 		{r.Start != nil, "start"},
-		{r.Method.Refresh != nil && r.Method.Refresh.Batched, "batched refresh"},
 		{r.Guards.Whiteness == "project", "whiteness: project"},
 	} {
 		if is.asked {

@@ -21,6 +21,9 @@ type Plan struct {
 	Model   *Model
 	Storage graph.Storage // of the denoiser's weights
 	Shape   graph.Shape   // of the batch, [N C H W]
+	// Training is what varies of the denoiser's parameters: the model's, or what
+	// the recipe's variable parameters says; nil for nothing.
+	Training *Training
 
 	table     *sampler.Table
 	surrogate sdo.Surrogate
@@ -45,6 +48,9 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*
 		if p.surrogate, err = surrogateOf(r, p.table); err != nil {
 			return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
 		}
+	}
+	if p.Training, err = trainingOf(r, m); err != nil {
+		return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
 	}
 	if p.network, err = newNetwork(m.UNet, r.NumImages, storage, p.needs()); err != nil {
 		return nil, fmt.Errorf("model %s: %w", m.Name, err)
@@ -145,7 +151,7 @@ func (p *Plan) demand() sdo.Demand {
 // needs is what the recipe's method asks of the network.
 func (p *Plan) needs() needs {
 	demand := p.demand()
-	n := needs{kept: map[sdo.Wrt]int{}, batch: demand.Batch, training: p.Model.Training}
+	n := needs{kept: map[sdo.Wrt]int{}, batch: demand.Batch, training: p.Training}
 	n.keep(demand.Wrt, demand.Calls, p.guided())
 	return n
 }
@@ -269,6 +275,9 @@ func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result,
 	if s.objective == nil {
 		return nil, fmt.Errorf("recipe %q: has no objective to steer by; add a term, or use sample", s.Recipe.Name)
 	}
+	if slices.Contains(variables(s.Recipe), sdo.Parameters) {
+		return nil, fmt.Errorf("recipe %q: trains the network's parameters, which no single batch of pictures is steered by; use tune", s.Recipe.Name)
+	}
 	return sdo.Run(ctx, s.Problem(), s.Options(), observe)
 }
 
@@ -348,7 +357,7 @@ func newVerdict(r *recipes.Recipe, judge *model.Classifier) verdict {
 	return v
 }
 
-// Trained reads the parameters that Model.Training names as they stand, under its
+// Trained reads the parameters that Plan.Training names as they stand, under its
 // names: an adapter's A and B, or the network's own.
 func (s *Session) Trained(ctx context.Context) (model.Weights, error) { return s.denoiser.trained(ctx) }
 

@@ -134,7 +134,7 @@ func (a *app) withBencher(ctx context.Context, args []string, images int, steps 
 	if b.exec, b.why, err = a.openDevice(ctx, callProbe(plan)); err != nil {
 		return err
 	}
-	defer b.exec.Close()
+	defer func() { b.exec.Close() }()
 	a.say("%s, %s, on %s: %s", r.Name, noun(images, "picture"), describe(b.exec.Device()), b.why)
 	return measure(b)
 }
@@ -201,6 +201,20 @@ func (t *trial) close() {
 	t.session.Close()
 }
 
+// renew opens the device again: an executor's arena only grows, and a method is
+// not charged for what an earlier one needed.
+func (b *bencher) renew(ctx context.Context) error {
+	same := *b.app
+	same.device = b.exec.Device().Kind
+	exec, _, err := same.openDevice(ctx, nil)
+	if err != nil {
+		return err
+	}
+	b.exec.Close()
+	b.exec = exec
+	return nil
+}
+
 func (b *bencher) memory(ctx context.Context, steps []int, methods []string) ([]memoryRow, error) {
 	var rows []memoryRow
 	bar := b.app.newDisplay(len(steps)*len(methods), "measurements")
@@ -209,6 +223,9 @@ func (b *bencher) memory(ctx context.Context, steps []int, methods []string) ([]
 		for _, method := range methods {
 			plan, err := b.plan(method, n)
 			if err != nil {
+				return nil, err
+			}
+			if err := b.renew(ctx); err != nil {
 				return nil, err
 			}
 			t, err := b.trial(plan)

@@ -32,8 +32,8 @@ var (
 	Terms       = []string{"attribute", "region_color", "pixels", "inpaint", "symmetry", "total_variation"}
 	Freezes     = []string{"eps", "v", "x0", "solver"}
 	Actives     = []string{"none", "first", "last", "all", "uniform", "importance", "cycle"} // or a whole number
-	Samplers    = []string{"ddim", "ddpm", "euler", "heun", "dpmpp-2m", "lcm", "flow-euler"}
-	OnKarras    = []string{"euler", "heun", "dpmpp-2m"} // samplers that can walk Karras' noise levels
+	Samplers    = []string{"ddim", "ddpm", "euler", "heun", "dpmpp-2m", "lcm", "flow-euler", "unipc"}
+	OnKarras    = []string{"euler", "heun", "dpmpp-2m", "unipc"} // samplers that can walk Karras' noise levels
 	Spacings    = []string{"leading", "linspace", "trailing"}
 	Optimizers  = []string{"adam", "adamw", "sgd"}
 	Variables   = []string{"latents", "noises", "condition", "guidance_scale", "parameters"}

@@ -124,10 +124,13 @@ func (c Classifier) Accuracy(ctx context.Context, exec graph.Executor, weights m
 			row := scores[b*attributes.Logits():][:attributes.Logits()]
 			for a, label := range attributes.Read(row) {
 				if label == int(inputs["labels"][a*batch+b]) {
-					right[a] += 1 / float64(batches*batch)
+					right[a]++
 				}
 			}
 		}
+	}
+	for a := range right {
+		right[a] /= float64(batches * batch)
 	}
 	return right, nil
 }

@@ -2,6 +2,7 @@ package sdo
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 
@@ -16,17 +17,49 @@ type rowNetwork interface {
 	pullBack(x []float64, timestep float64, cond, seed, dst []float64)
 }
 
-// analytic makes a Network of a rowNetwork. before, where set, may fail a
-// call; calls count from 1.
-type analytic struct {
+// trainedRow is a rowNetwork that can be differentiated by its weights and its
+// condition.
+type trainedRow interface {
 	rowNetwork
-	cols   int
-	calls  int
-	kept   int // graphs alive
-	before func(call int) error
+	weights() [][]float64
+	// pullBackRest adds the gradient at the weights, and sets the one at the
+	// condition unless that is nil.
+	pullBackRest(x []float64, timestep float64, cond, seed, atCond []float64, atWeights [][]float64)
 }
 
-func (a *analytic) each(in Input, do func(from, to int, cond []float64)) {
+// analytic makes a Network of a rowNetwork, a Trainable where that is a
+// trainedRow. It computes with the values its parameters had at the last
+// Changed. before, where set, may fail a call; calls count from 1.
+type analytic struct {
+	rowNetwork
+	cols    int
+	calls   int
+	kept    int // graphs alive
+	changed int // calls of Changed
+	before  func(call int) error
+	params  []Param
+}
+
+func (a *analytic) Params() []Param {
+	trained, ok := a.rowNetwork.(trainedRow)
+	if a.params == nil && ok {
+		for i, w := range trained.weights() {
+			a.params = append(a.params, Param{fmt.Sprintf("weight %d", i), &boxed{append(vector(nil), w...)}})
+		}
+	}
+	return a.params
+}
+
+func (a *analytic) Changed(context.Context) error {
+	a.changed++
+	for i, w := range a.rowNetwork.(trainedRow).weights() {
+		copy(w, numbers(a.params[i].Value))
+	}
+	return nil
+}
+
+// each shows every row: its numbers, from..to of the batch's, and its condition.
+func (a *analytic) each(in Input, do func(row, from, to int, cond []float64)) {
 	rows := in.X.Len() / a.cols
 	for row := range rows {
 		var cond []float64
@@ -34,7 +67,7 @@ func (a *analytic) each(in Input, do func(from, to int, cond []float64)) {
 			width := in.Cond.Len() / rows
 			cond = numbers(in.Cond)[row*width : (row+1)*width]
 		}
-		do(row*a.cols, (row+1)*a.cols, cond)
+		do(row, row*a.cols, (row+1)*a.cols, cond)
 	}
 }
 
@@ -45,29 +78,48 @@ func (a *analytic) Predict(_ context.Context, in Input, out Vector) error {
 			return err
 		}
 	}
-	a.each(in, func(from, to int, cond []float64) {
+	a.each(in, func(_, from, to int, cond []float64) {
 		a.output(numbers(in.X)[from:to], in.Timestep, cond, numbers(out)[from:to])
 	})
 	return nil
 }
 
-func (a *analytic) Keep(ctx context.Context, in Input, _ Wrt, out Vector) (Kept, error) {
+func (a *analytic) Keep(ctx context.Context, in Input, wrt Wrt, out Vector) (Kept, error) {
 	if err := a.Predict(ctx, in, out); err != nil {
 		return nil, err
 	}
 	a.kept++
 	in.X = &boxed{append(vector(nil), numbers(in.X)...)}
-	return &analyticKept{a, in}, nil
+	return &analyticKept{a, in, wrt}, nil
 }
 
 type analyticKept struct {
 	*analytic
-	in Input
+	in  Input
+	wrt Wrt
 }
 
 func (k *analyticKept) Backward(_ context.Context, seed Vector, into Gradients) error {
-	k.each(k.in, func(from, to int, cond []float64) {
-		k.pullBack(numbers(k.in.X)[from:to], k.in.Timestep, cond, numbers(seed)[from:to], numbers(into.X)[from:to])
+	if into.X != nil && k.wrt&WrtX == 0 || into.Cond != nil && k.wrt&WrtCond == 0 || into.Params != nil && k.wrt&WrtParams == 0 {
+		panic("a gradient that the call was not kept for")
+	}
+	var atWeights [][]float64
+	for _, p := range into.Params {
+		clear(numbers(p))
+		atWeights = append(atWeights, numbers(p))
+	}
+	k.each(k.in, func(row, from, to int, cond []float64) {
+		x, along := numbers(k.in.X)[from:to], numbers(seed)[from:to]
+		if into.X != nil {
+			k.pullBack(x, k.in.Timestep, cond, along, numbers(into.X)[from:to])
+		}
+		var atCond []float64
+		if into.Cond != nil {
+			atCond = numbers(into.Cond)[row*len(cond) : (row+1)*len(cond)]
+		}
+		if atCond != nil || atWeights != nil {
+			k.rowNetwork.(trainedRow).pullBackRest(x, k.in.Timestep, cond, along, atCond, atWeights)
+		}
 	})
 	return nil
 }
@@ -79,7 +131,23 @@ func (k *analyticKept) Release() {
 	k.in.X = nil // a late Backward or a second Release's use panics
 }
 
-// linear is o = scale(t)*M x.
+// batching is an analytic that answers several calls as one.
+type batching struct {
+	*analytic
+	wide []int // how many at once
+}
+
+func (b *batching) PredictBatch(ctx context.Context, ins []Input, outs []Vector) error {
+	b.wide = append(b.wide, len(ins))
+	for k, in := range ins {
+		if err := b.Predict(ctx, in, outs[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linear is o = scale(t)*M x, M its weight.
 type linear struct {
 	matrix [][]float64
 	scale  func(timestep float64) float64
@@ -103,25 +171,63 @@ func (l linear) pullBack(_ []float64, timestep float64, _, seed, dst []float64) 
 	}
 }
 
-// perceptron is o = V tanh(W x + t b + c), c the condition or zero.
+func (l linear) weights() [][]float64 { return l.matrix }
+
+func (l linear) pullBackRest(x []float64, timestep float64, _, seed, _ []float64, atWeights [][]float64) {
+	for i, row := range atWeights {
+		for j := range row {
+			row[j] += l.scale(timestep) * seed[i] * x[j]
+		}
+	}
+}
+
+// perceptron is o = V tanh(W x + t b + c), c the condition or zero. W and V are
+// its weights.
 type perceptron struct {
 	in, out [][]float64 // W hidden x cols, V cols x hidden
 	time    []float64   // b
+	flat    [][]float64 // W and V again, each in one piece
 }
 
 func newPerceptron(cols, hidden int) perceptron {
 	random := rand.New(rand.NewPCG(1, 2))
-	fill := func(rows, cols int, scale float64) [][]float64 {
-		m := make([][]float64, rows)
-		for i := range m {
-			m[i] = make([]float64, cols)
-			for j := range m[i] {
-				m[i][j] = scale * random.NormFloat64()
-			}
+	fill := func(rows, cols int, scale float64) (m [][]float64, flat []float64) {
+		flat = make([]float64, rows*cols)
+		for i := range flat {
+			flat[i] = scale * random.NormFloat64()
 		}
-		return m
+		for i := range rows {
+			m = append(m, flat[i*cols:(i+1)*cols])
+		}
+		return m, flat
 	}
-	return perceptron{fill(hidden, cols, 0.5), fill(cols, hidden, 0.4), fill(1, hidden, 1)[0]}
+	in, w := fill(hidden, cols, 0.5)
+	out, v := fill(cols, hidden, 0.4)
+	_, time := fill(1, hidden, 1)
+	return perceptron{in, out, time, [][]float64{w, v}}
+}
+
+func (p perceptron) weights() [][]float64 { return p.flat }
+
+func (p perceptron) pullBackRest(x []float64, timestep float64, cond, seed, atCond []float64, atWeights [][]float64) {
+	for k, h := range p.hidden(x, timestep, cond) {
+		at := 0.0 // the argument of tanh
+		for i, row := range p.out {
+			at += row[k] * seed[i] * (1 - h*h)
+		}
+		if atCond != nil {
+			atCond[k] = at
+		}
+		if atWeights == nil {
+			continue
+		}
+		for j := range x {
+			atWeights[0][k*len(x)+j] += at * x[j]
+		}
+		for i := range seed {
+			atWeights[1][i*len(p.in)+k] += seed[i] * h
+		}
+	}
 }
 
 func (p perceptron) hidden(x []float64, timestep float64, cond []float64) []float64 {

@@ -30,8 +30,8 @@ func runAudit(t *testing.T, ctx context.Context, p Problem, reference Method, se
 	space := p.Space.(*slices64)
 	before := space.live
 	measured, err := Audit(ctx, p, reference, settings, observe)
-	if space.live != before || p.Network.(*analytic).kept != 0 {
-		t.Fatalf("%d vectors and %d kept calls leaked", space.live-before, p.Network.(*analytic).kept)
+	if space.live != before || analyticOf(p).kept != 0 {
+		t.Fatalf("%d vectors and %d kept calls leaked", space.live-before, analyticOf(p).kept)
 	}
 	return measured, err
 }

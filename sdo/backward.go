@@ -295,13 +295,6 @@ func (c *Chain) backwardJump(ctx context.Context, into Values) error {
 			return err
 		}
 	}
-	for _, noise := range into.Noises {
-		if noise != nil { // fresh noise comes after the first call
-			if err := space.Combine(noise, nil, nil); err != nil {
-				return err
-			}
-		}
-	}
 	return c.scaleGradient(ctx, into)
 }
 

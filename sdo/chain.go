@@ -80,8 +80,8 @@ func (c *Chain) prepare() (err error) {
 		}
 	}
 	c.network = counted(p.Network, &c.counters)
-	if p.Cond != nil && (p.Guidance != 0 && p.Guidance != 1 || c.varies(GuidanceScale)) {
-		c.guided = &Guided{Space: p.Space, Network: c.network, Scales: []float64{p.Guidance}}
+	if p.Cond != nil && (p.guidance() != 1 || c.varies(GuidanceScale)) {
+		c.guided = &Guided{Space: p.Space, Network: c.network}
 		c.network = c.guided
 	}
 	demand := s.Demand(p.Table, c.vary)
@@ -316,12 +316,18 @@ func (c *Chain) rollout(ctx context.Context, at Values, call func(context.Contex
 // latents themselves.
 func (c *Chain) begin(ctx context.Context, at Values) (Vector, error) {
 	c.at = at
-	if c.guided != nil && at.GuidanceScale != nil {
-		scales, err := c.problem.Space.Read(ctx, at.GuidanceScale)
-		if err != nil {
+	scales := []float64{c.problem.guidance()}
+	if at.GuidanceScale != nil {
+		var err error
+		if scales, err = c.problem.Space.Read(ctx, at.GuidanceScale); err != nil {
 			return nil, fmt.Errorf("sdo: reading the guidance scales: %w", err)
 		}
+	}
+	switch {
+	case c.guided != nil:
 		c.guided.Scales = scales
+	case at.GuidanceScale != nil:
+		return nil, fmt.Errorf("sdo: guidance scales are given, but the chain asks the network once a step; let guidance_scale vary or set the problem's guidance")
 	}
 	start := c.problem.Table.Start
 	if start == 1 {

@@ -164,7 +164,7 @@ func gradient(t *testing.T, p Problem, method Method, freeze sampler.Freeze) []f
 	if space.live != before {
 		t.Fatalf("%s: %d vectors leaked", method, space.live-before)
 	}
-	if kept := p.Network.(*analytic).kept; kept != 0 {
+	if kept := analyticOf(p).kept; kept != 0 {
 		t.Fatalf("%s: %d kept calls not released", method, kept)
 	}
 	return result
@@ -667,7 +667,7 @@ func TestGuidance(t *testing.T) {
 	}
 	for scale, calls := range map[float64]int{0: 1, 1: 1, 2.5: 2} {
 		p.Guidance = scale
-		net := p.Network.(*analytic)
+		net := analyticOf(p)
 		before := net.calls
 		gradient(t, p, MethodSDO, sampler.FreezeV)
 		if net.calls-before != calls {

@@ -10,7 +10,7 @@ import (
 // not finite.
 func (r *run) guard(ctx context.Context, moved []bool) error {
 	if r.options.Whiten != nil {
-		for _, noise := range r.noisy() {
+		for _, noise := range r.noisy(r.values) {
 			if err := r.options.Whiten(ctx, noise, moved); err != nil {
 				return fmt.Errorf("sdo: whitening: %w", err)
 			}
@@ -22,7 +22,7 @@ func (r *run) guard(ctx context.Context, moved []bool) error {
 	if r.options.NormGuard != NormProject {
 		return nil
 	}
-	for _, noise := range r.noisy() {
+	for _, noise := range r.noisy(r.values) {
 		norms, err := r.rowNorms(ctx, noise)
 		if err != nil {
 			return err
@@ -44,11 +44,12 @@ func (r *run) guard(ctx context.Context, moved []bool) error {
 	return nil
 }
 
-// noisy lists what varies and was standard normal noise to begin with.
-func (r *run) noisy() (vectors []Vector) {
+// noisy lists, of values or gradients, what varies and was standard normal noise
+// to begin with.
+func (r *run) noisy(values Values) (vectors []Vector) {
 	for _, v := range r.options.Vary {
 		if v.Variable == Latents || v.Variable == Noises {
-			of, _ := r.values.of(v.Variable)
+			of, _ := values.of(v.Variable)
 			vectors = append(vectors, of...)
 		}
 	}
@@ -83,7 +84,8 @@ func (r *run) measure(ctx context.Context) (err error) {
 
 // penalise adds the gradient of NormPenalty, weight*x*(1 - (d-1)/|x|^2).
 func (r *run) penalise(ctx context.Context) error {
-	for k, noise := range r.noisy() {
+	grads := r.noisy(r.grads)
+	for k, noise := range r.noisy(r.values) {
 		norms, err := r.rowNorms(ctx, noise)
 		if err != nil {
 			return err
@@ -98,24 +100,11 @@ func (r *run) penalise(ctx context.Context) error {
 		if err := r.Space.ScaleRows(r.scratch, scales); err != nil {
 			return err
 		}
-		grad := r.gradOfNoisy(k)
-		if err := r.Space.Combine(grad, []float64{1, 1}, []Vector{grad, r.scratch}); err != nil {
+		if err := r.Space.Combine(grads[k], []float64{1, 1}, []Vector{grads[k], r.scratch}); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// gradOfNoisy is the gradient of entry k of noisy.
-func (r *run) gradOfNoisy(k int) Vector {
-	var grads []Vector
-	for _, v := range r.options.Vary {
-		if v.Variable == Latents || v.Variable == Noises {
-			of, _ := r.grads.of(v.Variable)
-			grads = append(grads, of...)
-		}
-	}
-	return grads[k]
 }
 
 // driftedRows says which samples have moved too far from where they began.

@@ -27,20 +27,18 @@ func (c *Chain) firstBad(ctx context.Context, at Values) string {
 			}
 		}
 	}
-	for _, v := range Variables[:4] {
-		of, _ := at.of(v)
-		for i, x := range of {
-			switch {
-			case !bad(x):
-			case v == Noises:
-				return fmt.Sprintf("the first tensor that is not finite is noise %d", i)
-			default:
-				return fmt.Sprintf("the first tensor that is not finite is the %s", v)
-			}
+	n := len(c.problem.Table.Steps)
+	for i, noise := range at.Noises {
+		if bad(noise) {
+			return fmt.Sprintf("the first tensor that is not finite is the noise of step %d of %d", i+1, n)
+		}
+	}
+	for _, v := range []Variable{Latents, Condition, GuidanceScale} {
+		if of, _ := at.of(v); bad(of[0]) {
+			return fmt.Sprintf("the first tensor that is not finite is the %s", v)
 		}
 	}
 	found := ""
-	n := len(c.problem.Table.Steps)
 	c.Release()
 	err := c.rollout(ctx, at, func(ctx context.Context, i int, in Input) error {
 		if bad(in.X) {

@@ -26,9 +26,10 @@ type Problem struct {
 	NoiseSeed uint64
 	// Cond is the condition handed to every network call; nil for none.
 	Cond Vector
-	// Guidance is the classifier-free guidance scale. Where it is neither 0
-	// nor 1, or varies, and Cond is not nil, every step asks the network twice,
-	// with and without Cond, and both branches count as network calls.
+	// Guidance is the classifier-free guidance scale; 0 is none, which is what 1
+	// is too. Where it is another, or varies, and Cond is not nil, every step asks
+	// the network twice, with and without Cond, and both branches count as network
+	// calls.
 	Guidance float64
 }
 
@@ -74,3 +75,11 @@ func (p Problem) allows(vary []Variable) error {
 }
 
 func (p Problem) size() int { return p.Rows * p.Cols }
+
+// guidance is the scale that Guidance stands for.
+func (p Problem) guidance() float64 {
+	if p.Guidance == 0 {
+		return 1
+	}
+	return p.Guidance
+}

@@ -91,17 +91,12 @@ type run struct {
 // latents alone.
 func (r *run) prepare(ctx context.Context) (err error) {
 	vary := r.options.Variables()
-	if !slices.Contains(vary, Latents) {
-		r.values.Latents = r.Start
-	}
-	own, err := r.StartValues(ctx, vary...)
-	if err != nil {
+	if r.values, err = r.StartValues(ctx, vary...); err != nil {
 		return err
 	}
-	if own.Latents == nil {
-		own.Latents = r.Start
+	if r.values.Latents == nil {
+		r.values.Latents = r.Start
 	}
-	r.values = own
 	if r.grads, err = r.NewValues(vary...); err != nil {
 		return err
 	}

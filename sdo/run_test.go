@@ -42,7 +42,7 @@ func wantNothingLeft(t *testing.T, p Problem) {
 	if live := p.Space.(*slices64).live; live != 1 {
 		t.Errorf("%d vectors alive after the run, want Start alone", live)
 	}
-	if kept := p.Network.(*analytic).kept; kept != 0 {
+	if kept := analyticOf(p).kept; kept != 0 {
 		t.Errorf("%d kept calls not released", kept)
 	}
 }
@@ -62,7 +62,7 @@ func wantConsistent(t *testing.T, p Problem, r *Result) {
 		}
 	}
 	p.Objective = &nearTarget{target: p.Objective.(*nearTarget).target}
-	p.Network.(*analytic).before = nil
+	analyticOf(p).before = nil
 	p.Start = p.Space.(*slices64).of(r.Latents)
 	again := mustSample(t, p)
 	p.Space.FreeVector(p.Start)
@@ -295,7 +295,7 @@ func TestCancelKeepsTheBest(t *testing.T) {
 			p, o := steer(t), options(60)
 			o.Surrogate = setting(method, sampler.FreezeEps)
 			ctx, cancel := context.WithCancel(context.Background())
-			net := p.Network.(*analytic)
+			net := analyticOf(p)
 			const at = 57
 			net.before = func(call int) error {
 				if call == at {
@@ -322,7 +322,7 @@ func TestCancelKeepsTheBest(t *testing.T) {
 func TestCancelBeforeTheFirstScore(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := steer(t)
-	p.Network.(*analytic).before = func(call int) error {
+	analyticOf(p).before = func(call int) error {
 		if call == 4 {
 			cancel()
 		}
@@ -362,7 +362,7 @@ func TestNumbersThatAreNotFinite(t *testing.T) {
 	}
 
 	p = steer(t)
-	p.Network = poisoned{p.Network.(*analytic)}
+	p.Network = poisoned{analyticOf(p)}
 	r, err = Run(context.Background(), p, options(9), nil)
 	wantError(t, err, "sdo: the latent of row 0 has norm NaN after update 1")
 	if r == nil || len(r.Losses) != 1 {
@@ -399,7 +399,7 @@ func TestNetworkFailure(t *testing.T) {
 		for _, at := range []int{3, 47} {
 			p, o := steer(t), options(9)
 			o.Surrogate = setting(method, sampler.FreezeEps)
-			p.Network.(*analytic).before = func(call int) error {
+			analyticOf(p).before = func(call int) error {
 				if call == at {
 					return lost
 				}
@@ -523,7 +523,7 @@ func TestFailedForwardReleases(t *testing.T) {
 	for name, p := range map[string]Problem{"plain": steer(t), "guided": guided(t, sampler.PredictV, 10)} {
 		for _, method := range allMethods {
 			for at := 1; at <= 3; at++ {
-				net := p.Network.(*analytic)
+				net := analyticOf(p)
 				first := net.calls
 				net.before = func(call int) error {
 					if call == first+at {

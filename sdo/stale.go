@@ -66,10 +66,7 @@ func (s *stale) rollout(ctx context.Context, at Values) error {
 	}
 	x, err := s.begin(ctx, at)
 	if err == nil {
-		err = s.keep(ctx, 0, s.input(0, x))
-	}
-	if err == nil {
-		err = s.note(0, x)
+		err = s.renew(ctx, 0, s.input(0, x))
 	}
 	if err != nil {
 		return fmt.Errorf("sdo: step 1 of %d: %w", len(s.frozen), err)
@@ -206,6 +203,9 @@ func (s *stale) renewTogether(ctx context.Context, at Values, again []bool) erro
 		return s.problem.copy(s.ins[len(calls)-1], x)
 	})
 	if err != nil || len(calls) == 0 {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	ins := make([]Input, len(calls))

@@ -135,11 +135,13 @@ func (s Surrogate) Validate(table *sampler.Table, vary []Variable) error {
 		return refuse("active none keeps no call for a jump or a bridge to pass; set active to first")
 	case s.Active.unbiased() && s.Bridge > 0 && has(Latents, Noises):
 		return refuse("active %s with a bridge multiplies a call's part in the latent's gradient by about the number of steps, which points the wrong way in most draws; set active to first, last, tail or all", s.Active)
-	case s.Renoised == 0 && s.Bridge == 0 && !through && s.Active != ActiveNone && s.Active != ActiveFirst:
+	case s.Renoised == 0 && s.Bridge == 0 && !s.Jump && !through && s.Active != ActiveNone && s.Active != ActiveFirst:
 		return refuse("active %s with bridge 0 keeps calls that %v do not reach; set active to first, or bridge above 0", s.Active, vary)
 	case s.Jump && (s.Bridge > 0 || s.Renoised > 0):
 		return refuse("a jump takes the loss at one call's estimate and passes no bridge and no re-noised copies; leave those out")
-	case s.Jump && has(Latents, Noises) && s.Active != ActiveFirst:
+	case s.Jump && has(Noises):
+		return refuse("a jump holds the way to its call, so the noises have no gradient; leave them out or use another method")
+	case s.Jump && has(Latents) && s.Active != ActiveFirst:
 		return refuse("a jump from call %s is not reached by the latents; set active to first", s.Active)
 	case s.Jump && (s.Active == ActiveAll || s.Active == ActiveTail || s.Active.counted() && s.Active != ActiveLate && s.Calls > 1):
 		return refuse("a jump takes one active call, active %s keeps several; use first, late or importance", s.Active)
@@ -188,13 +190,12 @@ func (s Surrogate) Demand(table *sampler.Table, vary []Variable) Demand {
 	if d.Wrt != 0 {
 		d.Calls = s.held(n, vary)
 	}
-	if s.Recompute {
+	switch {
+	case s.Renoised > 0:
+		d.Vectors++
+	case s.Recompute:
 		d.Vectors += d.Calls
 		d.Calls = min(d.Calls, 1)
-	}
-	if s.Renoised > 0 {
-		d.Vectors++
-		d.Calls = 1
 	}
 	if has(GuidanceScale) {
 		d.Vectors++
@@ -207,6 +208,9 @@ func (s Surrogate) Demand(table *sampler.Table, vary []Variable) Demand {
 		if s.Refresh.Batched {
 			d.Vectors += 2 * (n - 1)
 			d.Batch = s.Refresh.Calls
+			if s.Refresh.Tolerance > 0 {
+				d.Batch = n - 1
+			}
 		}
 	}
 	return d

@@ -32,26 +32,6 @@ type Values struct {
 	Parameters    []Vector // in the order of Trainable.Params
 }
 
-// all lists the vectors that are there with the number of rows each variable
-// has values for: 1 where they are shared.
-func (v Values) all(rows int) (vectors []Vector, rowsOf []int) {
-	add := func(x Vector, rows int) {
-		if x != nil {
-			vectors, rowsOf = append(vectors, x), append(rowsOf, rows)
-		}
-	}
-	add(v.Latents, rows)
-	for _, noise := range v.Noises {
-		add(noise, rows)
-	}
-	add(v.Condition, rows)
-	add(v.GuidanceScale, rows)
-	for _, p := range v.Parameters {
-		add(p, 1)
-	}
-	return vectors, rowsOf
-}
-
 // perRow is the values without what the rows share.
 func (v Values) perRow() Values {
 	v.Parameters = nil
@@ -99,8 +79,9 @@ func (p Problem) NewValues(vary ...Variable) (Values, error) {
 
 // FreeValues returns the vectors to the space.
 func (p Problem) FreeValues(v Values) {
-	vectors, _ := v.all(1)
-	freeVectors(p.Space, vectors...)
+	freeVectors(p.Space, v.Latents, v.Condition, v.GuidanceScale)
+	freeVectors(p.Space, v.Noises...)
+	freeVectors(p.Space, v.Parameters...)
 }
 
 // StartValues makes new vectors with where a run begins: the start latents, the
@@ -131,7 +112,7 @@ func (p Problem) StartValues(ctx context.Context, vary ...Variable) (Values, err
 			}
 		}
 		if v.GuidanceScale != nil {
-			return p.Space.Write(ctx, v.GuidanceScale, slices.Repeat([]float64{p.Guidance}, p.Rows))
+			return p.Space.Write(ctx, v.GuidanceScale, slices.Repeat([]float64{p.guidance()}, p.Rows))
 		}
 		return nil
 	}

@@ -434,7 +434,7 @@ func TestTuningRefuses(t *testing.T) {
 		{"nothing says where the pictures", func(_ *Problem, o *Tuning) { o.Latents = nil }},
 		{"no objective", func(p *Problem, _ *Tuning) { p.Objective = nil }},
 		{"the network has none to train", func(p *Problem, _ *Tuning) {
-			p.Network = &analytic{rowNetwork: newPerceptron(testCols, 3), cols: testCols}
+			p.Network = &analytic{rowNetwork: newMixture(p.Table, testCols, 3), cols: testCols}
 		}},
 		{"active none keeps no call", func(_ *Problem, o *Tuning) { o.Surrogate.Active = ActiveNone }},
 	}

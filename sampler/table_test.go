@@ -573,6 +573,57 @@ func TestConsistencySamplesAreExact(t *testing.T) {
 	}
 }
 
+// TestLCMClosedForms: the formulas of docs/method.md, which leave the boundary
+// scalings out, where these let almost nothing of a state through.
+func TestLCMClosedForms(t *testing.T) {
+	config := stable()
+	config.TimestepScaling = maxScale
+	for _, prediction := range predictions {
+		config.PredictionType = prediction
+		for _, n := range []int{1, 2, 8} {
+			table, err := LCM(config, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := func(i int) Level {
+				if i == n {
+					return table.Steps[n-1].To
+				}
+				return table.Steps[i].At
+			}
+			sigma := func(i int) float64 { return at(i).Noise / at(i).Signal }
+			product := func(from int) float64 {
+				p := 1.0
+				for j := from; j < n; j++ {
+					p *= at(j).Signal * at(j+1).Signal
+				}
+				return p
+			}
+			for freeze, want := range map[Freeze]struct {
+				carry         float64
+				weight, noise func(i int) float64
+			}{
+				FreezeEps: {at(n).Signal / at(0).Signal,
+					func(i int) float64 { return -at(n).Signal * sigma(i) },
+					func(i int) float64 { return at(n).Signal * sigma(i+1) }},
+				FreezeV: {product(0),
+					func(i int) float64 { return -at(i+1).Signal * at(i).Noise * product(i+1) },
+					func(i int) float64 { return at(i+1).Noise * product(i+1) }},
+			} {
+				transport, err := table.Freeze(freeze)
+				if err != nil {
+					t.Fatal(err)
+				}
+				near(t, string(freeze)+" P", transport.Carry, want.carry, 1e-11)
+				for i := range n {
+					near(t, fmt.Sprintf("%s w_%d", freeze, i), transport.Weights[i], want.weight(i), 1e-11)
+					near(t, fmt.Sprintf("%s n_%d", freeze, i), transport.Noises[i], want.noise(i), 1e-11)
+				}
+			}
+		}
+	}
+}
+
 // TestEDMClosedForms: the rows of docs/method.md for Euler's method in sigma, of
 // states that are not divided. The network, and freeze v up to its sign, is F.
 func TestEDMClosedForms(t *testing.T) {

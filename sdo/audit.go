@@ -131,7 +131,7 @@ func Audit(ctx context.Context, p Problem, reference Method, settings []Setting,
 // memory does next depends on calls before the state.
 func Auditable(table *sampler.Table) error {
 	if table.Depth() > 0 {
-		return fmt.Errorf("sdo: the audit restarts the sampler at every state, which a solver with a memory does not allow; audit ddim, ddpm or euler")
+		return fmt.Errorf("sdo: the audit restarts the sampler at every state, which a solver with a memory does not allow; audit one without, such as ddim, euler or flow-euler")
 	}
 	return nil
 }

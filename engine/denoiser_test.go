@@ -150,9 +150,9 @@ func (b bench) keep(d *denoiser, in sdo.Input, wrt sdo.Wrt, seed graph.Tensor) (
 func trainings(t *testing.T, unet *model.UNet2D) map[string]*Training {
 	return map[string]*Training{
 		"none":            nil,
-		"lora everywhere": {LoRA: tinyLoRA(t, unet, "*")},
+		"lora everywhere": {LoRA: tinyLoRA(t, unet, "**")},
 		"lora of some":    {LoRA: tinyLoRA(t, unet, "to_q", "mid_block.resnets.0.conv1", "downsamplers.0.conv")},
-		"every tensor":    {Select: []string{"*"}},
+		"every tensor":    {Select: []string{"**"}},
 		"some tensors":    {Select: []string{"to_v.weight", "norm1.bias", "conv_in.weight"}},
 	}
 }
@@ -305,7 +305,7 @@ func TestChangedReachesRollouts(t *testing.T) {
 func testPredictBatch(t *testing.T, exec graph.Executor, tolerance float64) {
 	ctx := context.Background()
 	unet := tinyUNet(t)
-	for _, training := range []*Training{nil, {LoRA: tinyLoRA(t, unet, "*")}} {
+	for _, training := range []*Training{nil, {LoRA: tinyLoRA(t, unet, "**")}} {
 		for _, width := range []int{0, 2, 3} {
 			d := tinyDenoiser(t, exec, unet, graph.F32, needs{batch: width, training: training})
 			b := bench{t, exec}

@@ -3,7 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
-	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,7 +139,7 @@ func (c UNet2DConfig) Select(patterns []string) ([]Param, error) {
 // match returns the indices of the names that any pattern names.
 func match(patterns, names []string) (chosen []int, err error) {
 	if len(patterns) == 0 {
-		return nil, fmt.Errorf(`no patterns of names, want at least one; "*" names everything`)
+		return nil, fmt.Errorf(`no patterns of names, want at least one; "**" names everything`)
 	}
 	for _, p := range patterns {
 		if !slices.ContainsFunc(names, func(name string) bool { return Matches(p, name) }) {
@@ -154,17 +154,20 @@ func match(patterns, names []string) (chosen []int, err error) {
 	return chosen, nil
 }
 
-// Matches says whether a pattern names a module or a parameter. One without *, ?
-// and [ names it by its whole name or by the end of it after a dot, as PEFT's
-// target_modules do: "to_q" is every query projection. One with them is a pattern
-// of path.Match over the whole name, where * reaches over dots: "mid_block.*",
-// "*.attentions.*.to_?", "*". A malformed pattern names nothing.
+// Matches says whether a pattern names a module or a parameter. One without a
+// star names it by its whole name or by the end of it after a dot, as PEFT's
+// target_modules do: "to_q" is every query projection. One with stars must match
+// the whole name, * for anything between dots and ** for anything:
+// "mid_block.**", "**.attentions.*.to_*", "**".
 func Matches(pattern, name string) bool {
-	if !strings.ContainsAny(pattern, "*?[") {
+	if !strings.Contains(pattern, "*") {
 		return name == pattern || strings.HasSuffix(name, "."+pattern)
 	}
-	matched, err := path.Match(pattern, name)
-	return matched && err == nil
+	// Regular expressions take time linear in the name, whatever the pattern.
+	text := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*\*`, ".*")
+	text = strings.ReplaceAll(text, `\*`, `[^.]*`)
+	names, err := regexp.Compile("^" + text + "$")
+	return err == nil && names.MatchString(name) // an error is text that is not UTF-8, which names nothing
 }
 
 // nearest quotes the three names whose ends are fewest edits away from a pattern,

@@ -59,7 +59,7 @@ func TestMergedEqualsBranch(t *testing.T) {
 	ex := cpu.New[float64](cpu.Options{})
 	defer ex.Close()
 	network, values := attention(t)
-	lora := drawn(t, network, model.LoRAConfig{Rank: 2, Alpha: 1, Targets: []string{"*"}})
+	lora := drawn(t, network, model.LoRAConfig{Rank: 2, Alpha: 1, Targets: []string{"**"}})
 	weights := maps.Clone(network.Weights)
 	for _, w := range []model.Weights{weights, lora.Weights} {
 		for name, tensor := range w {
@@ -137,7 +137,7 @@ func TestLoRAGradientsAgainstDifferences(t *testing.T) {
 	ex := cpu.New[float64](cpu.Options{})
 	defer ex.Close()
 	network, values := attention(t)
-	lora := drawn(t, network, model.LoRAConfig{Rank: 3, Alpha: 2, Targets: []string{"*"}})
+	lora := drawn(t, network, model.LoRAConfig{Rank: 3, Alpha: 2, Targets: []string{"**"}})
 	_, grads, params := modeltest.AdaptedUNet2D(t, network, lora, values, ex)
 	if len(params) != 2*len(modules(t, network)) {
 		t.Fatalf("%d parameters for %d modules", len(params), len(modules(t, network)))
@@ -195,16 +195,16 @@ func TestLoRATargets(t *testing.T) {
 		{"conv_in", "conv_in", 1},
 		{"mid_block.attentions.0.to_q", "mid_block.attentions.0.to_q", 1},
 		{"to_q", "down_blocks.1.attentions.0.to_q mid_block.attentions.0.to_q up_blocks.0.attentions.0.to_q up_blocks.0.attentions.1.to_q", 4},
-		{"mid_block.attentions.?.to_?", "mid_block.attentions.0.to_q mid_block.attentions.0.to_k mid_block.attentions.0.to_v", 3},
-		{"mid_block.*.to_[kv]", "mid_block.attentions.0.to_k mid_block.attentions.0.to_v", 2},
-		{"mid_block.attentions.*", "mid_block.attentions.0.to_q mid_block.attentions.0.to_k mid_block.attentions.0.to_v mid_block.attentions.0.to_out.0", 4},
-		{"conv_out,conv_in,*v_in", "conv_in conv_out", 2},
-		{"*", "", len(all)},
+		{"mid_block.attentions.*.to_*", "mid_block.attentions.0.to_q mid_block.attentions.0.to_k mid_block.attentions.0.to_v", 3},
+		{"mid_block.attentions.**", "mid_block.attentions.0.to_q mid_block.attentions.0.to_k mid_block.attentions.0.to_v mid_block.attentions.0.to_out.0", 4},
+		{"conv_out,conv_in,*_in", "conv_in conv_out", 2},
+		{"**", "", len(all)},
+		{"*", "conv_in conv_out", 2},
 		{"q", `pattern "q" names nothing`, 0},
 		{"to_query", `the nearest names are "down_blocks.1.attentions.0.to_q"`, 0},
 		{"conv_im", `"conv_in"`, 0},
 		{"conv_in,norm1", `"norm1" names nothing`, 0},
-		{"*.mid_block", `pattern "*.mid_block" names nothing`, 0},
+		{"mid_block.*", `pattern "mid_block.*" names nothing`, 0},
 		{"conv_in[", "names nothing", 0},
 		{"conv.in", "names nothing", 0},
 	} {
@@ -221,7 +221,7 @@ func TestLoRATargets(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %s", c.targets, names, err, c.want)
 		}
 	}
-	for _, bad := range []model.LoRAConfig{{}, {Rank: 1 << 20, Alpha: 1, Targets: []string{"*"}}, {Rank: 1, Alpha: math.NaN(), Targets: []string{"*"}}, {Rank: 1, Alpha: 1}} {
+	for _, bad := range []model.LoRAConfig{{}, {Rank: 1 << 20, Alpha: 1, Targets: []string{"**"}}, {Rank: 1, Alpha: math.NaN(), Targets: []string{"**"}}, {Rank: 1, Alpha: 1}} {
 		if _, err := bad.Params(network.Config); err == nil || !strings.HasPrefix(err.Error(), "lora: ") {
 			t.Errorf("%+v: %v", bad, err)
 		}

@@ -37,7 +37,7 @@ var rooms = map[string]struct{ own, foreign string }{
 	"train/avatars":   {"graph model", ""},
 	"train/fashion":   {"graph model", ""},
 	"recipes":         {"", "github.com/goccy/go-yaml"},
-	"engine":          {"graph model model/builtin recipes sampler sdo train/avatars", ""},
+	"engine":          {"graph model model/builtin recipes sampler sdo train/avatars", "gonum.org/v1/gonum"},
 	"native":          {"*", "*"},
 	"native/report":   {"graph model recipes sdo", "golang.org/x/image gonum.org/v1/plot gorgonia.org/tensor"},
 }

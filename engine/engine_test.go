@@ -284,8 +284,7 @@ func TestNothingAskedForIsIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 	for set, what := range map[string]string{
-		"start={image: a.png}":     "start",
-		"guards.whiteness=project": "whiteness: project",
+		"start={image: a.png}": "start",
 	} {
 		want := `recipe "dark-glasses": this build does not do ` + what + " yet; leave it out"
 		if _, err := NewPlan(glasses(t, set), m, nil, m.Storage()); err == nil || err.Error() != want {

@@ -104,7 +104,6 @@ func runnable(r *recipes.Recipe) error {
 		what  string
 	}{
 		{r.Start != nil, "start"},
-		{r.Guards.Whiteness == "project", "whiteness: project"},
 	} {
 		if is.asked {
 			return fmt.Errorf("this build does not do %s yet; leave it out", is.what)

@@ -278,7 +278,11 @@ func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result,
 	if slices.Contains(variables(s.Recipe), sdo.Parameters) {
 		return nil, fmt.Errorf("recipe %q: trains the network's parameters, which no single batch of pictures is steered by; use tune", s.Recipe.Name)
 	}
-	return sdo.Run(ctx, s.Problem(), s.Options(), observe)
+	options := s.Options()
+	if s.Recipe.Guards.Whiteness == "project" {
+		options.Whiten = newWhiteness(s.Exec, s.Shape).project
+	}
+	return sdo.Run(ctx, s.Problem(), options, observe)
 }
 
 // Sample makes the recipe's pictures without steering, [N C H W] in [-1, 1].

@@ -181,3 +181,5 @@ func TestMemoryOnGPU(t *testing.T) {
 // Freezing eps weighs what float32 rounds off the first state by P, which is 2e4
 // where the schedule begins almost without signal.
 func TestSurrogateIsTheRolloutOnGPU(t *testing.T) { testSurrogateIsTheRollout(t, device(t), 1e-3) }
+
+func TestFirstBadOnGPU(t *testing.T) { testFirstBad(t, device(t)) }

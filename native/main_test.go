@@ -145,6 +145,7 @@ func TestBadInput(t *testing.T) {
 		{"region outside", steer("red-shirt-blue-background", "--set", "objective.0.region=[10, 10, 10, 10]"), exitUsage, "inside 16x16 pixels"},
 		{"not a number in the metric", steer(recipe("nan.yaml", ""), "--set", "objective.0.weight=1e300"), exitFailure, "the loss of row 0 is +Inf before the first update"},
 		{"pictures that are not numbers", []string{"sample", "--device", "cpu", "--num-images", "1", "--steps", "1", "--model", overflowing(t), "--out", t.TempDir()}, exitFailure, "the numbers of model"},
+		{"steering by what is no number", []string{"steer", "dark-glasses", "--device", "cpu", "--num-images", "1", "--steps", "1", "--model", overflowing(t), "--out", t.TempDir()}, exitFailure, "the network's output at step 1 of 1, timestep 999: group_norm with conv_norm_out.weight; "},
 		{"output folder that cannot be", []string{"steer", "dark-glasses", "--device", "cpu", "--out", file("taken", "")}, exitUsage, "not a directory; give another one with --out"},
 		{"inspect nothing", []string{"model", "inspect", "nowhere"}, exitUsage, "model nowhere: there is no such folder or built-in model"},
 		{"condition of nothing", []string{"sample", "--condition", "mood"}, exitUsage, "--condition mood: expected key=value"},

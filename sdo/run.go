@@ -206,6 +206,16 @@ func (r *run) record(ctx context.Context, losses []float64, fresh bool) error {
 			return fmt.Errorf("sdo: the loss of row %d is %v %s: %s; %s", row, loss, r.when(), r.firstBad(ctx), notFiniteAdvice)
 		}
 	}
+	// A loss can be finite where its sample is not: max(0, NaN) is 0 on a GPU.
+	squares, err := r.Space.RowDots(ctx, r.chain.Sample(), r.chain.Sample(), r.Rows)
+	if err != nil {
+		return fmt.Errorf("sdo: size of the samples: %w", err)
+	}
+	for row, square := range squares {
+		if !finite(square) {
+			return fmt.Errorf("sdo: the sample of row %d is not finite %s: %s; %s", row, r.when(), r.firstBad(ctx), notFiniteAdvice)
+		}
+	}
 	if result.Updates == 0 {
 		before, err := r.Space.Read(ctx, r.chain.Sample())
 		if err != nil {

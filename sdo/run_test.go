@@ -369,11 +369,38 @@ func TestNumbersThatAreNotFinite(t *testing.T) {
 		t.Errorf("best so far: %+v", r)
 	}
 
+	// An objective may hide what the network did.
+	p = steer(t)
+	p.Network = broken{p.Network.(*analytic)}
+	p.Objective.(*nearTarget).change = func(_ int, losses []float64) { clear(losses) }
+	r, err = Run(context.Background(), p, options(9), nil)
+	wantError(t, err, "sdo: the sample of row 2 is not finite before the first update: the first tensor that is not finite is the network's output at step 1 of 10, timestep 901: in the middle; "+notFiniteAdvice)
+	if r != nil {
+		t.Error("a result without a score")
+	}
+
 	p = steer(t)
 	clear(numbers(p.Start))
 	_, err = Run(context.Background(), p, options(9), nil)
 	wantError(t, err, "sdo: the latent of row 0 has norm 0 before the first update")
 }
+
+// broken gives NaN in its third row and knows where it comes from.
+type broken struct{ *analytic }
+
+func (b broken) Predict(ctx context.Context, in Input, out Vector) error {
+	err := b.analytic.Predict(ctx, in, out)
+	numbers(out)[2*b.cols] = math.NaN()
+	return err
+}
+
+func (b broken) Keep(ctx context.Context, in Input, wrt Wrt, out Vector) (Kept, error) {
+	kept, err := b.analytic.Keep(ctx, in, wrt, out)
+	numbers(out)[2*b.cols] = math.NaN()
+	return kept, err
+}
+
+func (broken) FirstBad(context.Context, Input) string { return "in the middle" }
 
 // poisoned has a backward that gives NaN.
 type poisoned struct{ *analytic }

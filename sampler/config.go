@@ -98,7 +98,7 @@ type Config struct {
 	RescaleBetasZeroSNR      bool       `json:"rescale_betas_zero_snr"`
 	VarianceType             string     `json:"variance_type"`     // DDPM only
 	UseKarrasSigmas          bool       `json:"use_karras_sigmas"` // sigma solvers only
-	FinalSigmasType          string     `json:"final_sigmas_type"` // Euler and DPM-Solver++ only
+	FinalSigmasType          string     `json:"final_sigmas_type"` // sigma solvers but Heun
 	LowerOrderFinal          bool       `json:"lower_order_final"` // DPM-Solver++ and UniPC only
 
 	// Of LCM: the timesteps are chosen among as many of distillation, and the

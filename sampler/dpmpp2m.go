@@ -13,9 +13,9 @@ func init() {
 }
 
 // DPMpp2M fills the table of DPM-Solver++(2M) in its midpoint form (arXiv
-// 2211.01095, algorithm 2), as diffusers' DPMSolverMultistepScheduler and, for an EDM
-// network, EDMDPMSolverMultistepScheduler do. With
-// lambda = ln(signal/noise), h the step in it and h0 the one before,
+// 2211.01095, algorithm 2), as diffusers' DPMSolverMultistepScheduler and, for an
+// EDM network, EDMDPMSolverMultistepScheduler do. With lambda = ln(signal/noise),
+// h the step in it and h0 the one before,
 //
 //	next = to.Noise/at.Noise * state + to.Signal*(1 - e^-h) * D
 //	D    = clean + h/(2*h0) * (clean - clean of the call before)

@@ -9,6 +9,7 @@ import (
 // slices64 is the space of float64 slices, with a ledger of what it handed out.
 type slices64 struct {
 	made, live int
+	lengths    []int // of what was made
 }
 
 type vector []float64
@@ -23,6 +24,7 @@ func numbers(v Vector) []float64 { return v.(*boxed).vector }
 func (s *slices64) NewVector(n int) (Vector, error) {
 	s.made++
 	s.live++
+	s.lengths = append(s.lengths, n)
 	garbage := make(vector, n)
 	for i := range garbage {
 		garbage[i] = 1e30 // nobody may count on zeros

@@ -144,7 +144,7 @@ func (s Surrogate) Validate(table *sampler.Table, vary []Variable) error {
 	case s.Jump && has(Latents) && s.Active != ActiveFirst:
 		return refuse("a jump from call %s is not reached by the latents; set active to first", s.Active)
 	case s.Jump && (s.Active == ActiveAll || s.Active == ActiveTail || s.Active.counted() && s.Active != ActiveLate && s.Calls > 1):
-		return refuse("a jump takes one active call, active %s keeps several; use first, late or importance", s.Active)
+		return refuse("a jump takes one active call, active %s keeps several; use first or late", s.Active)
 	case s.Jump && s.Active.unbiased():
 		return refuse("a jump is a loss of its own at each call, which no probability of active %s weighs; use first or late", s.Active)
 	case s.Renoised > 0 && (has(Latents, Noises, GuidanceScale) || s.Active != ActiveLast || s.Calls != 1):

@@ -277,6 +277,33 @@ func TestCountersOfOneUpdate(t *testing.T) {
 	}
 }
 
+// A flow begins without signal, where eps is not defined, so a recipe that
+// leaves the freeze open gets v there.
+func TestFreezeLeftOpenFitsAFlow(t *testing.T) {
+	r := glasses(t, "sampler.name=flow-euler")
+	r.Method.Freeze = ""
+	for _, method := range []string{"sdo", "identity", "full"} {
+		r.Method.Name = method
+		table, err := sampler.Solver("flow-euler").Table(flowConfig(t), 4, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := surrogateOf(r, table)
+		if err != nil || method != "full" && s.Freeze != sampler.FreezeV {
+			t.Errorf("%s: freeze %s, %v", method, s.Freeze, err)
+		}
+	}
+}
+
+func flowConfig(t *testing.T) sampler.Config {
+	t.Helper()
+	c, err := sampler.ParseConfig([]byte(`{"_class_name": "FlowMatchEulerDiscreteScheduler"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // What a recipe can say and the engine does not do is refused, not left out.
 func TestNothingAskedForIsIgnored(t *testing.T) {
 	m, err := LoadModel(glasses(t), OpenBuiltin)

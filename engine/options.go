@@ -28,8 +28,12 @@ func surrogateOf(r *recipes.Recipe, table *sampler.Table) (sdo.Surrogate, error)
 	if err != nil {
 		return s, err
 	}
-	if m.Freeze != "" && s.Active != sdo.ActiveAll { // which holds nothing
+	switch {
+	case s.Active == sdo.ActiveAll: // which holds nothing
+	case m.Freeze != "":
 		s.Freeze = sampler.Freeze(m.Freeze)
+	case table.Prediction == sampler.PredictFlow && s.Freeze == sampler.FreezeEps:
+		s.Freeze = sampler.FreezeV // a flow begins without signal, where eps is not defined
 	}
 	open := m.Name == string(sdo.MethodSDO) || s.Refresh != (sdo.Refresh{})
 	if calls, err := strconv.Atoi(m.Active); open && err == nil {

@@ -94,7 +94,7 @@ func (a *app) bench() *cobra.Command {
 			return nil
 		})
 	}
-	group.AddCommand(memory, update)
+	group.AddCommand(memory, update, a.benchMethod())
 	return group
 }
 

@@ -73,6 +73,9 @@ func shorten(args []string) []string {
 	case "audit":
 		return append(args, "--num-images", "1", "--steps", "2", "--device", "cpu", "-q")
 	case "bench":
+		if args[1] == "method" {
+			return append(args, "--device", "cpu", "-q")
+		}
 		// A list flag given twice adds up, so the README's own goes.
 		if i := slices.Index(args, "--steps"); i >= 0 {
 			args = slices.Delete(args, i, i+2)

@@ -233,6 +233,22 @@ func Ready(dir string) error {
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
+// File is an output that someone else draws.
+type File struct {
+	Name  string
+	Write func(io.Writer) error
+}
+
+// WriteFiles makes the folder and writes the files in order, each complete or not
+// at all, and returns the names of those that were.
+func WriteFiles(dir string, files []File) ([]string, error) {
+	var all []file
+	for _, f := range files {
+		all = append(all, file{f.Name, f.Write})
+	}
+	return writeAll(dir, all)
+}
+
 // writeAll makes the folder and writes the files in order, each complete or
 // not at all.
 func writeAll(dir string, files []file) ([]string, error) {

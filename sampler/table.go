@@ -107,7 +107,7 @@ type FrozenStep struct {
 //
 //	x_N = Carry*latent + sum_i Weights[i]*f_i + sum_i Noises[i]*z_i
 //
-// with Carry = P, Weights = w and Noises = n of docs/method.md, The rule.
+// with Carry = P, Weights = w and Noises = n of docs/method.md, The surrogate.
 type Transport struct {
 	Freeze  Freeze
 	Steps   []FrozenStep

@@ -274,7 +274,7 @@ func transport(t *testing.T, p Problem, freeze sampler.Freeze) *sampler.Transpor
 	return transport
 }
 
-// surrogate is the x~_N of docs/method.md, The rule, with the first call live at x and the
+// surrogate is the x~_N of docs/method.md, The surrogate, with the first call live at x and the
 // others' frozen quantities taken from the story.
 func surrogate(p Problem, tr *sampler.Transport, s story, x []float64) []float64 {
 	sample := make([]float64, len(x))
@@ -307,7 +307,7 @@ func freshNoise(p Problem) [][]float64 {
 	return all
 }
 
-// Item 1 of docs/method.md, What the tests hold.
+// Assertion 1 of docs/method.md, What the tests hold, for latents.
 func TestSurrogateValueEqualsTheRollout(t *testing.T) {
 	eachProblem(t, []int{1, 2, 10, 50}, func(t *testing.T, p Problem) {
 		s := tell(t, p)
@@ -317,7 +317,7 @@ func TestSurrogateValueEqualsTheRollout(t *testing.T) {
 	})
 }
 
-// Item 3: with one step nothing is frozen.
+// Assertion 3: with one step nothing is frozen.
 func TestOneStepEqualsFull(t *testing.T) {
 	eachProblem(t, []int{1}, func(t *testing.T, p Problem) {
 		want := gradient(t, p, MethodFull, sampler.FreezeEps)
@@ -327,7 +327,7 @@ func TestOneStepEqualsFull(t *testing.T) {
 	})
 }
 
-// Item 4: the gradient is the surrogate's own, by finite differences.
+// Assertion 4: the gradient is the surrogate's own, by finite differences.
 func TestGradientOfTheSurrogate(t *testing.T) {
 	eachProblem(t, []int{2, 10, 50}, func(t *testing.T, p Problem) {
 		s := tell(t, p)
@@ -339,7 +339,7 @@ func TestGradientOfTheSurrogate(t *testing.T) {
 	})
 }
 
-// Item 5: the authors' rule, written the way a sampler writes it. Every noise
+// Assertion 6: the authors' rule, written the way a sampler writes it. Every noise
 // prediction but the first is a constant, the sampler's arithmetic is live.
 func TestAuthorsRule(t *testing.T) {
 	check := func(t *testing.T, p Problem) {
@@ -478,7 +478,7 @@ func guided(t *testing.T, prediction sampler.Prediction, steps int) Problem {
 	return p
 }
 
-// Item 6: full back-propagation is the sampler's own
+// Assertion 7: full back-propagation is the sampler's own
 // derivative, stored or checkpointed, guided or not.
 func TestFullEqualsFiniteDifferences(t *testing.T) {
 	check := func(t *testing.T, p Problem) {
@@ -502,7 +502,7 @@ func TestFullEqualsFiniteDifferences(t *testing.T) {
 	t.Run("guided", func(t *testing.T) { check(t, guided(t, sampler.PredictV, 5)) })
 }
 
-// Item 7, first half: for o = m(t) M x the gradient is
+// Assertion 8, first half: for o = m(t) M x the gradient is
 // P g + w_0 (p_0 + q_0 m(t_0) M^T) g. The weight of the kept call carries no
 // factor N, which for latents points the wrong way.
 func TestLinearNetworkClosedForm(t *testing.T) {
@@ -531,7 +531,7 @@ func TestLinearNetworkClosedForm(t *testing.T) {
 	}
 }
 
-// Item 7, second half: for standard normal data the velocity is zero
+// Assertion 8, second half: for standard normal data the velocity is zero
 // everywhere, so freezing it loses nothing, whatever the network predicts. (A
 // flow's velocity is another one, and not zero there.)
 func TestStandardNormalDataIsExactWithV(t *testing.T) {
@@ -567,7 +567,7 @@ func TestIdentityIsCarryTimesSeed(t *testing.T) {
 	})
 }
 
-// Item 8, in the units that no machine changes.
+// Assertion 9, in the units that no machine changes.
 func TestCost(t *testing.T) {
 	type cost struct {
 		forward, kept, backward int
@@ -618,7 +618,7 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// Item 8 for every solver: what SDO holds does not grow with the steps.
+// Assertion 9 for every solver: what SDO holds does not grow with the steps.
 func TestMemoryIsFlatForEverySolver(t *testing.T) {
 	for name := range tables(t, sampler.PredictV, 5) {
 		var vectors []int

@@ -10,6 +10,8 @@ import (
 
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/model/builtin"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sampler"
 	"github.com/sdo-go/sdo/sdo"
@@ -640,6 +642,33 @@ func TestWhatTheJudgeIsAsked(t *testing.T) {
 	}
 	if yes != 2 {
 		t.Errorf("%d of two pictures are happy or sad, want both", yes)
+	}
+}
+
+// Where a recipe names no classifiers it gets the embedded ones that read the
+// model's pictures, or none; ones that it names must read them.
+func TestClassifiersFitTheModel(t *testing.T) {
+	for name, attribute := range map[string]string{"avatars-16-s": "mood", "fashion-28": "class"} {
+		m, err := LoadModel(glasses(t, "model="+name, "updates=0", "objective=[]"), OpenBuiltin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for role, c := range map[string]*model.Classifier{"guide": m.Guide, "judge": m.Judge} {
+			if c == nil || !slices.Contains(c.Config.Attributes.Names(), attribute) {
+				t.Errorf("%s got the %s %+v, want one that reads %s", name, role, c, attribute)
+			}
+		}
+		if slices.Equal(m.Guide.Config.Widths, m.Judge.Config.Widths) {
+			t.Errorf("guide and judge of %s have the same widths", name)
+		}
+	}
+	wide := &model.UNet2D{Config: model.UNet2DConfig{InChannels: 3, SampleSize: model.SampleSize{28, 28}}}
+	if c, err := loadClassifier("", builtin.Guides, "guide", wide, OpenBuiltin); c != nil || err != nil {
+		t.Errorf("28x28 pixels in colour got %v, %v, want no guide", c, err)
+	}
+	_, err := LoadModel(glasses(t, "model=fashion-28", "judge=avatars-16-judge"), OpenBuiltin)
+	if err == nil || err.Error() != "judge avatars-16-judge: reads 3 channels of [16 16] pixels, the model makes [1 28 28]" {
+		t.Errorf("a judge of other pictures: %v", err)
 	}
 }
 

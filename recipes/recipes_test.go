@@ -34,7 +34,7 @@ func same(a, b *Recipe) bool {
 }
 
 func TestEmbeddedRecipes(t *testing.T) {
-	want := []string{"dark-glasses", "happy-mood", "match-sketch", "red-shirt-blue-background", "restore-half"}
+	want := []string{"ankle-boots", "dark-glasses", "happy-mood", "match-sketch", "red-shirt-blue-background", "restore-half"}
 	if got := List(); !reflect.DeepEqual(got, want) {
 		t.Fatalf("List() = %v, want %v", got, want)
 	}

@@ -75,12 +75,8 @@ func (c *Chain) draw(update int) []activeCall {
 		add(n-1-random.IntN(min(s.Calls, n)), 1)
 	}
 	slices.SortFunc(calls, func(a, b activeCall) int { return a.index - b.index })
-	latentsAlone := !c.varies(Condition) && !c.varies(Parameters)
-	switch {
-	case s.chained() || s.Jump || s.Active == ActiveNone || !c.varies(Latents):
-	case latentsAlone:
-		calls[0].weight = 0 // active first, which Validate has seen to
-	case calls[0].index != 0:
+	// The latents are reached by the first call alone, drawn or not.
+	if c.varies(Latents) && !s.chained() && !s.Jump && len(calls) > 0 && calls[0].index != 0 {
 		calls = slices.Insert(calls, 0, activeCall{})
 	}
 	return calls

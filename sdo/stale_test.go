@@ -42,9 +42,10 @@ func (a *asked) PredictBatch(ctx context.Context, ins []Input, outs []Vector) er
 // state after the other, with a memory, with fresh noise.
 var staleSolvers = []string{"ddim", "dpmpp-2m", "ddpm", "two memories and noise"}
 
-// wander is where the latents of an update are: they move as in a run.
+// wander is where the latents of an update are: far from the one before, then
+// near it, and so on.
 func wander(p Problem, update int, speed float64) point {
-	return point{Latents: slices.Clone(numbers(p.Start))}.moved(Latents, direction(p.size(), uint64(update)), speed*float64(update))
+	return point{Latents: slices.Clone(numbers(p.Start))}.moved(Latents, direction(p.size(), uint64(update/2)), speed*float64(update))
 }
 
 // The stale rollout, written out: an update makes call 0 and some others again

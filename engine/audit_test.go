@@ -13,7 +13,10 @@ import (
 	"github.com/sdo-go/sdo/sdo"
 )
 
-var bothMethods = []sdo.Setting{{Method: sdo.MethodSDO, Freeze: sampler.FreezeV}, {Method: sdo.MethodIdentity, Freeze: sampler.FreezeEps}}
+var bothMethods = []sdo.Setting{
+	{Variable: sdo.Latents, Method: sdo.MethodSDO, Freeze: sampler.FreezeV},
+	{Variable: sdo.Latents, Method: sdo.MethodIdentity, Freeze: sampler.FreezeEps},
+}
 
 func auditSession(t *testing.T, r *recipes.Recipe) *Session {
 	t.Helper()
@@ -25,7 +28,7 @@ func auditSession(t *testing.T, r *recipes.Recipe) *Session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSession(cpu.New[float64](cpu.Options{}), p)
+	s, err := NewSession(cpu.New[float64](cpu.Options{}), p.Plan)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,9 +54,92 @@ func TestAuditOfTheEmbeddedModel(t *testing.T) {
 		for j := range full {
 			product, square, fullSquare = product+full[j]*grad[j], square+grad[j]*grad[j], fullSquare+full[j]*full[j]
 		}
-		got := measured[i].Pictures[0]
+		got := measured[i].Units[0]
 		if math.Abs(got.Cosine-product/math.Sqrt(square*fullSquare)) > 1e-9 || math.Abs(got.RelativeNorm/math.Sqrt(square/fullSquare)-1) > 1e-9 {
 			t.Errorf("%v: %+v, want cosine %v and norm %v", setting, got, product/math.Sqrt(square*fullSquare), math.Sqrt(square/fullSquare))
+		}
+	}
+}
+
+// So it does of the condition, guided, and of an adapter that is not new.
+func TestAuditOfConditionAndParameters(t *testing.T) {
+	ctx := context.Background()
+	settings := []sdo.Setting{
+		{Variable: sdo.Condition, Method: sdo.MethodSDO, Freeze: sampler.FreezeV, Active: sdo.ActiveFirst},
+		{Variable: sdo.Condition, Method: "draft-2"},
+		{Variable: sdo.Parameters, Method: sdo.MethodSDO, Freeze: sampler.FreezeEps, Active: sdo.ActiveAll},
+		{Variable: sdo.Parameters, Method: sdo.MethodSDO, Freeze: sampler.FreezeV, Active: sdo.ActiveLast},
+	}
+	r := glasses(t, "num_images=1", "sampler.num_inference_steps=3", "condition={mood: sad}", "guidance_scale=2",
+		`variables={parameters: {lora: {rank: 2, targets: ["mid_block.**"]}}}`)
+	m, err := LoadModel(r, OpenBuiltin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewAuditPlan(r, m, nil, graph.F32, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := cpu.New[float64](cpu.Options{})
+	s, err := NewSession(exec, p.Plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, param := range s.denoiser.Params() {
+		if err := exec.Normal(param.Value, 5, uint32(i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := exec.Combine(param.Value, []float64{0.05}, []sdo.Vector{param.Value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.denoiser.Changed(ctx); err != nil {
+		t.Fatal(err)
+	}
+	measured, err := s.Audit(ctx, 0, settings, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(surrogate sdo.Surrogate, v sdo.Variable) (all []float64) {
+		t.Helper()
+		// With the latents, calls are kept for what full back-propagation was planned
+		// to keep them for.
+		grads, _, err := sdo.Gradient(ctx, s.Problem(), surrogate, sdo.Values{Latents: s.start}, 0, sdo.Latents, sdo.Condition, sdo.Parameters)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Problem().FreeValues(grads)
+		vectors := grads.Parameters
+		if v == sdo.Condition {
+			vectors = []sdo.Vector{grads.Condition}
+		}
+		for _, x := range vectors {
+			read, err := exec.Read(ctx, x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, read...)
+		}
+		return all
+	}
+	reference, err := sdo.MethodFull.Surrogate(sdo.Condition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range measured {
+		surrogate, err := c.Surrogate(s.table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full, grad := at(reference, c.Variable), at(surrogate, c.Variable)
+		var product, square, fullSquare float64
+		for j := range full {
+			product, square, fullSquare = product+full[j]*grad[j], square+grad[j]*grad[j], fullSquare+full[j]*full[j]
+		}
+		cosine, norm := product/math.Sqrt(square*fullSquare), math.Sqrt(square/fullSquare)
+		if got := c.Units[0]; math.Abs(got.Cosine-cosine) > 1e-9 || math.Abs(got.RelativeNorm/norm-1) > 1e-9 || cosine == 0 {
+			t.Errorf("%v: %+v, want cosine %v and norm %v", c.Setting, got, cosine, norm)
 		}
 	}
 }
@@ -72,7 +158,7 @@ func TestAuditBatchesContinueTheSeed(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, c := range measured {
-			if got, want := c.Pictures[0], two[i].Pictures[picture]; math.Abs(got.Cosine-want.Cosine) > 1e-9 {
+			if got, want := c.Units[0], two[i].Units[picture]; math.Abs(got.Cosine-want.Cosine) > 1e-9 {
 				t.Errorf("picture %d, %v, step %d: %+v, in a batch %+v", picture, c.Setting, c.Step, got, want)
 			}
 		}
@@ -80,7 +166,7 @@ func TestAuditBatchesContinueTheSeed(t *testing.T) {
 }
 
 func TestAuditPlan(t *testing.T) {
-	plan := func(r *recipes.Recipe, settings ...sdo.Setting) (*Plan, error) {
+	plan := func(r *recipes.Recipe, settings ...sdo.Setting) (*AuditPlan, error) {
 		m, err := LoadModel(r, OpenBuiltin)
 		if err != nil {
 			t.Fatal(err)
@@ -92,10 +178,10 @@ func TestAuditPlan(t *testing.T) {
 		t.Errorf("the reference of a large audit is not recomputed: %v", err)
 	}
 	for want, settings := range map[string][]sdo.Setting{
-		`the method to audit is "full", want sdo or identity`: {{Method: "full", Freeze: "v"}},
-		`freeze is "noise", want eps, v, x0 or solver`:        {{Method: "sdo", Freeze: "noise"}},
-		`freeze x0 leaves the latents no gradient`:            {{Method: "identity", Freeze: "x0"}},
-		`has no objective, so there is no gradient to audit`:  nil,
+		`the method to audit at the latents is "full", want sdo or identity`: {{Variable: sdo.Latents, Method: "full", Freeze: "v"}},
+		`freeze is "noise", want eps, v, x0 or solver`:                       {{Variable: sdo.Latents, Method: "sdo", Freeze: "noise"}},
+		`freeze x0 leaves the latents no gradient`:                           {{Variable: sdo.Latents, Method: "identity", Freeze: "x0"}},
+		`has no objective, so there is no gradient to audit`:                 nil,
 	} {
 		r := glasses(t)
 		if settings == nil {

@@ -159,7 +159,26 @@ func (p *Plan) needs() needs {
 // guided reports whether calls have two branches.
 func (p *Plan) guided() bool {
 	varies := slices.Contains(variables(p.Recipe), sdo.GuidanceScale)
-	return len(p.Recipe.Condition) > 0 && (p.Recipe.GuidanceScale != 1 || varies)
+	return p.conditioned() && (p.Recipe.GuidanceScale != 1 || varies)
+}
+
+// conditioned reports whether the network is told a condition.
+func (p *Plan) conditioned() bool {
+	return len(p.Recipe.Condition) > 0 || slices.Contains(variables(p.Recipe), sdo.Condition)
+}
+
+// condition is what the network is told of every picture: what the recipe says
+// or, where the condition varies and the recipe says nothing, nothing yet.
+func (p *Plan) condition() ([]float64, error) {
+	unet := p.Model.UNet
+	if unet.Embedder == nil {
+		return make([]float64, p.network.predict.class.Shape.Size()), nil
+	}
+	labels, err := unet.Embedder.Attributes.Labels(p.Recipe.Condition)
+	if err != nil {
+		return nil, err
+	}
+	return classVector(unet, labels, p.Shape[0])
 }
 
 // Session is a plan on a device, ready to run.
@@ -218,13 +237,9 @@ func (s *Session) allocate() (err error) {
 	if err = exec.Write(ctx, s.start, Noise(p.Recipe.Seed, p.Shape)); err != nil {
 		return err
 	}
-	if len(p.Recipe.Condition) > 0 {
-		var labels []int
-		if labels, err = p.Model.UNet.Embedder.Attributes.Labels(p.Recipe.Condition); err != nil {
-			return err
-		}
+	if p.conditioned() {
 		var class []float64
-		if class, err = classVector(p.Model.UNet, labels, p.Shape[0]); err != nil {
+		if class, err = p.condition(); err != nil {
 			return err
 		}
 		if s.cond, err = s.vectors.new(len(class)); err != nil {

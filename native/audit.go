@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,21 +28,24 @@ const auditPictures = "8"
 
 func (a *app) audit() *cobra.Command {
 	var (
-		out              string
-		batches          int
-		steps            []int
-		methods, freezes []string
+		out     string
+		batches int
+		steps   []int
+		choose  auditChoice
 	)
 	cmd := &cobra.Command{
 		Use:   "audit RECIPE",
 		Short: "How far one-step gradients agree with full back-propagation on your model and loss",
-		Long: `Compare the gradient of the recipe's loss by sdo and identity with full
-back-propagation's, picture by picture, at the start latent and at every later
-state of the rollout: cosine, relative norm, share of pictures that would be
-sent the wrong way, and what the kept call adds. Ctrl-C ends the audit and keeps
-what is measured.`,
+		Long: `Compare the gradients of the recipe's loss by one-step methods with full
+back-propagation's: cosine, relative norm and share of the wrong way. Of the
+latents it is picture by picture, at the start and at every later state of the
+rollout; of the condition picture by picture, of the parameters batch by batch,
+for every call that may be the kept one and for the rules that choose it. At the
+end it says which freeze and which calls the numbers speak for. Ctrl-C ends the
+audit and keeps what is measured.`,
 		Example: `  sdo audit dark-glasses
-  sdo audit mine.yaml --steps 5,10,20 --batches 4 --methods sdo --freezes v`,
+  sdo audit mine.yaml --variables latents,condition --steps 5,10,20 --batches 4
+  sdo audit dark-glasses --variables parameters --actives importance,last`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if batches < 1 {
@@ -49,18 +56,7 @@ what is measured.`,
 					return err
 				}
 			}
-			u := &auditor{app: a, batches: batches}
-			for _, method := range methods {
-				for _, freeze := range freezes {
-					s := sdo.Setting{Method: sdo.Method(method), Freeze: sampler.Freeze(freeze)}
-					if !slices.Contains(u.settings, s) {
-						u.settings = append(u.settings, s)
-					}
-				}
-			}
-			if len(u.settings) == 0 {
-				return usageError{errors.New("there is nothing to audit; give at least one of --methods and of --freezes")}
-			}
+			u := &auditor{app: a, choose: choose, batches: batches}
 			if err := u.plan(args[0], cmd, steps); err != nil {
 				return err
 			}
@@ -74,19 +70,61 @@ what is measured.`,
 	cmd.Flags().Lookup("num-images").Usage = "pictures in a batch (default " + auditPictures + ")"
 	cmd.Flags().IntVar(&batches, "batches", 1, "batches of fresh pictures")
 	cmd.Flags().IntSliceVar(&steps, "steps", nil, "numbers of sampler steps (default the recipe's)")
-	cmd.Flags().StringSliceVar(&methods, "methods", []string{"sdo", "identity"}, "sdo, identity")
-	cmd.Flags().StringSliceVar(&freezes, "freezes", []string{"eps", "v"}, "eps, v, x0 or solver")
+	cmd.Flags().StringSliceVar(&choose.variables, "variables", nil, "latents, condition, parameters (default the recipe's; parameters it does not name are a LoRA of rank 4 everywhere)")
+	cmd.Flags().StringSliceVar(&choose.methods, "methods", []string{"sdo", "identity", "draft-5"}, "sdo; identity, of latents; draft-K, of condition and parameters")
+	cmd.Flags().StringSliceVar(&choose.actives, "actives", []string{"importance", "uniform", "all", "first", "last"}, "which calls sdo keeps for condition and parameters")
+	cmd.Flags().StringSliceVar(&choose.freezes, "freezes", []string{"eps", "v"}, "eps, v, x0 or solver")
 	cmd.Flags().StringVarP(&out, "out", "o", "", "output folder (default out/NAME-audit)")
 	return cmd
+}
+
+// auditChoice is what the flags ask to compare.
+type auditChoice struct{ variables, methods, actives, freezes []string }
+
+// settings are the gradients to compare at a number of steps: of each variable
+// those that the chosen methods define, and of the last K calls chained only
+// where there are more.
+func (c auditChoice) settings(variables []string, steps int) (all []sdo.Setting) {
+	add := func(s sdo.Setting) {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	for _, variable := range variables {
+		latents := variable == string(sdo.Latents)
+		for _, method := range c.methods {
+			s := sdo.Setting{Variable: sdo.Variable(variable), Method: sdo.Method(method)}
+			if last, chained := strings.CutPrefix(method, "draft-"); chained && last != "lv" {
+				if k, err := strconv.Atoi(last); !latents && (err != nil || k < steps) {
+					add(s)
+				}
+				continue
+			}
+			if s.Method == sdo.MethodIdentity && !latents {
+				continue
+			}
+			actives := c.actives
+			if latents || s.Method != sdo.MethodSDO {
+				actives = []string{""}
+			}
+			for _, active := range actives {
+				for _, freeze := range c.freezes {
+					s.Active, s.Freeze = sdo.Active(active), sampler.Freeze(freeze)
+					add(s)
+				}
+			}
+		}
+	}
+	return all
 }
 
 // auditor is one invocation of audit.
 type auditor struct {
 	*app
-	recipe   *recipes.Recipe
-	plans    []*engine.Plan // by number of steps
-	settings []sdo.Setting
-	batches  int
+	recipe  *recipes.Recipe     // with the audited variables
+	plans   []*engine.AuditPlan // by number of steps
+	choose  auditChoice
+	batches int
 }
 
 // plan reads the recipe and plans it at every number of steps; everything
@@ -101,6 +139,14 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 	if err != nil {
 		return badInput(err)
 	}
+	variables := u.choose.variables
+	if len(variables) == 0 {
+		for _, v := range []sdo.Variable{sdo.Latents, sdo.Condition, sdo.Parameters} {
+			if _, ok := r.Variables[string(v)]; ok {
+				variables = append(variables, string(v))
+			}
+		}
+	}
 	if len(steps) == 0 {
 		steps = []int{r.Sampler.NumInferenceSteps}
 	}
@@ -111,11 +157,21 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 		if err := at.Validate(); err != nil {
 			return badInput(err)
 		}
-		plan, err := engine.NewAuditPlan(at, m, files, m.Storage(), u.settings)
+		settings := u.choose.settings(variables, n)
+		if len(settings) == 0 {
+			return usageError{errors.New("there is nothing to audit; give at least one of --variables, of --methods that they have, of --freezes and of --actives")}
+		}
+		plan, err := engine.NewAuditPlan(at, m, files, m.Storage(), settings)
 		if err != nil {
 			return badInput(err)
 		}
 		u.plans = append(u.plans, plan)
+	}
+	named := r.Variables
+	u.recipe = r.Clone()
+	u.recipe.Variables = u.plans[0].Recipe.Variables
+	if _, ok := named[string(sdo.Parameters)]; !ok && slices.Contains(variables, string(sdo.Parameters)) {
+		u.say("%s names no parameters; audited is a new LoRA of rank %d of every linear layer and convolution", r.Name, engine.DefaultLoRA().Rank)
 	}
 	return nil
 }
@@ -125,7 +181,7 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 func (u *auditor) auditInto(ctx context.Context, out string) error {
 	r := u.recipe
 	a := &report.Audit{Recipe: r, Command: u.args, Program: program().Program, Started: time.Now(), Batches: u.batches}
-	exec, why, err := u.openDevice(ctx, callProbe(u.plans[0]))
+	exec, why, err := u.openDevice(ctx, callProbe(u.plans[0].Plan))
 	if err != nil {
 		return err
 	}
@@ -135,11 +191,17 @@ func (u *auditor) auditInto(ctx context.Context, out string) error {
 	if u.batches > 1 {
 		batches = fmt.Sprintf("%d batches", u.batches)
 	}
-	u.say("%s: %s of %s on %s: %s", r.Name, batches, noun(r.NumImages, "picture"), describe(a.Device), why)
+	largest := slices.MaxFunc(u.plans, func(a, b *engine.AuditPlan) int { return cmp.Compare(a.Memory(exec).Total(), b.Memory(exec).Total()) })
+	memory := largest.Memory(exec)
+	u.say("%s: %s of %s on %s: %s; needs %s, %s of it activations", r.Name, batches, noun(r.NumImages, "picture"), describe(a.Device), why,
+		report.Bytes(memory.Total()), report.Bytes(memory.Activations))
+	if err := fits(exec, memory.Total()); err != nil {
+		return err
+	}
 
 	passes := 0 // a call forward, and two backward
 	for _, plan := range u.plans {
-		passes += 3 * plan.Recipe.Sampler.NumInferenceSteps * u.batches
+		passes += 3 * plan.Calls() * u.batches
 	}
 	bar := u.newDisplay(passes, "passes")
 	done := 0
@@ -149,7 +211,9 @@ func (u *auditor) auditInto(ctx context.Context, out string) error {
 			done += n
 			bar.set(done, label)
 		})
-		a.Rows = append(a.Rows, auditRows(measured, plan.Recipe.Sampler.NumInferenceSteps, a.Device.Name)...)
+		n := plan.Recipe.Sampler.NumInferenceSteps
+		a.Rows = append(a.Rows, auditRows(measured, n, r.NumImages, a.Device.Name)...)
+		a.Advice = append(a.Advice, auditAdvice(measured, n)...)
 		if err != nil {
 			break
 		}
@@ -167,7 +231,8 @@ func (u *auditor) auditInto(ctx context.Context, out string) error {
 		return fmt.Errorf("recipe %q: all %s satisfy the objective from the start, so there is no gradient to compare; try another --seed or more --batches",
 			r.Name, noun(r.NumImages*u.batches, "picture"))
 	}
-	if _, err := report.WriteAudit(out, a); err != nil {
+	files, err := report.WriteAudit(out, a)
+	if err != nil {
 		return err
 	}
 	if u.json {
@@ -176,7 +241,7 @@ func (u *auditor) auditInto(ctx context.Context, out string) error {
 		}
 	} else {
 		printAudit(u.app, a)
-		fmt.Fprintf(u.stdout, "%s in %s: %s\n", noun(len(a.Rows), "row"), duration(a.Seconds), filepath.Join(out, "audit.png"))
+		fmt.Fprintf(u.stdout, "%s in %s: %s\n", noun(len(a.Rows), "row"), duration(a.Seconds), filepath.Join(out, files[0]))
 	}
 	if a.Interrupted {
 		u.say("interrupted; what is measured is saved")
@@ -187,8 +252,8 @@ func (u *auditor) auditInto(ctx context.Context, out string) error {
 
 // measure audits all batches at one number of steps. What was measured before
 // an error comes with it.
-func (u *auditor) measure(ctx context.Context, exec graph.Executor, plan *engine.Plan, advance func(label string, passes int)) ([]sdo.Comparison, error) {
-	session, err := engine.NewSession(exec, plan)
+func (u *auditor) measure(ctx context.Context, exec graph.Executor, plan *engine.AuditPlan, advance func(label string, passes int)) ([]sdo.Comparison, error) {
+	session, err := engine.NewSession(exec, plan.Plan)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +262,7 @@ func (u *auditor) measure(ctx context.Context, exec graph.Executor, plan *engine
 	var all []sdo.Comparison
 	for batch := range u.batches {
 		label := fmt.Sprintf("%d steps, batch %d of %d", n, batch+1, u.batches)
-		measured, err := session.Audit(ctx, batch*plan.Recipe.NumImages, u.settings, func(e sdo.Event) {
+		measured, err := session.Audit(ctx, batch*plan.Recipe.NumImages, plan.Settings, func(e sdo.Event) {
 			switch e.Kind {
 			case sdo.EventStep:
 				advance(label, 1)
@@ -219,43 +284,127 @@ func (u *auditor) measure(ctx context.Context, exec graph.Executor, plan *engine
 	return all, nil
 }
 
-// auditRows reduces comparisons to rows; one without pictures has none.
-func auditRows(measured []sdo.Comparison, steps int, device string) []report.AuditRow {
+// auditRows reduces comparisons to rows; one without units has none.
+func auditRows(measured []sdo.Comparison, steps, pictures int, device string) []report.AuditRow {
 	var rows []report.AuditRow
 	for _, c := range measured {
 		s, ok := c.Summary()
 		if !ok {
 			continue
 		}
-		rows = append(rows, report.AuditRow{
-			Steps: steps, StepIndex: c.Step, Method: string(c.Method), Freeze: string(c.Freeze),
+		row := report.AuditRow{
+			Variable: string(c.Variable), Steps: steps, Method: string(c.Method), Active: string(c.Active), Freeze: string(c.Freeze),
 			CosineMean: s.CosineMean, CosineMin: s.CosineMin, RelativeNormMean: s.RelativeNormMean,
-			NegativeShare: s.NegativeShare, KeptOverIdentity: s.KeptMean,
-			Pictures: len(c.Pictures), LeftOut: c.LeftOut, Device: device,
-		})
+			NegativeShare: s.NegativeShare, Pictures: len(c.Units), LeftOut: c.LeftOut, Device: device,
+		}
+		if c.Step != sdo.AllCalls {
+			row.StepIndex = &c.Step
+		}
+		switch c.Variable {
+		case sdo.Latents:
+			row.KeptOverIdentity = &s.KeptMean
+		case sdo.Parameters:
+			row.Batches = len(c.Units)
+			row.Pictures, row.LeftOut = pictures*len(c.Units), pictures*c.LeftOut
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }
 
-// printAudit prints about six states of every number of steps, first and last
-// included; the files have all.
-func printAudit(a *app, audit *report.Audit) {
-	fmt.Fprintf(a.stdout, "%5s  %5s  %-9s %-7s%8s%8s%9s%10s%15s%12s\n",
-		"steps", "index", "method", "freeze", "cosine", "lowest", "norm", "negative", "kept/identity", "pictures")
-	previous := -1
-	for _, r := range audit.Rows {
-		if last := r.Steps - 1; r.StepIndex%max(1, (last+4)/5) != 0 && r.StepIndex != last {
-			continue
+// auditAdvice is what the numbers speak for at each variable.
+func auditAdvice(measured []sdo.Comparison, steps int) (all []report.AuditAdvice) {
+	for _, v := range []sdo.Variable{sdo.Latents, sdo.Condition, sdo.Parameters} {
+		if advice, ok := sdo.Advise(v, measured); ok {
+			all = append(all, report.AuditAdvice{
+				Variable: string(v), Steps: steps, Freeze: string(advice.Freeze), Active: string(advice.Active), Says: advice.String(),
+			})
 		}
-		if previous >= 0 && r.StepIndex != previous {
+	}
+	return all
+}
+
+// printAudit prints what a reader looks at first: of the latents about six
+// states of every number of steps, first and last included; of condition and
+// parameters the rules, and one call each of about six; the files have all.
+func printAudit(a *app, audit *report.Audit) {
+	for i, section := range audit.Sections() {
+		if i > 0 {
 			fmt.Fprintln(a.stdout)
 		}
-		previous = r.StepIndex
-		pictures := fmt.Sprint(r.Pictures)
-		if r.LeftOut > 0 {
-			pictures = fmt.Sprintf("%d of %d", r.Pictures, r.Pictures+r.LeftOut)
+		fmt.Fprintln(a.stdout, section.Title())
+		if section.Variable == string(sdo.Latents) {
+			printLatents(a.stdout, section)
+		} else {
+			printRules(a.stdout, section)
 		}
-		fmt.Fprintf(a.stdout, "%5d  %5d  %-9s %-7s%8.3f%8.3f%9.3g%8.0f %%%15.3g%12s\n",
-			r.Steps, r.StepIndex, r.Method, r.Freeze, r.CosineMean, r.CosineMin, r.RelativeNormMean, 100*r.NegativeShare, r.KeptOverIdentity, pictures)
 	}
+	fmt.Fprintln(a.stdout)
+	for _, advice := range audit.Advice {
+		steps := noun(advice.Steps, "step")
+		fmt.Fprintf(a.stdout, "With %s, %s\n", steps, advice.Says)
+	}
+}
+
+// shown reports whether a table shows this step index of so many.
+func shown(index, count int) bool {
+	last := count - 1
+	return index%max(1, (last+4)/5) == 0 || index == last
+}
+
+func printLatents(w io.Writer, section report.AuditSection) {
+	fmt.Fprintf(w, "%5s  %5s  %-9s %-7s%8s%8s%9s%10s%15s%12s\n",
+		"steps", "index", "method", "freeze", "cosine", "lowest", "norm", "negative", "kept/identity", "pictures")
+	previous := -1
+	for _, r := range section.Rows {
+		index := *r.StepIndex
+		if !shown(index, section.Calls()) {
+			continue
+		}
+		if previous >= 0 && index != previous {
+			fmt.Fprintln(w)
+		}
+		previous = index
+		fmt.Fprintf(w, "%5d  %5d  %-9s %-7s%8.3f%8.3f%9.3g%8.0f %%%15.3g%12s\n",
+			r.Steps, index, r.Method, r.Freeze, r.CosineMean, r.CosineMin, r.RelativeNormMean, 100*r.NegativeShare, *r.KeptOverIdentity, compared(r))
+	}
+}
+
+// printRules prints the rules and then, of the first one that draws, some of the
+// calls it may draw: other rules that draw differ there in the length alone.
+func printRules(w io.Writer, section report.AuditSection) {
+	head := func(first string) {
+		fmt.Fprintf(w, "%5s  %-12s %-7s%8s%8s%9s%10s%12s\n", "steps", first, "freeze", "cosine", "lowest", "norm", "negative", section.Unit())
+	}
+	line := func(first string, r report.AuditRow) {
+		fmt.Fprintf(w, "%5d  %-12s %-7s%8.3f%8.3f%9.3g%8.0f %%%12s\n",
+			r.Steps, first, r.Freeze, r.CosineMean, r.CosineMin, r.RelativeNormMean, 100*r.NegativeShare, compared(r))
+	}
+	head("active")
+	for _, r := range section.Rules() {
+		line(r.Rule(), r)
+	}
+	draws := section.Draws()
+	if len(draws) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	head("call alone")
+	for _, r := range draws {
+		if shown(*r.StepIndex, section.Calls()) {
+			line(fmt.Sprint(*r.StepIndex), r)
+		}
+	}
+}
+
+// compared says how many units a row is of.
+func compared(r report.AuditRow) string {
+	units, left := r.Pictures, r.LeftOut
+	if r.Batches > 0 {
+		units, left = r.Batches, left*r.Batches/r.Pictures
+	}
+	if left > 0 {
+		return fmt.Sprintf("%d of %d", units, units+left)
+	}
+	return fmt.Sprint(units)
 }

@@ -151,7 +151,7 @@ func TestBadInput(t *testing.T) {
 		{"condition of nothing", []string{"sample", "--condition", "mood"}, exitUsage, "--condition mood: expected key=value"},
 		{"unknown training recipe", []string{"train", "nothing"}, exitUsage, `training recipe "nothing" does not exist`},
 		{"training data that is not there", []string{"train", "fashion-28-judge", "--device", "cpu", "--data", "nowhere", "--out", t.TempDir()}, exitUsage, "nowhere: train-images-idx3-ubyte.gz is missing; Debian's package dataset-fashion-mnist puts it into /usr/share/datasets/fashion-mnist; --data names another folder"},
-		{"audit by an unknown method", []string{"audit", "dark-glasses", "--device", "cpu", "--methods", "sdo,full"}, exitUsage, `the method to audit is "full", want sdo or identity`},
+		{"audit by an unknown method", []string{"audit", "dark-glasses", "--device", "cpu", "--methods", "sdo,full"}, exitUsage, `the method to audit at the latents is "full", want sdo or identity`},
 		{"audit of an unknown freeze", []string{"audit", "dark-glasses", "--device", "cpu", "--freezes", "noise"}, exitUsage, `freeze is "noise", want eps, v, x0 or solver`},
 		{"audit of a freeze without gradient", []string{"audit", "dark-glasses", "--device", "cpu", "--freezes", "x0"}, exitUsage, "no gradient, because the sampler's last step leaves no noise; freeze eps or v"},
 		{"audit without steps", []string{"audit", "dark-glasses", "--device", "cpu", "--steps", "5,0"}, exitUsage, "expected a whole number from 1 to 1000, got 0"},

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/sdo-go/sdo/sampler"
 )
 
 // activeCall is a call of the current rollout that a gradient will pass.
@@ -49,7 +51,7 @@ func (c *Chain) draw(update int) []activeCall {
 			add(i, float64(n)/float64(s.Calls))
 		}
 	case ActiveImportance:
-		p := c.importance()
+		p := importance(c.transport)
 		at := random.Float64()
 		i := 0
 		for ; i < n-1 && at >= p[i]; i++ {
@@ -85,10 +87,10 @@ func (c *Chain) draw(update int) []activeCall {
 // importance is the probability of each call under ActiveImportance. The part
 // of call i in the surrogate's gradient is w_i q_i (do_i/dv)^T g, so it is
 // proportional to |w_i q_i|: |w_i| where the network predicts what is frozen.
-func (c *Chain) importance() []float64 {
-	p, total := make([]float64, len(c.transport.Steps)), 0.0
-	for i, step := range c.transport.Steps {
-		p[i] = math.Abs(c.transport.Weights[i] * step.FromOutput)
+func importance(t *sampler.Transport) []float64 {
+	p, total := make([]float64, len(t.Steps)), 0.0
+	for i, step := range t.Steps {
+		p[i] = math.Abs(t.Weights[i] * step.FromOutput)
 		total += p[i]
 	}
 	for i := range p {

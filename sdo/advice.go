@@ -133,16 +133,13 @@ const enoughUnits = 8
 
 // String says what is advised, on what it rests, and how thin that is.
 func (a Advice) String() string {
-	unit := "picture"
+	unit, plural := "picture", "pictures"
 	if a.Variable == Parameters {
-		unit = "batch"
+		unit, plural = "batch", "batches"
 	}
-	number := fmt.Sprintf("%d %ss", a.Units, unit)
-	switch {
-	case a.Units == 1:
+	number := fmt.Sprintf("%d %s", a.Units, plural)
+	if a.Units == 1 {
 		number = "1 " + unit
-	case unit == "batch":
-		number = fmt.Sprintf("%d batches", a.Units)
 	}
 	var s strings.Builder
 	what := fmt.Sprintf("freeze %s, active %s", a.Freeze, a.Active)
@@ -166,7 +163,11 @@ func (a Advice) String() string {
 	}
 	fmt.Fprintf(&s, ", and its length %.2g times the true gradient's.", a.Summary.RelativeNormMean)
 	if a.Summary.NegativeShare >= 0.005 {
-		fmt.Fprintf(&s, " It points the wrong way in %.0f %% of the draws.", 100*a.Summary.NegativeShare)
+		of := plural
+		if a.Active.draws() {
+			of = "draws"
+		}
+		fmt.Fprintf(&s, " It points the wrong way in %.0f %% of the %s.", 100*a.Summary.NegativeShare, of)
 	}
 	s.WriteString(" This rests on gradients where a run begins, not on runs")
 	if a.Units < enoughUnits {

@@ -55,6 +55,9 @@ func TestAdvise(t *testing.T) {
 			shared(sampler.FreezeV, ActiveAll, units(1, 1, 1)), // keeps every call
 			{Setting: Setting{Condition, "draft-5", "", ""}, Step: AllCalls, Units: units(1, 1, 1)},
 		}, want{Condition, sampler.FreezeV, ActiveImportance, []Active{ActiveFirst, ActiveLast}, true}},
+		"a difference in the noise is none": {[]Comparison{
+			shared(sampler.FreezeV, ActiveImportance, units(1, .9, .1, .8, .2)), shared(sampler.FreezeV, ActiveLast, units(1, .1, .95, .2, .99)),
+		}, want{Condition, sampler.FreezeV, ActiveImportance, []Active{ActiveLast}, true}},
 		"the best one where the unbiased rule is worse": {[]Comparison{
 			shared(sampler.FreezeV, ActiveImportance, units(1, .4, .42, .41)), shared(sampler.FreezeEps, ActiveFirst, units(3, .8, .82, .81)),
 		}, want{Condition, sampler.FreezeEps, ActiveFirst, []Active{ActiveImportance}, false}},

@@ -32,6 +32,9 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storag
 	if len(r.Objective) == 0 {
 		return nil, fmt.Errorf("recipe %q: has no objective, so there is no gradient to audit; add a term", r.Name)
 	}
+	if r.Start != nil {
+		return nil, fmt.Errorf("recipe %q: begins from a picture, and an audit compares gradients at fresh latents; leave start out", r.Name)
+	}
 	r = r.Clone()
 	said := r.Variables
 	r.Method, r.Updates, r.Variables = recipes.Method{Name: string(sdo.MethodFull)}, 1, map[string]recipes.Variable{}

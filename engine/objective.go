@@ -10,7 +10,6 @@ import (
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sdo"
-	"github.com/sdo-go/sdo/train/avatars"
 )
 
 // objective is a recipe's weighted sum of terms as one graph on the device: an
@@ -329,26 +328,8 @@ func (b *termBuilder) inpaint(t recipes.Term) (*graph.Node, error) {
 // inpaintTarget is the picture an inpaint term restores, planes in 0..1, with a
 // mask that is 0 where it is hidden.
 func inpaintTarget(t recipes.Term, files fs.FS, width, height int) (rgb, mask []float64, err error) {
-	if t.Source.Image != "" {
-		shown := recipes.Term{Image: t.Source.Image}
-		if rgb, mask, err = shown.Target(files, width, height); err != nil {
-			return nil, nil, err
-		}
-	} else {
-		if width != avatars.Size || height != avatars.Size {
-			return nil, nil, fmt.Errorf("avatars are %dx%d, the model's images %dx%d; give source.image instead",
-				avatars.Size, avatars.Size, width, height)
-		}
-		drawn := make([]float32, 3*width*height)
-		avatars.At(t.Source.Seed, uint64(t.Source.Index)).Draw(drawn)
-		rgb = make([]float64, len(drawn))
-		for i, v := range drawn {
-			rgb[i] = (float64(v) + 1) / 2
-		}
-		mask = make([]float64, width*height)
-		for i := range mask {
-			mask[i] = 1
-		}
+	if rgb, mask, err = picture(*t.Source, files, width, height); err != nil {
+		return nil, nil, err
 	}
 	hidden := t.Hidden.In(width, height)
 	for y := hidden.Min.Y; y < hidden.Max.Y; y++ {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"strconv"
 
 	"github.com/sdo-go/sdo/model"
@@ -68,6 +67,7 @@ func (p *Plan) Options() sdo.Options {
 	}
 	o.MaxGradNorm = r.Optimizer.MaxGradNorm
 	o.NormGuard = sdo.NormGuard(r.Guards.LatentNorm)
+	o.NormStart = r.Start != nil
 	o.DriftLimit = r.Guards.DriftLimit
 	switch r.Guards.EarlyStop {
 	case recipes.StopObjective:
@@ -98,20 +98,4 @@ func trainingOf(r *recipes.Recipe, m *Model) (*Training, error) {
 	config := model.LoRAConfig{Rank: v.LoRA.Rank, Alpha: v.LoRA.Alpha, Targets: v.LoRA.Targets}
 	lora, err := model.NewLoRA(config, m.UNet.Config, r.Seed)
 	return &Training{LoRA: lora}, err
-}
-
-// runnable refuses what a recipe can say and this engine does not do: a run
-// that ignored it would not be the recipe's.
-func runnable(r *recipes.Recipe) error {
-	for _, is := range []struct {
-		asked bool
-		what  string
-	}{
-		{r.Start != nil, "start"},
-	} {
-		if is.asked {
-			return fmt.Errorf("this build does not do %s yet; leave it out", is.what)
-		}
-	}
-	return nil
 }

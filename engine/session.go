@@ -25,7 +25,8 @@ type Plan struct {
 	// the recipe's variable parameters says; nil for nothing.
 	Training *Training
 
-	table     *sampler.Table
+	table     *sampler.Table // of the run, from where it begins
+	inversion *inversion     // nil for a run from noise
 	surrogate sdo.Surrogate
 	network   *network
 	metric    *metric  // nil for a recipe that only samples
@@ -37,12 +38,14 @@ type Plan struct {
 // where pictures are looked up; it may be nil.
 func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*Plan, error) {
 	p := &Plan{Recipe: r, Model: m, Storage: storage, Shape: m.UNet.Config.SampleShape(r.NumImages)}
-	if err := runnable(r); err != nil {
-		return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
-	}
 	var err error
 	if p.table, err = sampler.Solver(r.Sampler.Name).Table(m.Scheduler, r.Sampler.NumInferenceSteps, r.Sampler.Eta); err != nil {
 		return nil, err
+	}
+	if r.Start != nil {
+		if err = p.beginFromPicture(files); err != nil {
+			return nil, err
+		}
 	}
 	if len(r.Objective) > 0 {
 		if p.surrogate, err = surrogateOf(r, p.table); err != nil {
@@ -61,6 +64,9 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*
 		}
 	}
 	p.verdict = newVerdict(r, m.Judge)
+	if r.Guards.EarlyStop == recipes.StopJudge && len(p.verdict.wanted) == 0 {
+		return nil, fmt.Errorf("recipe %q: guards.early_stop: judge, but %s; name one with judge, or let the objective stop with true", r.Name, judgeless(m))
+	}
 	if len(p.verdict.wanted) > 0 {
 		if p.reading, err = newReading(m.Judge, p.Shape); err != nil {
 			return nil, err
@@ -78,10 +84,6 @@ type Memory struct {
 
 // Total is the sum of the parts.
 func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
-
-// latentVectors is how many vectors of a batch's size a run holds beside the
-// chain's: the start, and seven of the run (see sdo.Run).
-const latentVectors = 8
 
 // Calls is how often a rollout asks the network, guidance aside: the sampler's
 // steps, but for solvers that ask more than once a step.
@@ -107,7 +109,7 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 	m := Memory{
 		Params:      params(p.network.plans()...),
 		Activations: p.network.tapeBytes(),
-		States:      int64(latentVectors+p.demand().Vectors) * int64(p.Shape.Size()) * 4,
+		States:      p.states() * 4,
 	}
 	scratch := int64(0)
 	for _, plan := range p.network.plans() {
@@ -124,6 +126,62 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 	}
 	m.Activations += scratch
 	return m
+}
+
+// states is how many numbers a run holds beside weights and activations: the
+// start and the condition; the chain's vectors; of each variable its value,
+// gradient, best and the optimiser's moments; the best sample, one to work with
+// and, for a drift limit, the first sample (see sdo.Run).
+func (p *Plan) states() int64 {
+	batch, class := int64(p.Shape.Size()), int64(0)
+	if c := p.network.predict.class; c != nil {
+		class = int64(c.Shape.Size())
+	}
+	numbers := int64(1+p.demand().Vectors)*batch + class // the class that says nothing
+	if p.reading != nil {
+		numbers += batch // what the judge looks at
+	}
+	if p.conditioned() {
+		numbers += class
+	}
+	if p.guided() {
+		numbers += int64(2+p.demand().Batch) * batch // the branches' difference, and one scaled
+	}
+	if p.Recipe.Updates == 0 || len(p.Recipe.Objective) == 0 {
+		return numbers
+	}
+	numbers += 2 * batch
+	if p.Recipe.Guards.DriftLimit > 0 {
+		numbers += batch
+	}
+	for _, v := range p.Options().Vary {
+		size := int64(0)
+		switch v.Variable {
+		case sdo.Latents:
+			size = batch
+		case sdo.Noises:
+			for _, step := range p.table.Steps {
+				if step.Noise != 0 {
+					size += batch
+				}
+			}
+		case sdo.Condition:
+			size = class
+			numbers += class // the gradient of one call, where several add up
+		case sdo.GuidanceScale:
+			size = int64(p.Shape[0])
+		case sdo.Parameters:
+			for _, param := range p.network.params {
+				size += int64(param.Shape.Size())
+			}
+		}
+		copies := int64(3)
+		if v.Optimizer.Rule != sdo.SGD {
+			copies += 2
+		}
+		numbers += copies * size
+	}
+	return numbers
 }
 
 // paramBytes counts each parameter once, and the constants of each plan.
@@ -190,8 +248,10 @@ type Session struct {
 	objective *objective // nil for a recipe that only samples
 	judge     *judge     // nil where there is nothing to ask or no judge
 	vectors   vectors
-	start     graph.Tensor
+	start     graph.Tensor // the latent; that of a picture once inverted
 	cond      graph.Tensor
+	inverted  bool
+	spent     int // network calls of the inversion
 }
 
 // verdict is what the judge is asked: which attributes should have which
@@ -297,12 +357,29 @@ func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result,
 	if s.Recipe.Guards.Whiteness == "project" {
 		options.Whiten = newWhiteness(s.Exec, s.Shape).project
 	}
-	return sdo.Run(ctx, s.Problem(), options, observe)
+	if err := s.invert(ctx, observe); err != nil {
+		return nil, err
+	}
+	told := observe
+	if observe != nil && s.spent > 0 {
+		told = func(e sdo.Event) {
+			e.Counters.NetworkCalls += s.spent
+			observe(e)
+		}
+	}
+	result, err := sdo.Run(ctx, s.Problem(), options, told)
+	if result != nil {
+		result.NetworkCalls += s.spent
+	}
+	return result, err
 }
 
 // Sample makes the recipe's pictures without steering, [N C H W] in [-1, 1].
 // observe is told of every sampler step.
 func (s *Session) Sample(ctx context.Context, observe sdo.Observer) ([]float64, error) {
+	if err := s.invert(ctx, observe); err != nil {
+		return nil, err
+	}
 	chain, err := sdo.NewChain(s.Problem(), sdo.Surrogate{})
 	if err != nil {
 		return nil, err
@@ -352,6 +429,14 @@ func (v verdict) of(labels [][]int) []bool {
 		}
 	}
 	return verdicts
+}
+
+// judgeless says why a judge has nothing to say.
+func judgeless(m *Model) string {
+	if m.Judge == nil {
+		return fmt.Sprintf("no classifier judges images of model %s's size", m.Name)
+	}
+	return "the judge was not trained on any attribute that the objective asks for"
 }
 
 func newVerdict(r *recipes.Recipe, judge *model.Classifier) verdict {

@@ -53,7 +53,7 @@ func (a *app) sample() *cobra.Command {
 			if err != nil {
 				return badInput(err)
 			}
-			plan, err := engine.NewPlan(r, m, nil, m.Storage())
+			plan, err := engine.NewPlan(r, m, disk{}, m.Storage())
 			if err != nil {
 				return badInput(err)
 			}

@@ -207,7 +207,7 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 func callProbe(plan *engine.Plan) probe {
 	return func(ctx context.Context, exec graph.Executor) (float64, error) {
 		r := plan.Recipe.Clone()
-		r.Sampler.NumInferenceSteps, r.Objective, r.Updates = 1, nil, 0
+		r.Sampler.NumInferenceSteps, r.Objective, r.Updates, r.Start = 1, nil, 0, nil
 		small, err := engine.NewPlan(r, plan.Model, nil, plan.Storage)
 		if err != nil {
 			return 0, err

@@ -63,7 +63,7 @@ func TestEveryKeyReadsBack(t *testing.T) {
 	if want := (Tune{4, 2, 0.9, 5, 64, 20}); *r.Tune != want {
 		t.Errorf("tune %+v, want %+v", *r.Tune, want)
 	}
-	if want := (Start{"photo.png", 0.6}); *r.Start != want {
+	if want := (Start{Source{Image: "photo.png"}, 0.6}); *r.Start != want {
 		t.Errorf("start %+v, want %+v", *r.Start, want)
 	}
 	if want := (LoRA{4, 2, []string{"mid_block.**", "up_blocks.*.attentions.**"}}); !reflect.DeepEqual(*r.Variables["parameters"].LoRA, want) {
@@ -138,7 +138,7 @@ func TestStartLiesBesideTheRecipe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Start{"a/photo.png", 1}); *r.Start != want {
+	if want := (Start{Source{Image: "a/photo.png"}, 1}); *r.Start != want {
 		t.Errorf("start %+v, want %+v", *r.Start, want)
 	}
 }

@@ -73,7 +73,7 @@ func Defaults() Recipe {
 		Method:        Method{Name: "sdo"},
 		Optimizer:     Optimizer{Name: "adam", LR: 0.05, Betas: [2]float64{0.9, 0.9}},
 		Updates:       60,
-		Guards:        Guards{LatentNorm: "project", Whiteness: "none", EarlyStop: StopObjective},
+		Guards:        Guards{LatentNorm: "project", Whiteness: "none", DriftLimit: 1.5, EarlyStop: StopObjective},
 	}
 }
 
@@ -178,12 +178,22 @@ func (c *reader) condition(s *section) map[string]string {
 func (c *reader) start(s *section) *Start {
 	t := s.mapping("start")
 	start := &Start{Strength: 1}
-	if t.need("image", "the PNG picture to begin from") {
-		t.text("image", &start.Image)
-	}
+	c.source(t, &start.Source)
 	t.float("strength", &start.Strength, "a number above 0, at most 1", func(f float64) bool { return f > 0 && f <= 1 })
 	t.done()
 	return start
+}
+
+// source reads the keys of a picture.
+func (c *reader) source(u *section, src *Source) {
+	var seed int64
+	u.whole("seed", &seed, 0, MaxSeed)
+	u.count("index", &src.Index, 0, math.MaxInt32)
+	u.text("image", &src.Image)
+	src.Seed = uint64(seed)
+	if avatar := u.has("seed") || u.has("index"); avatar == (src.Image != "") && (avatar || len(c.problems) == 0) {
+		c.add(u.v.where, u.prefix, "either seed and index of an avatar or an image", "both or neither", "")
+	}
 }
 
 func (c *reader) tune(s *section) *Tune {
@@ -366,15 +376,8 @@ func (c *reader) inpaint(s *section, t *Term) {
 	if s.need("source", "an avatar {seed, index} or {image}") {
 		u := s.mapping("source")
 		src := &Source{}
-		var seed int64
-		u.whole("seed", &seed, 0, MaxSeed)
-		u.count("index", &src.Index, 0, math.MaxInt32)
-		u.text("image", &src.Image)
+		c.source(u, src)
 		u.done()
-		src.Seed = uint64(seed)
-		if avatar := u.has("seed") || u.has("index"); avatar == (src.Image != "") && (avatar || len(c.problems) == 0) {
-			c.add(u.v.where, u.prefix, "either seed and index of an avatar or an image", "both or neither", "")
-		}
 		t.Source = src
 	}
 	if !s.need("hidden", "one of "+list(Sides)+" or [x, y, width, height]") {

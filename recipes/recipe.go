@@ -129,9 +129,30 @@ func (e *EarlyStop) UnmarshalJSON(data []byte) error {
 // Start begins a run from a picture instead of noise: DDIM inversion takes back
 // Strength of the sampler's steps, and the run goes forward from there.
 type Start struct {
-	Image    string  `yaml:"image" json:"image"`
-	Strength float64 `yaml:"strength" json:"strength"` // above 0, at most 1
+	Source
+	Strength float64 // above 0, at most 1
 }
+
+// plain holds the keys of the source and the strength.
+func (s Start) plain() any {
+	if s.Image != "" {
+		return struct {
+			Image    string  `yaml:"image" json:"image"`
+			Strength float64 `yaml:"strength" json:"strength"`
+		}{s.Image, s.Strength}
+	}
+	return struct {
+		Seed     uint64  `yaml:"seed" json:"seed"`
+		Index    int     `yaml:"index" json:"index"`
+		Strength float64 `yaml:"strength" json:"strength"`
+	}{s.Seed, s.Index, s.Strength}
+}
+
+// MarshalJSON writes an avatar or an image, and the strength.
+func (s Start) MarshalJSON() ([]byte, error) { return json.Marshal(s.plain()) }
+
+// MarshalYAML writes an avatar or an image, and the strength.
+func (s Start) MarshalYAML() (any, error) { return s.plain(), nil }
 
 // Tune says how network parameters are trained, beside what every recipe says.
 // Only `sdo tune` reads it.
@@ -182,8 +203,8 @@ type Term struct {
 	Axis string `yaml:"axis,omitempty" json:"axis,omitempty"`
 }
 
-// Source is the picture an inpaint term restores: avatar Index of the training
-// generator under Seed, or the file Image.
+// Source is a picture, which an inpaint term restores or a run begins from:
+// avatar Index of the training generator under Seed, or the file Image.
 type Source struct {
 	Seed  uint64
 	Index int

@@ -27,11 +27,14 @@ func (r *run) guard(ctx context.Context, moved []bool) error {
 		if err != nil {
 			return err
 		}
-		target, scales := math.Sqrt(float64(r.Cols)), make([]float64, r.Rows)
+		scales := make([]float64, r.Rows)
 		for row, norm := range norms {
 			scales[row] = 1
 			if moved[row] && norm > 0 {
-				scales[row] = target / norm
+				scales[row] = math.Sqrt(float64(r.Cols)) / norm
+				if r.options.NormStart && noise == r.values.Latents {
+					scales[row] = r.startNorms[row] / norm
+				}
 			}
 			if noise == r.values.Latents {
 				r.norms[row] *= scales[row]

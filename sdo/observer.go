@@ -7,6 +7,10 @@ const (
 	EventStep     EventKind = "step"     // a sampler step was taken
 	EventBackward EventKind = "backward" // a network call was differentiated
 	EventUpdate   EventKind = "update"   // a sample was scored
+
+	// EventInversion is of a caller who makes the start latent of a picture: a
+	// step of that was taken.
+	EventInversion EventKind = "inversion"
 )
 
 // Event is one line of a run's story. Its JSON form is meant for streams.

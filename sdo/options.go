@@ -16,7 +16,8 @@ type NormGuard string
 const (
 	// NormNone leaves the norm alone.
 	NormNone NormGuard = "none"
-	// NormProject scales each row to norm sqrt(columns) after every update.
+	// NormProject scales each row to norm sqrt(columns) after every update, or to
+	// the norm it began with (Options.NormStart).
 	NormProject NormGuard = "project"
 	// NormPenalty adds NormWeight times the negative log-density of the norm
 	// of standard normal noise, |x|^2/2 - (d-1) log|x|, to the loss that is
@@ -46,6 +47,9 @@ type Options struct {
 
 	NormGuard  NormGuard // of latents and noises
 	NormWeight float64   // of NormPenalty
+	// NormStart makes NormProject hold each latent at the norm it began with, for
+	// a start that is no noise, such as a picture's.
+	NormStart bool
 	// Whiten, where set, is called after every update with each varied vector
 	// that should be white noise (latents and noises) and the rows that moved.
 	Whiten func(ctx context.Context, noise Vector, moved []bool) error

@@ -82,7 +82,7 @@ type run struct {
 	descent             *descent
 	bestSample, before  Vector
 	scratch             Vector
-	norms               []float64 // of the latents' rows
+	norms, startNorms   []float64 // of the latents' rows, now and at the start
 	paused              []bool    // rows that stale losses call good enough: they wait for fresh ones
 	result              Result
 }
@@ -121,7 +121,9 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		Stopped:    make([]bool, r.Rows),
 		Drifted:    make([]bool, r.Rows),
 	}
-	return r.measure(ctx)
+	err = r.measure(ctx)
+	r.startNorms = slices.Clone(r.norms)
+	return err
 }
 
 func (r *run) free() {

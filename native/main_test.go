@@ -57,7 +57,7 @@ func TestSteerLeavesTheFolderAndEndsWithOneObject(t *testing.T) {
 	if summary["activation_bytes_planned"] != summary["activation_bytes_measured"] {
 		t.Errorf("planned %v bytes of activations, measured %v", summary["activation_bytes_planned"], summary["activation_bytes_measured"])
 	}
-	for _, name := range []string{"before.png", "after.png", "progress.gif", "loss.png", "report.html", "run.json", "latents.safetensors"} {
+	for _, name := range []string{"before.png", "after.png", "progress.gif", "loss.png", "report.html", "run.json", "variables.safetensors"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -70,6 +70,24 @@ func TestSteerLeavesTheFolderAndEndsWithOneObject(t *testing.T) {
 }
 
 // The recipe inside run.json repeats the run: same seed, same losses.
+// Guards that end a run, a start that is a picture and other variables than the
+// latents are told in the summary.
+func TestSteerTellsItsGuards(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"same-person-in-glasses", "--set", "guards.drift_limit=0.05", "--updates", "5"}, "guard     1 picture left alone for moving further than 0.05"},
+		{[]string{"dark-glasses", "--set", "guards.early_stop=judge", "--updates", "1"}, "; it decided when to stop, so this is no second opinion"},
+		{[]string{"happy-mood", "--variables", "[condition, guidance_scale]", "--updates", "1"}, "loss "},
+	} {
+		code, stdout, stderr := invoke(t, append([]string{"steer", "--device", "cpu", "--num-images", "1", "--steps", "4", "--out", t.TempDir()}, c.args...)...)
+		if code != 0 || !strings.Contains(stdout, c.want) {
+			t.Errorf("%v: exit code %d, standard output %q, want %q in it; standard error %q", c.args, code, stdout, c.want, stderr)
+		}
+	}
+}
+
 func TestRunJSONRepeatsTheRun(t *testing.T) {
 	losses := func(recipe string) (record string, rows [][]float64) {
 		dir := t.TempDir()

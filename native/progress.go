@@ -82,11 +82,16 @@ func (d *display) end() {
 	}
 }
 
-// steps shows the events of a run of steps sampler steps an update.
-func (d *display) observe(steps int) sdo.Observer {
+// observe shows the events of a run that makes its start of a picture in
+// inversion steps, 0 for a run from noise, and takes steps sampler steps an
+// update. Methods that make other calls besides, or fewer, move the bar no
+// further and not back: an update is as long as a rollout.
+func (d *display) observe(inversion, steps int) sdo.Observer {
 	loss, satisfied, rows := 0.0, 0, 0
 	return func(e sdo.Event) {
 		switch e.Kind {
+		case sdo.EventInversion:
+			d.set(e.Step, fmt.Sprintf("inversion, step %*d/%d", len(fmt.Sprint(e.Steps)), e.Step, e.Steps))
 		case sdo.EventUpdate:
 			loss, satisfied, rows = 0, 0, len(e.Best)
 			for _, l := range e.Best {
@@ -97,13 +102,13 @@ func (d *display) observe(steps int) sdo.Observer {
 					satisfied++
 				}
 			}
-			d.set((e.Update+1)*steps, updateLabel(e.Update, e.Updates, loss, satisfied, rows))
+			d.set(inversion+(e.Update+1)*steps, updateLabel(e.Update, e.Updates, loss, satisfied, rows))
 		case sdo.EventStep:
 			label := "first look"
 			if rows > 0 {
 				label = updateLabel(e.Update, e.Updates, loss, satisfied, rows)
 			}
-			d.set(e.Update*steps+e.Step, fmt.Sprintf("%s, step %*d/%d", label, len(fmt.Sprint(e.Steps)), e.Step, e.Steps))
+			d.set(max(d.done, inversion+e.Update*steps+e.Step), fmt.Sprintf("%s, step %*d/%d", label, len(fmt.Sprint(e.Steps)), e.Step, e.Steps))
 		}
 	}
 }

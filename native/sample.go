@@ -81,11 +81,14 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 	}
 	defer session.Close()
 
-	bar := a.newDisplay(plan.Calls(), "steps")
+	bar := a.newDisplay(plan.Inversion()+plan.Calls(), "steps")
 	start := time.Now()
 	images, err := session.Sample(ctx, func(e sdo.Event) {
-		if e.Kind == sdo.EventStep {
-			bar.set(e.Step, "sampling")
+		switch e.Kind {
+		case sdo.EventInversion:
+			bar.set(e.Step, "inversion")
+		case sdo.EventStep:
+			bar.set(plan.Inversion()+e.Step, "sampling")
 		}
 	})
 	bar.end()

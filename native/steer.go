@@ -91,8 +91,8 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 		Recipe: r, Device: exec.Device(), Why: why, Command: a.args, Program: program().Program, Started: time.Now(),
 		Channels: plan.Shape[1], Width: plan.Shape[3], Height: plan.Shape[2], PlannedBytes: memory.Activations,
 	}
-	bar := a.newDisplay((r.Updates+1)*plan.Calls(), "steps")
-	show := bar.observe(plan.Calls())
+	bar := a.newDisplay(plan.Inversion()+(r.Updates+1)*plan.Calls(), "steps")
+	show := bar.observe(plan.Inversion(), plan.Calls())
 	var previewErr error
 	run.Result, err = session.Steer(ctx, func(e sdo.Event) {
 		show(e)
@@ -128,7 +128,7 @@ func keepFrame(ctx context.Context, run *report.Run, exec graph.Executor, e sdo.
 	switch {
 	case e.Kind == sdo.EventUpdate:
 		frames = &run.Updates
-	case e.Kind == sdo.EventStep && e.Update == 0:
+	case e.Kind == sdo.EventStep && len(run.Updates) == 0:
 		frames, at = &run.Steps, e.Step
 	default:
 		return nil
@@ -139,6 +139,9 @@ func keepFrame(ctx context.Context, run *report.Run, exec graph.Executor, e sdo.
 			return nil
 		}
 		return fmt.Errorf("preview: %w", err)
+	}
+	if last := len(*frames) - 1; last >= 0 && (*frames)[last].At == at {
+		*frames = (*frames)[:last] // a stale look, made again fresh
 	}
 	*frames = append(*frames, report.Frame{At: at, Images: images})
 	return nil
@@ -155,7 +158,10 @@ func judge(ctx context.Context, session *engine.Session, run *report.Run) error 
 	if err != nil {
 		return err
 	}
-	run.Judge = &report.Judge{Label: session.JudgeLabel(), Before: before, After: after}
+	run.Judge = &report.Judge{
+		Label: session.JudgeLabel(), Before: before, After: after,
+		Stopped: run.Recipe.Guards.EarlyStop == recipes.StopJudge,
+	}
 	return nil
 }
 
@@ -189,7 +195,11 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 	}
 	fmt.Fprintf(a.stdout, "%s\n", s.Name)
 	if s.JudgeAfter != nil {
-		line("judge", "sees %s in %.0f %%, before in %.0f %%", s.JudgeLabel, 100**s.JudgeAfter, 100**s.JudgeBefore)
+		stopped := ""
+		if run.Judge.Stopped {
+			stopped = "; it decided when to stop, so this is no second opinion"
+		}
+		line("judge", "sees %s in %.0f %%, before in %.0f %%%s", s.JudgeLabel, 100**s.JudgeAfter, 100**s.JudgeBefore, stopped)
 	}
 	format := "%.4f, before %.4f"
 	if s.LossBefore >= 1e6 {
@@ -198,6 +208,9 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 	line("loss", format, s.LossAfter, s.LossBefore)
 	line("updates", "%.1f on average, at most %d", s.Updates, run.Result.Updates)
 	line("drift", "%.3f rms, latent norm %.3f of noise", s.Drift, s.LatentNorm)
+	if s.Drifted > 0 {
+		line("guard", "%s left alone for moving further than %v", noun(s.Drifted, "picture"), run.Recipe.Guards.DriftLimit)
+	}
 	line("cost", "%s, %d network calls, %d backward, %s of activations (planned %s)", duration(s.Seconds),
 		s.Counters.NetworkCalls, s.Counters.BackwardCalls, report.Bytes(s.PeakBytes), report.Bytes(s.PlannedBytes))
 	line("look at", "%s", filepath.Join(out, "report.html"))

@@ -179,6 +179,7 @@ func (r *Run) page() (*page, error) {
 		{"Device", name}, {"Driver", r.Device.Driver}, {"Chosen because", r.Why},
 		{"Time", (time.Duration(r.Seconds*10) * time.Second / 10).String()},
 		{"Activations planned", Bytes(r.PlannedBytes)}, {"Activations measured", Bytes(r.PeakBytes)},
+		{"Stopped by", r.stoppedBy()}, {"Left alone for drift", r.drifted()}, {"Guidance scale found", r.guidance()},
 		{"Network calls", fmt.Sprint(s.Counters.NetworkCalls)}, {"Backward calls", fmt.Sprint(s.Counters.BackwardCalls)},
 		{"Program", strings.TrimSpace(r.Program.Version + " " + r.Program.Commit)},
 		{"Built with", strings.TrimSpace(r.Program.Go + " " + r.Program.Platform)},
@@ -192,6 +193,37 @@ func (r *Run) page() (*page, error) {
 	}
 	p.Facts = kept
 	return p, nil
+}
+
+// stoppedBy says that the judge is no second opinion in this run.
+func (r *Run) stoppedBy() string {
+	if r.Judge == nil || !r.Judge.Stopped {
+		return ""
+	}
+	return "the judge, whose share is therefore no second opinion"
+}
+
+// drifted lists the pictures that the drift limit stopped.
+func (r *Run) drifted() string {
+	var which []string
+	for i, drifted := range r.Result.Drifted {
+		if drifted {
+			which = append(which, fmt.Sprint(i+1))
+		}
+	}
+	if which == nil {
+		return ""
+	}
+	return fmt.Sprintf("pictures %s, at the limit of %v", strings.Join(which, ", "), r.Recipe.Guards.DriftLimit)
+}
+
+// guidance lists the scale that was found for each picture, where it varied.
+func (r *Run) guidance() string {
+	var scales []string
+	for _, s := range r.Result.GuidanceScale {
+		scales = append(scales, number(s))
+	}
+	return strings.Join(scales, ", ")
 }
 
 func (r *Run) peak() int64 { return max(r.PlannedBytes, r.PeakBytes) }

@@ -53,6 +53,7 @@ type Frame struct {
 type Judge struct {
 	Label         string // what it was asked, for example "glasses: dark"
 	Before, After []bool // per picture
+	Stopped       bool   // it also decided when a picture is left alone
 }
 
 // Share returns the part of verdicts that are true.
@@ -98,7 +99,9 @@ type Summary struct {
 	JudgeLabel   string       `json:"judge_label,omitempty"`
 	JudgeBefore  *float64     `json:"judge_before"` // share of pictures, null without a judge
 	JudgeAfter   *float64     `json:"judge_after"`
-	Updates      float64      `json:"updates"` // mean over pictures
+	JudgeStopped bool         `json:"judge_stopped,omitempty"` // the judge decided when to stop
+	Drifted      int          `json:"drifted,omitempty"`       // pictures left alone for drift
+	Updates      float64      `json:"updates"`                 // mean over pictures
 	LossBefore   float64      `json:"loss_before"`
 	LossAfter    float64      `json:"loss_after"`
 	Drift        float64      `json:"drift"`       // mean over pictures
@@ -120,6 +123,11 @@ func (r *Run) Summary() Summary {
 		LossAfter: mean(res.BestLoss),
 		Drift:     mean(Drift(res.Before, res.Samples, r.rows())),
 	}
+	for _, drifted := range res.Drifted {
+		if drifted {
+			s.Drifted++
+		}
+	}
 	for _, n := range res.RowUpdates {
 		s.Updates += float64(n) / float64(len(res.RowUpdates))
 	}
@@ -129,7 +137,7 @@ func (r *Run) Summary() Summary {
 	s.LatentNorm = mean(res.LatentNorms) / math.Sqrt(float64(r.Channels*r.Width*r.Height))
 	if r.Judge != nil {
 		before, after := Share(r.Judge.Before), Share(r.Judge.After)
-		s.JudgeLabel, s.JudgeBefore, s.JudgeAfter = r.Judge.Label, &before, &after
+		s.JudgeLabel, s.JudgeBefore, s.JudgeAfter, s.JudgeStopped = r.Judge.Label, &before, &after, r.Judge.Stopped
 	}
 	return s
 }
@@ -167,9 +175,10 @@ type device struct {
 }
 
 type verdicts struct {
-	Label  string `json:"label"`
-	Before []bool `json:"before"`
-	After  []bool `json:"after"`
+	Label   string `json:"label"`
+	Before  []bool `json:"before"`
+	After   []bool `json:"after"`
+	Stopped bool   `json:"stopped,omitempty"`
 }
 
 func (r *Run) record() record {
@@ -180,7 +189,7 @@ func (r *Run) record() record {
 		Drift: Drift(r.Result.Before, r.Result.Samples, r.rows()),
 	}
 	if r.Judge != nil {
-		rec.Judge = &verdicts{r.Judge.Label, r.Judge.Before, r.Judge.After}
+		rec.Judge = &verdicts{r.Judge.Label, r.Judge.Before, r.Judge.After, r.Judge.Stopped}
 	}
 	return rec
 }
@@ -192,15 +201,12 @@ func Write(dir string, r *Run) ([]string, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	latents := func(w io.Writer) error {
-		return model.WriteSafetensors(w, model.Weights{
-			"latents": r.tensor(r.Result.Latents),
-			"samples": r.tensor(r.Result.Samples),
-		}, model.F32, map[string]string{"recipe": r.Recipe.Name, "program": r.Program.Version})
+	variables := func(w io.Writer) error {
+		return model.WriteSafetensors(w, r.variables(), model.F32, map[string]string{"recipe": r.Recipe.Name, "program": r.Program.Version})
 	}
-	// The latents cannot be drawn again from anything else, so they come first.
+	// What was found cannot be drawn again from anything else, so it comes first.
 	return writeAll(dir, []file{
-		{"latents.safetensors", latents},
+		{"variables.safetensors", variables},
 		{"before.png", r.writeBefore},
 		{"after.png", r.writeAfter},
 		{"progress.gif", r.writeFilm},
@@ -212,6 +218,22 @@ func Write(dir string, r *Run) ([]string, error) {
 			return e.Encode(r.record())
 		}},
 	})
+}
+
+// variables is what the run found and what it samples to.
+func (r *Run) variables() model.Weights {
+	w := model.Weights{"latents": r.tensor(r.Result.Latents), "samples": r.tensor(r.Result.Samples)}
+	for step, noise := range r.Result.Noises {
+		if noise != nil { // nil where the sampler adds none
+			w[fmt.Sprintf("noises.%d", step)] = r.tensor(noise)
+		}
+	}
+	for name, values := range map[string][]float64{"condition": r.Result.Condition, "guidance_scale": r.Result.GuidanceScale} {
+		if values != nil {
+			w[name] = model.Tensor{Shape: []int{r.rows(), len(values) / r.rows()}, Data: single(values)}
+		}
+	}
+	return w
 }
 
 // file is one file to be written.
@@ -266,11 +288,15 @@ func writeAll(dir string, files []file) ([]string, error) {
 }
 
 func (r *Run) tensor(values []float64) model.Tensor {
+	return model.Tensor{Shape: []int{r.rows(), r.Channels, r.Height, r.Width}, Data: single(values)}
+}
+
+func single(values []float64) []float32 {
 	data := make([]float32, len(values))
 	for i, v := range values {
 		data[i] = float32(v)
 	}
-	return model.Tensor{Shape: []int{r.rows(), r.Channels, r.Height, r.Width}, Data: data}
+	return data
 }
 
 // check holds the run against the sizes every writer relies on.

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,7 +165,7 @@ func TestWriteLeavesEveryFile(t *testing.T) {
 	if _, err := recipes.Parse(embedded, "run.json"); err != nil {
 		t.Errorf("the recipe inside run.json does not parse: %v", err)
 	}
-	tensors, _, err := model.LoadSafetensors(os.DirFS(dir).(fs.FS), "latents.safetensors")
+	tensors, _, err := model.LoadSafetensors(os.DirFS(dir).(fs.FS), "variables.safetensors")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,6 +181,44 @@ func TestWriteLeavesEveryFile(t *testing.T) {
 	for _, bad := range []string{"ZgotmplZ", "http://", "https://", "<no value>"} {
 		if strings.Contains(html, bad) {
 			t.Errorf("report.html contains %q", bad)
+		}
+	}
+}
+
+// All that varied is saved, and what ended the run is told.
+func TestWhatWasFoundIsSavedAndTold(t *testing.T) {
+	run := example(t, 3, 2)
+	run.Judge.Stopped = true
+	res := run.Result
+	res.Noises = [][]float64{nil, res.Samples}
+	res.Condition, res.GuidanceScale = []float64{1, 2, 3, 4, 5, 6}, []float64{1.5, 2, 2.5}
+	res.Drifted = []bool{true, false, true}
+	dir := t.TempDir()
+	if _, err := Write(dir, run); err != nil {
+		t.Fatal(err)
+	}
+	tensors, _, err := model.LoadSafetensors(os.DirFS(dir), "variables.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, shape := range map[string][]int{"latents": {3, 3, 16, 16}, "samples": {3, 3, 16, 16}, "noises.1": {3, 3, 16, 16}, "condition": {3, 2}, "guidance_scale": {3, 1}} {
+		if !slices.Equal(tensors[name].Shape, shape) {
+			t.Errorf("%s has shape %v, want %v", name, tensors[name].Shape, shape)
+		}
+	}
+	if len(tensors) != 5 || tensors["guidance_scale"].Data[2] != 2.5 || tensors["condition"].Data[3] != 4 {
+		t.Errorf("%d tensors, scales %v", len(tensors), tensors["guidance_scale"].Data)
+	}
+	if s := run.Summary(); s.Drifted != 2 || !s.JudgeStopped {
+		t.Errorf("summary %+v", s)
+	}
+	html, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"pictures 1, 3, at the limit of 1.5", "the judge, whose share is therefore no second opinion", number(1.5) + ", " + number(2) + ", " + number(2.5)} {
+		if !strings.Contains(string(html), want) {
+			t.Errorf("report.html does not say %q", want)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+	"path/filepath"
 
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
@@ -42,6 +44,9 @@ func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", r.Model, err)
 	}
+	if err := adapt(unet, r.LoRA, open); err != nil {
+		return nil, err
+	}
 	m, err := NewModel(r.Model, unet, r)
 	if err != nil {
 		return nil, err
@@ -53,6 +58,29 @@ func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
 		return nil, err
 	}
 	return m, m.check(r)
+}
+
+// adapt merges an adapter into a network; nil changes nothing. What is merged is
+// held in single precision: halves would round away small changes.
+func adapt(unet *model.UNet2D, a *recipes.Adapter, open Open) error {
+	if a == nil {
+		return nil
+	}
+	name := filepath.ToSlash(filepath.Clean(a.Path))
+	folder, err := openFolder(path.Dir(name), "folder of the lora", open)
+	if err != nil {
+		return err
+	}
+	lora, err := model.LoadLoRA(folder, path.Base(name), unet.Config)
+	if err != nil {
+		return fmt.Errorf("lora %s: %w", a.Path, err)
+	}
+	lora.Alpha *= a.Scale
+	if unet.Weights, err = lora.Merge(unet.Weights); err != nil {
+		return fmt.Errorf("lora %s: %w", a.Path, err)
+	}
+	unet.Stored = model.F32
+	return nil
 }
 
 // NewModel is a network in memory, without classifiers, under the recipe's

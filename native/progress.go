@@ -23,6 +23,7 @@ type display struct {
 	started time.Time
 	spoke   time.Time // of the last sparse line
 	done    int
+	begun   int // done before the display began
 	label   string
 }
 
@@ -51,6 +52,14 @@ func (a *app) newDisplay(total int, unit string) *display {
 	return d
 }
 
+// begin counts from what an earlier run has done, which took none of this time.
+func (d *display) begin(done int) {
+	d.begun, d.done = done, done
+	if d.bar != nil {
+		d.bar.Set(done)
+	}
+}
+
 // set moves to done of total with a new label.
 func (d *display) set(done int, label string) {
 	d.done, d.label = done, label
@@ -67,10 +76,10 @@ func (d *display) set(done int, label string) {
 
 // left estimates the time to the end from the pace so far.
 func (d *display) left() string {
-	if d.done == 0 {
+	if d.done == d.begun {
 		return "unknown time"
 	}
-	pace := time.Since(d.started) / time.Duration(d.done)
+	pace := time.Since(d.started) / time.Duration(d.done-d.begun)
 	return (pace * time.Duration(d.total-d.done)).Round(time.Second).String()
 }
 

@@ -22,6 +22,8 @@ var recipeFlags = []struct{ flag, path, usage string }{
 	{"seed", "seed", "seed of the starting noise"},
 	{"num-images", "num_images", "pictures to make at once"},
 	{"model", "model", "built-in model or diffusers folder"},
+	{"lora", "lora.path", "LoRA to merge into the model: a PEFT folder or a safetensors file"},
+	{"lora-scale", "lora.scale", "factor on what the LoRA adds"},
 	{"guidance-scale", "guidance_scale", "classifier-free guidance, 1 for none"},
 	{"lr", "optimizer.lr", "learning rate of variables without one of their own"},
 	{"variables", "variables", "what changes, for example '[latents, noises]'"},
@@ -54,7 +56,7 @@ func overrides(flags *pflag.FlagSet) ([]recipes.Override, error) {
 		// A command may have a flag of the same name that is a list: not a key.
 		if flag := flags.Lookup(f.flag); flag != nil && flag.Changed && flag.Value.Type() == "string" {
 			value := flag.Value.String()
-			if f.flag == "model" {
+			if f.flag == "model" || f.flag == "lora" {
 				value = quoted(value) // a path is text, whatever it looks like
 			}
 			list = append(list, recipes.Override{Path: f.path, Value: value, From: "--" + f.flag})

@@ -33,6 +33,7 @@ func (a *app) sample() *cobra.Command {
 		Use:   "sample",
 		Short: "Make pictures without steering",
 		Example: `  sdo sample --num-images 32 --seed 3
+  sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
   sdo sample --condition mood=happy --condition clothing=red --guidance-scale 3`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,7 +62,7 @@ func (a *app) sample() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "sample"), "output folder")
-	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "guidance-scale")
+	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "lora", "lora-scale", "guidance-scale")
 	return cmd
 }
 

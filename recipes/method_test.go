@@ -13,6 +13,7 @@ const everything = `version: 1
 name: everything
 condition: {mood: sad}
 guidance_scale: 2
+lora: {path: mine, scale: 0.5}
 start: {image: photo.png, strength: 0.6}
 variables:
   condition: {optimizer: adamw, lr: 0.01, betas: [0, 0.99], weight_decay: 0}
@@ -22,7 +23,7 @@ objective: [{term: attribute, attribute: mood, value: happy}]
 method: {name: sdo, freeze: solver, active: 4, bridge: 0.5}
 optimizer: {name: adamw, lr: 0.1, betas: [0.8, 0.9], weight_decay: 0.01, max_grad_norm: 1}
 guards: {latent_norm: none, whiteness: project, drift_limit: 0.5, early_stop: judge}
-tune: {batch_size: 4, accumulate: 2, ema_decay: 0.9, eval_every: 5, eval_images: 64, checkpoint_every: 20}
+tune: {batch_size: 4, accumulate: 2, keep: 3, ema_decay: 0.9, eval_every: 5, eval_images: 64, checkpoint_every: 20}
 `
 
 func TestEveryKeyReadsBack(t *testing.T) {
@@ -60,8 +61,11 @@ func TestEveryKeyReadsBack(t *testing.T) {
 	if want := (Guards{"none", "project", 0.5, StopJudge}); r.Guards != want {
 		t.Errorf("guards %+v, want %+v", r.Guards, want)
 	}
-	if want := (Tune{4, 2, 0.9, 5, 64, 20}); *r.Tune != want {
+	if want := (Tune{4, 2, 3, 0.9, 5, 64, 20}); *r.Tune != want {
 		t.Errorf("tune %+v, want %+v", *r.Tune, want)
+	}
+	if want := (Adapter{"mine", 0.5}); *r.LoRA != want {
+		t.Errorf("lora %+v, want %+v", *r.LoRA, want)
 	}
 	if want := (Start{Source{Image: "photo.png"}, 0.6}); *r.Start != want {
 		t.Errorf("start %+v, want %+v", *r.Start, want)

@@ -92,6 +92,7 @@ func (c *reader) recipe(root *value) *Recipe {
 	}
 	s.text("description", &r.Description)
 	s.text("model", &r.Model)
+	r.LoRA = c.adapter(s)
 	s.text("guide", &r.Guide)
 	s.text("judge", &r.Judge)
 	seed := int64(r.Seed)
@@ -161,6 +162,19 @@ func (c *reader) recipe(root *value) *Recipe {
 	return &r
 }
 
+func (c *reader) adapter(s *section) *Adapter {
+	if s.get("lora") == nil {
+		return nil
+	}
+	t, a := s.mapping("lora"), &Adapter{Scale: 1}
+	if t.need("path", "a PEFT folder or a safetensors file") {
+		t.text("path", &a.Path)
+	}
+	t.float("scale", &a.Scale, "a finite number", any1)
+	t.done()
+	return a
+}
+
 func (c *reader) condition(s *section) map[string]string {
 	t := s.mapping("condition")
 	if len(t.v.keys) == 0 {
@@ -201,6 +215,7 @@ func (c *reader) tune(s *section) *Tune {
 	tune := &Tune{BatchSize: 8, Accumulate: 1, EvalEvery: 10, EvalImages: 32, CheckpointEvery: 10}
 	t.count("batch_size", &tune.BatchSize, 1, MaxImages)
 	t.count("accumulate", &tune.Accumulate, 1, MaxImages)
+	t.float("keep", &tune.Keep, "a number, 0 or more", notNegative)
 	t.float("ema_decay", &tune.EMADecay, "a number from 0 to below 1", func(f float64) bool { return f >= 0 && f < 1 })
 	t.count("eval_every", &tune.EvalEvery, 1, MaxUpdates)
 	t.count("eval_images", &tune.EvalImages, 1, MaxImages)

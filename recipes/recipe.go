@@ -50,9 +50,10 @@ type Recipe struct {
 	Name        string `yaml:"name" json:"name"`
 	Description string `yaml:"description,omitempty" json:"description,omitempty"`
 
-	Model string `yaml:"model" json:"model"`                     // built-in name or diffusers folder
-	Guide string `yaml:"guide,omitempty" json:"guide,omitempty"` // classifier that attribute terms differentiate; empty: the model's own
-	Judge string `yaml:"judge,omitempty" json:"judge,omitempty"` // classifier that only reports; empty: the model's own
+	Model string   `yaml:"model" json:"model"`                     // built-in name or diffusers folder
+	LoRA  *Adapter `yaml:"lora,omitempty" json:"lora,omitempty"`   // merged into the model before anything else; nil: none
+	Guide string   `yaml:"guide,omitempty" json:"guide,omitempty"` // classifier that attribute terms differentiate; empty: the model's own
+	Judge string   `yaml:"judge,omitempty" json:"judge,omitempty"` // classifier that only reports; empty: the model's own
 
 	Seed          uint64            `yaml:"seed" json:"seed"` // image i starts from stream i of this seed
 	NumImages     int               `yaml:"num_images" json:"num_images"`
@@ -70,6 +71,12 @@ type Recipe struct {
 	Tune      *Tune               `yaml:"tune,omitempty" json:"tune,omitempty"` // nil where no parameters change and the recipe says nothing
 
 	source *value // where things were written, for errors found later
+}
+
+// Adapter is a trained LoRA: PEFT's folder, or a safetensors file.
+type Adapter struct {
+	Path  string  `yaml:"path" json:"path"`
+	Scale float64 `yaml:"scale" json:"scale"` // of what it adds; 1 as it was trained
 }
 
 // Sampler names the solver and its grid.
@@ -159,6 +166,7 @@ func (s Start) MarshalYAML() (any, error) { return s.plain(), nil }
 type Tune struct {
 	BatchSize       int     `yaml:"batch_size" json:"batch_size"`             // fresh latents of a micro-batch
 	Accumulate      int     `yaml:"accumulate" json:"accumulate"`             // micro-batches of an update
+	Keep            float64 `yaml:"keep" json:"keep"`                         // weight of a picture's mean squared change from the untuned model's, in units of -1..1; 0: none
 	EMADecay        float64 `yaml:"ema_decay" json:"ema_decay"`               // of the running average of the parameters; 0: none
 	EvalEvery       int     `yaml:"eval_every" json:"eval_every"`             // updates from one look at held-out latents to the next
 	EvalImages      int     `yaml:"eval_images" json:"eval_images"`           // held-out latents looked at

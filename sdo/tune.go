@@ -24,6 +24,12 @@ type Tuning struct {
 	// after u updates, so that an average begins to follow at once.
 	EMADecay float64
 
+	// Keep is the weight of the mean squared change of a picture from what the
+	// untuned network makes of the same latent, which is added to the loss that is
+	// differentiated. It costs a rollout a batch, and the network must be an
+	// Untuner. Reported losses are without it. 0 leaves it out.
+	Keep float64
+
 	// Latents writes where the pictures first, first+1, ... of the run begin
 	// into dst, a picture to a row. The same picture must begin at the same
 	// latent always, and no two at the same.
@@ -48,6 +54,10 @@ func (o Tuning) Validate(rows int) error {
 		return fmt.Errorf("sdo: highest gradient norm is %v, want 0 or more", o.MaxGradNorm)
 	case !(o.EMADecay >= 0 && o.EMADecay < 1):
 		return fmt.Errorf("sdo: decay of the average is %v, want a number from 0 up to but not including 1", o.EMADecay)
+	case !(o.Keep >= 0) || !finite(o.Keep):
+		return fmt.Errorf("sdo: weight of keeping pictures is %v, want 0 or more", o.Keep)
+	case o.Keep > 0 && (o.Surrogate.Jump || o.Surrogate.Renoised > 0):
+		return fmt.Errorf("sdo: keeping pictures compares samples, and the method's loss is not at the sample; leave one of them out")
 	case o.Latents == nil:
 		return fmt.Errorf("sdo: nothing says where the pictures of a tuning begin")
 	}
@@ -73,9 +83,22 @@ func (o Tuning) Copies(steps int) int {
 	return copies
 }
 
-// TunerVectors is how many vectors of the batch's size a Tuner holds beside its
-// chain's: the latents.
-const TunerVectors = 1
+// Vectors is how many vectors of the batch's size a Tuner holds beside its
+// chain's: the latents and, where pictures are kept, what they were.
+func (o Tuning) Vectors() int {
+	if o.Keep > 0 {
+		return 2
+	}
+	return 1
+}
+
+// Untuner is a Trainable that can go back to what it was before any of its
+// parameters changed.
+type Untuner interface {
+	Trainable
+	// Untuned calls do while Predict is that of the network as it was.
+	Untuned(ctx context.Context, do func() error) error
+}
 
 // Tuner trains the parameters of a Trainable so that whatever it samples scores
 // better. Update u is of the pictures u*n .. u*n+n-1, n = Accumulate*Rows, which
@@ -94,6 +117,7 @@ type Tuner struct {
 	update  int // updates made
 
 	latents Vector
+	change  Vector // of the samples, where pictures are kept
 	values  Values // the network's own
 	grads   Values
 	more    Values // gradients of a batch but the first
@@ -109,6 +133,9 @@ func NewTuner(p Problem, o Tuning) (*Tuner, error) {
 	}
 	if p.Objective == nil {
 		return nil, fmt.Errorf("sdo: the problem has no objective")
+	}
+	if _, ok := p.Network.(Untuner); !ok && o.Keep > 0 {
+		return nil, fmt.Errorf("sdo: pictures are to be kept, but the network cannot go back to what it was")
 	}
 	chain, err := NewChain(p, o.Surrogate, Parameters)
 	if err != nil {
@@ -129,6 +156,11 @@ func (t *Tuner) prepare() (err error) {
 	}
 	if err = t.chain.allocate(&t.latents); err != nil {
 		return err
+	}
+	if t.tuning.Keep > 0 {
+		if err = t.chain.allocate(&t.change); err != nil {
+			return err
+		}
 	}
 	if t.grads, err = t.NewValues(Parameters); err != nil {
 		return err
@@ -153,7 +185,7 @@ func (t *Tuner) prepare() (err error) {
 // has come to.
 func (t *Tuner) Free() {
 	t.chain.Free()
-	freeVectors(t.Space, t.latents)
+	freeVectors(t.Space, t.latents, t.change)
 	for _, v := range []Values{t.grads, t.more, t.average} {
 		t.FreeValues(v)
 	}
@@ -230,12 +262,33 @@ func (t *Tuner) differentiate(ctx context.Context, first int, into Values) ([]fl
 	if err != nil {
 		return nil, err
 	}
+	if t.change != nil {
+		err := t.Network.(Untuner).Untuned(ctx, func() error {
+			before, err := t.chain.Rollout(ctx, at)
+			if err != nil {
+				return err
+			}
+			return t.copy(t.change, before)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("sdo: the untuned network: %w", err)
+		}
+	}
 	losses, err := t.chain.Forward(ctx, at, t.update)
 	if err != nil {
 		return nil, err
 	}
 	if err := t.finiteLosses(ctx, losses, at, first); err != nil {
 		return nil, err
+	}
+	if t.change != nil {
+		if err := t.chain.combine(t.change, 1, t.chain.Sample(), -1, t.change); err != nil {
+			return nil, err
+		}
+		seed := t.chain.seed
+		if err := t.chain.combine(seed, 1, seed, 2*t.tuning.Keep/float64(t.Cols), t.change); err != nil {
+			return nil, err
+		}
 	}
 	return losses, t.chain.Backward(ctx, into)
 }

@@ -14,6 +14,7 @@ import (
 // gains is the network o_j = a_j x_j + b_j t/1000, trained in a and b.
 type gains struct {
 	params []Param
+	was    []float64
 	before func() error // of every call; may be nil
 	spoil  bool         // the gradient of b is not a number
 	kept   int
@@ -26,13 +27,21 @@ func newGains(space *slices64) *gains {
 		for j := range values {
 			values[j] = 0.3 + 0.1*float64(j) - 0.2*float64(k)
 		}
-		g.params = append(g.params, Param{name, space.of(values)})
+		g.params, g.was = append(g.params, Param{name, space.of(values)}), append(g.was, values...)
 	}
 	return g
 }
 
 func (g *gains) Params() []Param               { return g.params }
 func (g *gains) Changed(context.Context) error { return nil }
+
+func (g *gains) Untuned(_ context.Context, do func() error) error {
+	now := Problem{Network: g}
+	before := parameters(now)
+	setParameters(now, g.was)
+	defer setParameters(now, before)
+	return do()
+}
 
 func (g *gains) Predict(_ context.Context, in Input, out Vector) error {
 	if g.before != nil {
@@ -180,6 +189,45 @@ func TestTuningStepIsTheMeanGradient(t *testing.T) {
 		}
 		wantNear(t, solver, after, want, 1e-8)
 		wantNear(t, solver+": norm", []float64{e.GradNorm}, []float64{math.Sqrt(dot(want, want))}, 1e-8)
+	}
+}
+
+// With pictures kept it is the gradient of the mean of loss and change.
+func TestKeptPictures(t *testing.T) {
+	for _, solver := range []string{"ddim", "ddpm"} {
+		p, o := tuning(t, solver, MethodFull, 3)
+		o.Optimizer, o.Keep = Optimizer{Rule: SGD, LR: 1}, 0.7
+		tuner := tuner(t, p, o)
+		_, sample, err := tuner.Evaluate(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was := slices.Clone(numbers(sample))
+		setParameters(p, []float64{0.5, 0.1, 0.2, -0.3, 0.4, 0.6, -0.1, 0.2})
+		at := parameters(p)
+		want := differences(at, func(at []float64) float64 {
+			setParameters(p, at)
+			losses, sample, err := tuner.Evaluate(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total := sum(losses) / 3
+			for i, x := range numbers(sample) {
+				total += o.Keep * (x - was[i]) * (x - was[i]) / float64(len(was))
+			}
+			return total
+		})
+		setParameters(p, at)
+		losses, _, _ := tuner.Evaluate(t.Context(), 0)
+		e, err := tuner.Step(t.Context())
+		if err != nil || !slices.Equal(e.Losses, losses) {
+			t.Fatalf("losses %v, want the objective's %v: %v", e.Losses, losses, err)
+		}
+		got := parameters(p)
+		for i := range got {
+			got[i] = at[i] - got[i]
+		}
+		wantNear(t, solver, got, want, 1e-8)
 	}
 }
 
@@ -431,6 +479,9 @@ func TestTuningRefuses(t *testing.T) {
 		{"need more than the 2^30 there are", func(_ *Problem, o *Tuning) { o.Updates, o.Accumulate = 1e6, 1e4 }},
 		{"highest gradient norm is NaN", func(_ *Problem, o *Tuning) { o.MaxGradNorm = math.NaN() }},
 		{"decay of the average is 1", func(_ *Problem, o *Tuning) { o.EMADecay = 1 }},
+		{"weight of keeping pictures is -1", func(_ *Problem, o *Tuning) { o.Keep = -1 }},
+		{"the method's loss is not at the sample", func(_ *Problem, o *Tuning) { o.Keep, o.Surrogate.Jump = 1, true }},
+		{"cannot go back to what it was", func(p *Problem, o *Tuning) { o.Keep, p.Network = 1, struct{ Trainable }{p.Network.(*gains)} }},
 		{"nothing says where the pictures", func(_ *Problem, o *Tuning) { o.Latents = nil }},
 		{"no objective", func(p *Problem, _ *Tuning) { p.Objective = nil }},
 		{"the network has none to train", func(p *Problem, _ *Tuning) {
@@ -460,11 +511,14 @@ func TestTunerCopies(t *testing.T) {
 			for _, rule := range []OptimizerRule{SGD, Adam} {
 				p, o := tuning(t, "ddim", method, 2)
 				o.Accumulate, o.Optimizer.Rule, o.EMADecay = accumulate, rule, 0.5*float64(accumulate-1)
+				if !o.Surrogate.Jump && o.Surrogate.Renoised == 0 {
+					o.Keep = float64(accumulate - 1)
+				}
 				space := p.Space.(*slices64)
 				before := space.live
 				tuner := tuner(t, p, o)
 				params := o.Copies(len(p.Table.Steps)) * 2
-				batches := TunerVectors + o.Surrogate.Demand(p.Table, []Variable{Parameters}).Vectors
+				batches := o.Vectors() + o.Surrogate.Demand(p.Table, []Variable{Parameters}).Vectors
 				if got := space.live - before; got != params+batches {
 					t.Errorf("%s, %d batches, %s: %d vectors, want %d of parameters and %d of pictures", method, accumulate, rule, got, params, batches)
 				}

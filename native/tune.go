@@ -1,0 +1,398 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/native/report"
+	"github.com/sdo-go/sdo/recipes"
+)
+
+// Names of the files in the folder of a tuning, beside what report.WriteTuning
+// writes. An adapter is PEFT's folder and kohya-ss' file.
+const (
+	tuneCheckpoint = "checkpoint.safetensors"
+	tuneLog        = "log.jsonl"
+	tuneRecipe     = "recipe.yaml"
+	kohyaFile      = "lora_kohya.safetensors"
+	peftFile       = "adapter_model.safetensors"
+	tunedModel     = "model" // a diffusers folder, where the network's own parameters were trained
+)
+
+// metadataRecipe is the checkpoint's record of the recipe it belongs to.
+const metadataRecipe = "recipe"
+
+func (a *app) tune() *cobra.Command {
+	out := ""
+	cmd := &cobra.Command{
+		Use:   "tune RECIPE",
+		Short: "Train a model's parameters towards a recipe's objective, as a LoRA or its own",
+		Long: "Train a model's parameters so that all its pictures do what a recipe's objective\nasks for: " + strings.Join(recipes.Tunings(), ", ") + `, or a YAML or
+JSON file. Every update is made on fresh noise. The run logs and checkpoints into its
+folder; after Ctrl-C, or anything worse, the same command continues it. What it
+leaves is used with sdo sample --lora FOLDER.`,
+		Example: `  sdo tune everyone-wears-glasses
+  sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
+  sdo tune blue-palette --updates 80 --set tune.batch_size=16`,
+		Args: one("RECIPE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, files, err := findRecipe(args[0], cmd.Flags())
+			if err != nil {
+				return err
+			}
+			m, err := engine.LoadModel(r, openFolder)
+			if err != nil {
+				return badInput(err)
+			}
+			plan, err := engine.NewTuningPlan(r, m, files, m.Storage())
+			if err != nil {
+				return badInput(err)
+			}
+			if out == "" {
+				out = filepath.Join("out", r.Name)
+			}
+			t := &tuneRun{app: a, recipe: r, plan: plan, out: out}
+			return t.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVarP(&out, "out", "o", "", "folder of the run (default out/NAME)")
+	addRecipeFlags(cmd.Flags(), "updates", "steps", "seed", "model", "guidance-scale", "lr", "method", "freeze", "active", "bridge")
+	return cmd
+}
+
+// tuneRun is one command's part of a tuning in a folder.
+type tuneRun struct {
+	*app
+	recipe *recipes.Recipe
+	plan   *engine.TuningPlan
+	out    string
+
+	exec   graph.Executor
+	why    string
+	tuning *engine.Tuning
+	log    *os.File
+	lines  []report.TuningLine // of the log
+	spent  float64             // seconds of the commands before
+	start  time.Time           // of this one's updates
+}
+
+func (t *tuneRun) path(name string) string { return filepath.Join(t.out, name) }
+
+func (t *tuneRun) run(ctx context.Context) error {
+	if err := report.Ready(t.out); err != nil {
+		return usageError{err}
+	}
+	tensors, metadata, err := t.readCheckpoint()
+	if err != nil {
+		return usageError{err}
+	}
+	if t.exec, t.why, err = t.openDevice(ctx, callProbe(t.plan.Plan)); err != nil {
+		return err
+	}
+	defer t.exec.Close()
+	memory := t.plan.Memory(t.exec)
+	r := t.recipe
+	t.say("%s: %s of %d fresh pictures, %d steps, %d numbers to train", r.Name, noun(r.Updates, "update"),
+		r.Tune.BatchSize*r.Tune.Accumulate, r.Sampler.NumInferenceSteps, t.plan.Trained())
+	t.say("on %s: %s; needs %s, %s of it activations", describe(t.exec.Device()), t.why, report.Bytes(memory.Total()), report.Bytes(memory.Activations))
+	if err := fits(t.exec, memory.Total()); err != nil {
+		return err
+	}
+	if t.tuning, err = engine.NewTuning(ctx, t.exec, t.plan); err != nil {
+		if errors.Is(err, context.Canceled) {
+			t.say("interrupted before the first update; there is nothing to save")
+			return errInterrupted
+		}
+		return err
+	}
+	defer t.tuning.Close()
+	t.exec.ResetPeak()
+	if tensors != nil {
+		if err := t.tuning.Restore(ctx, tensors, metadata); err != nil {
+			return usageError{fmt.Errorf("%s: %w", t.path(tuneCheckpoint), err)}
+		}
+		t.say("continues after %s", noun(t.tuning.Update(), "update"))
+	}
+	if err := t.openLog(); err != nil {
+		return err
+	}
+	defer t.log.Close()
+	if err := writeText(t.path(tuneRecipe), r.Canonical()); err != nil {
+		return err
+	}
+	t.start = time.Now()
+	if len(t.lines) == 0 {
+		if err := t.write(report.TuningLine{HeldOut: t.look(t.tuning.Before())}); err != nil {
+			return err
+		}
+	}
+	if err := t.train(ctx); err != nil {
+		return err
+	}
+	// A finished training is written down whatever comes.
+	return t.finish(context.WithoutCancel(ctx))
+}
+
+// train makes the updates that are left. A cancelled context saves a checkpoint.
+func (t *tuneRun) train(ctx context.Context) error {
+	r := t.recipe
+	bar := t.newDisplay(r.Updates, "updates")
+	defer bar.end()
+	bar.begin(t.tuning.Update())
+	for !t.tuning.Done() {
+		e, look, err := t.tuning.Step(ctx)
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			if err := t.save(ctx); err != nil {
+				return err
+			}
+			bar.end()
+			t.say("interrupted after %s; %s holds a checkpoint, and the same command continues from it", noun(t.tuning.Update(), "update"), t.out)
+			return errInterrupted
+		}
+		if err != nil {
+			return err
+		}
+		line := report.TuningLine{Update: e.Update, Loss: mean(e.Losses), GradNorm: e.GradNorm}
+		if look != nil {
+			line.HeldOut = t.look(look)
+		}
+		if err := t.write(line); err != nil {
+			return err
+		}
+		bar.set(e.Update, t.label(line))
+		if e.Update%r.Tune.CheckpointEvery == 0 || t.tuning.Done() {
+			if err := t.save(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// label says where the tuning stands: the loss of the update and the latest look.
+func (t *tuneRun) label(line report.TuningLine) string {
+	s := fmt.Sprintf("update %*d/%d, loss %.4f", len(fmt.Sprint(t.recipe.Updates)), line.Update, t.recipe.Updates, line.Loss)
+	for _, line := range slices.Backward(t.lines) {
+		if look := line.HeldOut; look != nil {
+			if look.Judge != nil {
+				s += fmt.Sprintf(", judge %.0f %%", 100**look.Judge)
+			}
+			return s + fmt.Sprintf(", drift %.2f", look.Drift)
+		}
+	}
+	return s
+}
+
+// look is an evaluation as the log and the report hold it.
+func (t *tuneRun) look(e *engine.Evaluation) *report.Look {
+	l := &report.Look{Update: e.Update, Loss: e.Loss, Drift: e.Drift, Approved: e.Approved, Images: e.Images}
+	if e.Approved != nil {
+		share := e.Success()
+		l.Judge = &share
+	}
+	for _, a := range e.Attributes {
+		l.Attributes = append(l.Attributes, report.Shares{Attribute: a.Name, Values: a.Values, Shares: a.Shares, Shift: a.Shift})
+	}
+	return l
+}
+
+func (t *tuneRun) seconds() float64 { return t.spent + time.Since(t.start).Seconds() }
+
+// write appends a line to the log.
+func (t *tuneRun) write(line report.TuningLine) error {
+	line.Seconds, line.Device = t.seconds(), t.exec.Device().Name
+	text, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	t.lines = append(t.lines, line)
+	_, err = t.log.Write(append(text, '\n'))
+	return err
+}
+
+// openLog reads the lines of the updates that the checkpoint has, drops those
+// after it, which will be made again, and opens the log for the next.
+func (t *tuneRun) openLog() error {
+	var kept bytes.Buffer
+	if old, err := os.Open(t.path(tuneLog)); err == nil && t.tuning.Update() > 0 {
+		lines := bufio.NewScanner(old)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			var line report.TuningLine
+			if json.Unmarshal(lines.Bytes(), &line) != nil || line.Update > t.tuning.Update() {
+				break
+			}
+			kept.Write(append(lines.Bytes(), '\n'))
+			t.lines, t.spent = append(t.lines, line), line.Seconds
+		}
+		old.Close()
+	}
+	if err := writeText(t.path(tuneLog), kept.Bytes()); err != nil {
+		return err
+	}
+	var err error
+	t.log, err = os.OpenFile(t.path(tuneLog), os.O_APPEND|os.O_WRONLY, 0o644)
+	return err
+}
+
+// save replaces the checkpoint in one move: a run that is killed at any moment
+// leaves the one before or this one.
+func (t *tuneRun) save(ctx context.Context) error {
+	tensors, metadata, err := t.tuning.Checkpoint(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	metadata[metadataRecipe] = string(t.recipe.Canonical())
+	return model.SaveSafetensors(t.path(tuneCheckpoint), tensors, model.F32, metadata)
+}
+
+// readCheckpoint reads the folder's checkpoint, nil where there is none, and
+// refuses one of another recipe. How many updates there shall be may change: what
+// is made is the same.
+func (t *tuneRun) readCheckpoint() (model.Weights, map[string]string, error) {
+	if _, err := os.Stat(t.path(tuneCheckpoint)); err != nil {
+		return nil, nil, nil
+	}
+	tensors, metadata, err := model.LoadSafetensors(os.DirFS(t.out), tuneCheckpoint)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w; remove it to begin again", t.out, err)
+	}
+	other := func(format string, args ...any) (model.Weights, map[string]string, error) {
+		return nil, nil, fmt.Errorf("%s: %s; give another folder with --out, or remove it to begin again", t.path(tuneCheckpoint), fmt.Sprintf(format, args...))
+	}
+	r, err := recipes.Parse([]byte(metadata[metadataRecipe]), tuneCheckpoint)
+	if err != nil {
+		return other("is no checkpoint of a tuning")
+	}
+	if made, _ := engine.CheckpointUpdate(metadata); made > t.recipe.Updates {
+		return other("has made %s, the recipe wants %d", noun(made, "update"), t.recipe.Updates)
+	}
+	r.Updates = t.recipe.Updates
+	if now, then := lines(t.recipe), lines(r); !slices.Equal(now, then) {
+		for i, line := range now {
+			if i >= len(then) || then[i] != line {
+				return other("belongs to another recipe than %q, which differs in %q", t.recipe.Name, strings.TrimSpace(line))
+			}
+		}
+		return other("belongs to another recipe than %q", t.recipe.Name)
+	}
+	return tensors, metadata, nil
+}
+
+func lines(r *recipes.Recipe) []string { return strings.Split(string(r.Canonical()), "\n") }
+
+// finish writes what the tuning has come to, and tells.
+func (t *tuneRun) finish(ctx context.Context) error {
+	dtype := model.F16 // what an adapter is commonly published as
+	lora := t.plan.Training.LoRA != nil
+	if !lora {
+		dtype = t.plan.Model.UNet.Stored
+	}
+	tuned, err := t.tuning.Finish(ctx, dtype)
+	if err != nil {
+		return err
+	}
+	size, file := int64(0), t.out
+	if lora {
+		adapter := t.tuning.LoRA(tuned)
+		if err := adapter.SavePEFT(t.out, dtype); err != nil {
+			return err
+		}
+		if err := adapter.SaveKohya(t.path(kohyaFile), dtype); err != nil {
+			return err
+		}
+		file = t.path(peftFile)
+	} else {
+		unet, err := t.tuning.UNet(tuned)
+		if err != nil {
+			return err
+		}
+		if err := unet.Save(t.path(tunedModel), dtype); err != nil {
+			return err
+		}
+		file = t.path(tunedModel)
+	}
+	if info, err := os.Stat(file); err == nil && !info.IsDir() {
+		size = info.Size()
+	}
+	run := &report.Tuning{
+		Recipe: t.recipe, Device: t.exec.Device(), Why: t.why, Command: t.args, Program: program().Program, Started: t.start, Seconds: t.seconds(),
+		Channels: t.plan.Shape[1], Width: t.plan.Shape[3], Height: t.plan.Shape[2],
+		JudgeLabel: t.tuning.JudgeLabel(), Log: t.lines, Before: t.look(t.tuning.Before()), After: t.look(tuned.Look),
+		Stopped: string(t.tuning.Stopped()), Updates: t.tuning.Update(), Trained: t.plan.Trained(), File: file, Bytes: size,
+		PlannedBytes: t.plan.Memory(t.exec).Activations, PeakBytes: t.exec.Usage().PeakActivations, Counters: t.tuning.Counters(),
+	}
+	if _, err := report.WriteTuning(t.out, run); err != nil {
+		return err
+	}
+	if t.json {
+		return json.NewEncoder(t.stdout).Encode(run.Summary())
+	}
+	t.tellTuned(run)
+	return nil
+}
+
+func (t *tuneRun) tellTuned(run *report.Tuning) {
+	line := func(key, format string, args ...any) {
+		fmt.Fprintf(t.stdout, "  %-10s%s\n", key, fmt.Sprintf(format, args...))
+	}
+	s := run.Summary()
+	fmt.Fprintf(t.stdout, "%s\n", s.Name)
+	if s.JudgeAfter != nil {
+		line("judge", "sees %s in %.0f %% of %d held-out pictures, before in %.0f %%", s.JudgeLabel, 100**s.JudgeAfter, t.recipe.Tune.EvalImages, 100**s.JudgeBefore)
+	}
+	line("loss", "%.4f, before %.4f", s.LossAfter, s.LossBefore)
+	line("drift", "%.3f rms", s.Drift)
+	var shifts []string
+	for _, a := range run.After.Attributes {
+		shifts = append(shifts, fmt.Sprintf("%s %.2f", a.Attribute, a.Shift))
+	}
+	if len(shifts) > 0 {
+		line("shifts", "%s", strings.Join(shifts, ", "))
+	}
+	switch s.Stopped {
+	case "":
+		line("updates", "%d", s.Updates)
+	case string(engine.StoppedDrift):
+		line("updates", "%d, then the drift was above the limit of %g; kept is update %d", s.Updates, t.recipe.Guards.DriftLimit, s.Update)
+	default:
+		line("updates", "%d of %d, stopped early by the %s", s.Updates, t.recipe.Updates, s.Stopped)
+	}
+	line("cost", "%s, %s of activations (planned %s)", duration(s.Seconds), report.Bytes(s.PeakBytes), report.Bytes(s.PlannedBytes))
+	if s.Bytes > 0 {
+		line("trained", "%d numbers, %s: %s", s.Trained, report.Bytes(s.Bytes), s.File)
+	} else {
+		line("trained", "%d numbers: %s", s.Trained, s.File)
+	}
+	line("look at", "%s", t.path("before-after.png"))
+}
+
+func writeText(path string, text []byte) error {
+	return model.WriteFileAtomic(path, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+}
+
+func mean(x []float64) float64 {
+	sum := 0.0
+	for _, v := range x {
+		sum += v
+	}
+	return sum / float64(len(x))
+}

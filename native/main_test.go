@@ -136,6 +136,7 @@ func TestBadInput(t *testing.T) {
 	recipe := func(name, more string) string {
 		return file(name, "version: 1\nname: x\nobjective: [{term: total_variation}]\n"+more)
 	}
+	tuned := tunedFolder(t)
 	steer := func(args ...string) []string { return append(append([]string{"steer"}, args...), small...) }
 	tests := []struct {
 		name string
@@ -169,6 +170,20 @@ func TestBadInput(t *testing.T) {
 		{"condition of nothing", []string{"sample", "--condition", "mood"}, exitUsage, "--condition mood: expected key=value"},
 		{"unknown training recipe", []string{"train", "nothing"}, exitUsage, `training recipe "nothing" does not exist`},
 		{"training data that is not there", []string{"train", "fashion-28-judge", "--device", "cpu", "--data", "nowhere", "--out", t.TempDir()}, exitUsage, "nowhere: train-images-idx3-ubyte.gz is missing; Debian's package dataset-fashion-mnist puts it into /usr/share/datasets/fashion-mnist; --data names another folder"},
+		{"steering by a recipe of tuning", steer("everyone-wears-glasses"), exitUsage, "changes the model's parameters, which sdo steer would not keep; use sdo tune"},
+		{"tuning by a recipe of steering", []string{"tune", "dark-glasses", "--device", "cpu", "--out", t.TempDir()}, exitUsage, "variables: latents would change with the parameters"},
+		{"tuning of no layer", []string{"tune", "blue-palette", "--set", `variables.parameters.lora.targets=["to_x"]`}, exitUsage, `pattern "to_x" names nothing in the network; the nearest names are "down_blocks`},
+		{"tuning by a method for latents", []string{"tune", "blue-palette", "--method", "jump"}, exitUsage, "jump"},
+		{"tuning for a judge that is not there", []string{"tune", "blue-palette", "--set", "guards.early_stop=judge"}, exitUsage, "the judge is asked for attributes only"},
+		{"tuning into another recipe's folder", []string{"tune", "blue-palette", "--device", "cpu", "--out", tuned}, exitUsage, "belongs to another recipe than \"blue-palette\""},
+		{"tuning fewer updates than made", append(tinyTuning(tuned), "--updates", "1"), exitUsage, "has made 2 updates, the recipe wants 1; give another folder with --out, or remove it to begin again"},
+		{"tuning on a damaged checkpoint", []string{"tune", "blue-palette", "--device", "cpu", "--out", filepath.Dir(file("damaged/checkpoint.safetensors", "xxxxxxxxxxxxxxxx"))}, exitUsage, "remove it to begin again"},
+		{"lora that is not there", []string{"sample", "--lora", "nowhere.safetensors"}, exitUsage, "nowhere.safetensors: cannot be opened"},
+		{"lora that is none", []string{"sample", "--lora", file("text.safetensors", "not a safetensors file")}, exitUsage, "lora " + dir},
+		{"lora in a folder that is no adapter", []string{"sample", "--lora", dir}, exitUsage, "adapter_config.json: the file is missing; name a folder that PEFT's save_pretrained wrote, or a safetensors file"},
+		{"lora of another network", []string{"sample", "--lora", filepath.Join(tuned, "lora_kohya.safetensors"), "--model", tinyModel(t)}, exitUsage, "an adapter has one rank here and belongs to one network"},
+		{"scale of no lora", []string{"sample", "--lora-scale", "2"}, exitUsage, "lora.path: expected a PEFT folder or a safetensors file"},
+		{"lora at no scale", []string{"sample", "--lora", tuned, "--lora-scale", "much"}, exitUsage, `--lora-scale: lora.scale: expected a finite number, got "much"`},
 		{"audit by an unknown method", []string{"audit", "dark-glasses", "--device", "cpu", "--methods", "sdo,full"}, exitUsage, `the method to audit at the latents is "full", want sdo or identity`},
 		{"audit of an unknown freeze", []string{"audit", "dark-glasses", "--device", "cpu", "--freezes", "noise"}, exitUsage, `freeze is "noise", want eps, v, x0 or solver`},
 		{"audit of a freeze without gradient", []string{"audit", "dark-glasses", "--device", "cpu", "--freezes", "x0"}, exitUsage, "no gradient, because the sampler's last step leaves no noise; freeze eps or v"},

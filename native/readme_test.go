@@ -68,6 +68,8 @@ func shorten(args []string) []string {
 	switch args[0] {
 	case "steer":
 		return append(args, "--num-images", "1", "--steps", "2", "--updates", "1", "--device", "cpu", "-q")
+	case "tune":
+		return append(args, "--steps", "2", "--updates", "1", "--set", "tune.batch_size=1", "--set", "tune.eval_images=1", "--device", "cpu", "-q")
 	case "sample":
 		return append(args, "--num-images", "1", "--steps", "2", "--device", "cpu", "-q")
 	case "audit":

@@ -137,7 +137,8 @@ func (a *app) recipes() *cobra.Command {
 				return err
 			}
 			var all []*recipes.Recipe
-			for _, name := range recipes.List() {
+			steering := recipes.List()
+			for _, name := range append(steering, recipes.Tunings()...) {
 				r, err := recipes.Find(name, nil)
 				if err != nil {
 					return err
@@ -147,7 +148,10 @@ func (a *app) recipes() *cobra.Command {
 			if a.json {
 				return a.printJSON(all)
 			}
-			for _, r := range all {
+			for i, r := range all {
+				if i == len(steering) {
+					fmt.Fprintf(a.stdout, "\nfor sdo tune:\n")
+				}
 				fmt.Fprintf(a.stdout, "%-28s%s\n", r.Name, oneLine(r.Description))
 			}
 			return nil

@@ -53,6 +53,9 @@ func planFor(name string, cmd *cobra.Command) (*engine.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, tunes := r.Variables["parameters"]; tunes {
+		return nil, usageError{fmt.Errorf("recipe %q: changes the model's parameters, which sdo steer would not keep; use sdo tune", r.Name)}
+	}
 	m, err := engine.LoadModel(r, openFolder)
 	if err != nil {
 		return nil, badInput(err)

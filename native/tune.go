@@ -114,7 +114,7 @@ func (t *tuneRun) run(ctx context.Context) error {
 		return err
 	}
 	if t.tuning, err = engine.NewTuning(ctx, t.exec, t.plan); err != nil {
-		if errors.Is(err, context.Canceled) {
+		if interrupted(ctx, err) {
 			t.say("interrupted before the first update; there is nothing to save")
 			return errInterrupted
 		}
@@ -156,7 +156,7 @@ func (t *tuneRun) train(ctx context.Context) error {
 	bar.begin(t.tuning.Update())
 	for !t.tuning.Done() {
 		e, look, err := t.tuning.Step(ctx)
-		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		if interrupted(ctx, err) {
 			if err := t.save(ctx); err != nil {
 				return err
 			}
@@ -182,6 +182,11 @@ func (t *tuneRun) train(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// interrupted reports whether an error is no more than the end of the context.
+func interrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
 
 // label says where the tuning stands: the loss of the update and the latest look.

@@ -42,8 +42,9 @@ func Find(name string, files fs.FS, overrides ...Override) (*Recipe, error) {
 	if data, err := Text(name); err == nil {
 		return Parse(data, name+".yaml", overrides...)
 	}
-	unknown := fmt.Errorf("recipe %s: not found; the built-in recipes are %s", name, list(List()))
-	if hint := nearest(name, List()); hint != "" {
+	all := append(List(), tunings...)
+	unknown := fmt.Errorf("recipe %s: not found; the built-in recipes are %s", name, list(all))
+	if hint := nearest(name, all); hint != "" {
 		unknown = fmt.Errorf("recipe %s: not found; %s", name, hint)
 	}
 	if files == nil {

@@ -192,6 +192,7 @@ func status(root string, ops []operation) (string, error) {
 	row("Embedded networks", models)
 	row("Training recipes", code(train.Recipes()))
 	row("Steering recipes", code(recipes.List()))
+	row("Tuning recipes", code(recipes.Tunings()))
 	row("Objective terms", code(recipes.Terms))
 	row("Methods", code(recipes.Methods))
 	row("Frozen quantities", code(recipes.Freezes))

@@ -70,11 +70,14 @@ func (a *app) model() *cobra.Command {
 	images := 1
 	inspect := &cobra.Command{
 		Use:   "inspect FOLDER",
-		Short: "Say what a diffusers folder or built-in model holds and what it needs",
+		Short: "Say what a diffusers folder, a built-in model or a LoRA holds and what it needs",
 		Args:  one("FOLDER"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if images < 1 || images > 256 {
 				return usageError{fmt.Errorf("--num-images is %d, want 1 to 256", images)}
+			}
+			if isLoRA(args[0]) {
+				return a.inspectLoRA(args[0])
 			}
 			i, err := inspectFolder(args[0], images)
 			if err != nil {
@@ -90,6 +93,54 @@ func (a *app) model() *cobra.Command {
 	inspect.Flags().IntVar(&images, "num-images", 1, "pictures at once, for the memory a call needs")
 	group.AddCommand(inspect)
 	return group
+}
+
+// loraInspection is what `sdo model inspect --json` prints of an adapter. Keys are
+// stable.
+type loraInspection struct {
+	File       string   `json:"file"`
+	Class      string   `json:"class"`  // LoRA
+	Naming     string   `json:"naming"` // peft or kohya
+	Rank       int      `json:"rank"`
+	Alpha      *float64 `json:"alpha"` // null where the file does not say
+	Parameters int      `json:"parameters"`
+	Stored     string   `json:"stored"`
+	Modules    []string `json:"modules"`
+}
+
+// isLoRA reports whether a path is a file, or PEFT's folder.
+func isLoRA(name string) bool {
+	info, err := os.Stat(name)
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(name, "adapter_config.json"))
+	return !info.IsDir() || err == nil
+}
+
+func (a *app) inspectLoRA(name string) error {
+	info, err := model.InspectLoRA(os.DirFS(filepath.Dir(name)), filepath.Base(filepath.Clean(name)))
+	if err != nil {
+		return usageError{fmt.Errorf("lora %s: %w", name, err)}
+	}
+	i := loraInspection{name, "LoRA", info.Naming, info.Rank, nil, info.Numbers, string(info.Stored), info.Modules}
+	alpha := "not said, so its rank"
+	if info.Alpha != 0 {
+		i.Alpha, alpha = &info.Alpha, fmt.Sprint(info.Alpha)
+	}
+	if a.json {
+		return a.printJSON(i)
+	}
+	line := func(key, format string, args ...any) {
+		fmt.Fprintf(a.stdout, "  %-13s%s\n", key, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(a.stdout, "%s, LoRA under %s names\n", name, map[string]string{"peft": "PEFT's", "kohya": "kohya-ss'"}[info.Naming])
+	line("rank", "%d, alpha %s", info.Rank, alpha)
+	line("parameters", "%d beside %d layers, stored as %s", info.Numbers, len(info.Modules), info.Stored)
+	for _, m := range info.Modules {
+		line("", "%s", m)
+	}
+	return nil
 }
 
 func inspectFolder(name string, images int) (*inspection, error) {

@@ -127,8 +127,13 @@ func TestTuneLeavesTheFolderAndEndsWithOneObject(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	wantSameResults(t, again, dir, results...)
-	// Its adapter is used under either name.
-	for _, lora := range []string{dir, filepath.Join(dir, kohyaFile)} {
+	// Its adapter is known and used under either name.
+	for lora, naming := range map[string]string{dir: "peft", filepath.Join(dir, kohyaFile): "kohya"} {
+		var i loraInspection
+		if code, stdout, stderr := invoke(t, "model", "inspect", lora, "--json"); code != exitOK || json.Unmarshal([]byte(stdout), &i) != nil ||
+			i.Naming != naming || i.Rank != 1 || *i.Alpha != 3 || i.Parameters != s.Trained || len(i.Modules) != 51 || i.Stored != "F16" {
+			t.Errorf("inspect: exit code %d, %s%s", code, stdout, stderr)
+		}
 		if code, _, stderr := invoke(t, "sample", "--device", "cpu", "--num-images", "1", "--steps", "1", "-q", "--lora", lora, "--lora-scale", "0.5", "--out", t.TempDir()); code != exitOK {
 			t.Errorf("exit code %d: %s", code, stderr)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
 )
 
 // small makes any steering quick: what is tested here is the command line.
@@ -428,7 +429,7 @@ func TestInspectAndDoctorAndRecipes(t *testing.T) {
 	if code, stdout, stderr := invoke(t, "doctor", "--json"); code != exitOK || !json.Valid([]byte(stdout)) || !strings.Contains(stdout, `"gemm_gflops"`) {
 		t.Errorf("doctor: exit code %d, %q %q", code, stdout, stderr)
 	}
-	if code, stdout, _ := invoke(t, "recipes"); code != exitOK || strings.Count(stdout, "\n") != 9 || !strings.Contains(stdout, "for sdo tune:") {
+	if code, stdout, _ := invoke(t, "recipes"); code != exitOK || strings.Count(stdout, "\n") != len(recipes.List())+len(recipes.Tunings())+2 || !strings.Contains(stdout, "for sdo tune:") {
 		t.Errorf("recipes: exit code %d\n%s", code, stdout)
 	}
 	if code, stdout, _ := invoke(t, "recipes", "restore-half", "--json"); code != exitOK || !json.Valid([]byte(stdout)) {

@@ -56,14 +56,23 @@ func InspectLoRA(fsys fs.FS, name string) (*LoRAInfo, error) {
 			}
 			continue
 		}
-		info.Numbers += graph.Shape(t.Shape).Size()
-		info.Stored = t.DType
-		for suffix, naming := range map[string]string{loraA: "peft", kohyaDown: "kohya"} {
-			if stem, ok := strings.CutSuffix(tensor, suffix); ok && (len(t.Shape) == 2 || len(t.Shape) == 4) {
-				info.Naming, info.Rank = naming, t.Shape[0]
+		part := false
+		for suffix, naming := range map[string]string{loraA: "peft", loraB: "peft", kohyaDown: "kohya", kohyaUp: "kohya"} {
+			stem, ok := strings.CutSuffix(tensor, suffix)
+			if !ok || len(t.Shape) != 2 && len(t.Shape) != 4 {
+				continue
+			}
+			part, info.Naming = true, naming
+			if suffix == loraA || suffix == kohyaDown {
+				info.Rank = t.Shape[0]
 				info.Modules = append(info.Modules, strings.TrimPrefix(stem, peftPrefix(stem)))
 			}
 		}
+		if !part {
+			return nil, fmt.Errorf("%s: tensor %q is no part of a low-rank adapter under PEFT's or kohya-ss' names; for a model give the folder that holds config.json", file, tensor)
+		}
+		info.Numbers += graph.Shape(t.Shape).Size()
+		info.Stored = t.DType
 	}
 	if text := s.Metadata[adapterMetadata]; text != "" && info.Alpha == 0 {
 		if _, info.Alpha, err = parseAdapterConfig([]byte(text), peftPrefixes[1]); err != nil {
@@ -71,7 +80,7 @@ func InspectLoRA(fsys fs.FS, name string) (*LoRAInfo, error) {
 		}
 	}
 	if len(info.Modules) == 0 {
-		return nil, fmt.Errorf("%s: holds no low-rank adapter under PEFT's or kohya-ss' names; for a model give the folder that holds config.json", file)
+		return nil, fmt.Errorf("%s: holds no low-rank adapter; for a model give the folder that holds config.json", file)
 	}
 	slices.Sort(info.Modules)
 	return info, nil

@@ -183,7 +183,7 @@ func TestBadInput(t *testing.T) {
 		{"lora that is none", []string{"sample", "--lora", file("text.safetensors", "not a safetensors file")}, exitUsage, "lora " + dir},
 		{"lora in a folder that is no adapter", []string{"sample", "--lora", dir}, exitUsage, "adapter_config.json: the file is missing; name a folder that PEFT's save_pretrained wrote, or a safetensors file"},
 		{"lora of another network", []string{"sample", "--lora", filepath.Join(tuned, "lora_kohya.safetensors"), "--model", tinyModel(t)}, exitUsage, "an adapter has one rank here and belongs to one network"},
-		{"inspect a file that is no lora", []string{"model", "inspect", filepath.Join(tuned, "checkpoint.safetensors")}, exitUsage, "holds no low-rank adapter under PEFT's or kohya-ss' names"},
+		{"inspect a file that is no lora", []string{"model", "inspect", filepath.Join(tuned, "checkpoint.safetensors")}, exitUsage, "is no part of a low-rank adapter under PEFT's or kohya-ss' names; for a model give the folder"},
 		{"scale of no lora", []string{"sample", "--lora-scale", "2"}, exitUsage, "lora.path: expected a PEFT folder or a safetensors file"},
 		{"lora at no scale", []string{"sample", "--lora", tuned, "--lora-scale", "much"}, exitUsage, `--lora-scale: lora.scale: expected a finite number, got "much"`},
 		{"audit by an unknown method", []string{"audit", "dark-glasses", "--device", "cpu", "--methods", "sdo,full"}, exitUsage, `the method to audit at the latents is "full", want sdo or identity`},

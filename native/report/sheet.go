@@ -74,14 +74,6 @@ func (s sheet) draw(pics []*image.NRGBA) (*image.RGBA, error) {
 	if s.caption != nil {
 		below = captionBand
 	}
-	width := 2*sheetMargin + cols*w + (cols-1)*sheetGap
-	height := 2*sheetMargin + headingBand + rows*h + (rows-1)*below + below - sheetGap
-	if s.done >= 0 {
-		height += progressBand
-	}
-	canvas := image.NewRGBA(image.Rect(0, 0, width, height))
-	fill(canvas, canvas.Bounds(), paper)
-
 	title, err := face(gomedium.TTF, 20)
 	if err != nil {
 		return nil, err
@@ -90,6 +82,16 @@ func (s sheet) draw(pics []*image.NRGBA) (*image.RGBA, error) {
 	if err != nil {
 		return nil, err
 	}
+	// One or two pictures are narrower than the line above them.
+	line := advance(title, s.heading) + 2*sheetGap + advance(small, s.note)
+	width := 2*sheetMargin + max(cols*w+(cols-1)*sheetGap, line)
+	height := 2*sheetMargin + headingBand + rows*h + (rows-1)*below + below - sheetGap
+	if s.done >= 0 {
+		height += progressBand
+	}
+	canvas := image.NewRGBA(image.Rect(0, 0, width, height))
+	fill(canvas, canvas.Bounds(), paper)
+
 	write(canvas, title, ink, sheetMargin, sheetMargin+16, s.heading)
 	write(canvas, small, muted, width-sheetMargin-advance(small, s.note), sheetMargin+16, s.note)
 

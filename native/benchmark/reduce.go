@@ -161,7 +161,7 @@ func pair(first, second, start []float64) paired {
 		a, b := first[i]+e, second[i]+e
 		log := 0.0
 		switch {
-		case math.IsInf(a, 1) && math.IsInf(b, 1):
+		case a == b: // both infinite or, where the start was perfect, both zero
 		case math.IsInf(a, 1):
 			log = math.MaxFloat64
 		case math.IsInf(b, 1):
@@ -184,9 +184,10 @@ func pair(first, second, start []float64) paired {
 
 // signedRank is the two-sided p of Wilcoxon's signed-rank test that the
 // differences are centred at zero, by the normal approximation with corrections
-// for ties and continuity. Zeros are dropped. 1 where fewer than six remain.
+// for ties and continuity. Zeros, and what is no number, are dropped. 1 where
+// fewer than six remain.
 func signedRank(differences []float64) float64 {
-	d := slices.DeleteFunc(slices.Clone(differences), func(x float64) bool { return math.Abs(x) < 1e-9 })
+	d := slices.DeleteFunc(slices.Clone(differences), func(x float64) bool { return !(math.Abs(x) >= 1e-9) })
 	n := float64(len(d))
 	if n < 6 {
 		return 1

@@ -110,10 +110,19 @@ func TestSignedRank(t *testing.T) {
 		{[]float64{1, -2, 3, -4, 5, -6}, 0.8339},
 		{[]float64{1, 1, 1, 1, -1, 2, 2, 3}, 0.03709},
 		{[]float64{0, 0, 0, 1, 2, 3}, 1}, // too few
+		{[]float64{1, 2, math.NaN(), 3, 4, 5, 6}, 0.03603},
 	} {
 		if got := signedRank(c.x); math.Abs(got-c.want) > 2e-4 {
 			t.Errorf("p of %v is %.5f, want %.5f", c.x, got, c.want)
 		}
+	}
+}
+
+// Where the start was perfect nothing is added, and 0 over 0 is a tie.
+func TestPairOfPerfectStarts(t *testing.T) {
+	zero := make([]float64, 8)
+	if got := pair(zero, zero, zero); got.ratio != 1 || got.better != 0.5 || got.p != 1 {
+		t.Errorf("%+v, want a tie", got)
 	}
 }
 

@@ -44,7 +44,7 @@ func surrogateOf(r *recipes.Recipe, table *sampler.Table) (sdo.Surrogate, error)
 		s.Bridge = *m.Bridge
 	}
 	if f := m.Refresh; f != nil {
-		s.Refresh = sdo.Refresh{Calls: f.Calls, Every: f.Every, Tolerance: f.Tolerance, Batched: f.Batched}
+		s.Refresh = sdo.Refresh{Calls: f.Calls, Every: f.Every, Tolerance: f.Tolerance, Carry: f.Carry, Batched: f.Batched}
 	}
 	s.Seed = r.Seed
 	_, err = s.Transport(table, vary)

@@ -18,7 +18,7 @@ import (
 func (a *app) benchMethod() *cobra.Command {
 	var out, cells string
 	var models []string
-	grid := benchmark.Grid{}
+	grid, made := benchmark.Grid{}, false
 	cmd := &cobra.Command{
 		Use:   "method",
 		Short: "Gradient methods against each other: losses, compute, drift, memory",
@@ -36,17 +36,18 @@ stopped, and one that is made already only writes.`,
 				}
 			}
 			grid.Models = models
-			return a.runMethod(cmd.Context(), grid, cells, out)
+			return a.runMethod(cmd.Context(), grid, made, cells, out)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "bench-method"), "output folder")
 	cmd.Flags().StringVar(&cells, "cells", filepath.Join("out", "bench-method", "cells.jsonl"), "file of finished runs")
 	cmd.Flags().StringSliceVar(&models, "models", []string{benchmark.Mixture, "avatars-16-s"}, benchmark.Mixture+", "+strings.Join(benchmark.Trained(), ", "))
+	cmd.Flags().BoolVar(&made, "made", false, "run nothing, write what is made")
 	cmd.Flags().BoolVar(&grid.Quick, "quick", false, "a few small runs of everything, to see that it works; the numbers mean nothing")
 	return cmd
 }
 
-func (a *app) runMethod(ctx context.Context, grid benchmark.Grid, cells, out string) error {
+func (a *app) runMethod(ctx context.Context, grid benchmark.Grid, made bool, cells, out string) error {
 	if err := report.Ready(out); err != nil {
 		return usageError{err}
 	}
@@ -54,6 +55,42 @@ func (a *app) runMethod(ctx context.Context, grid benchmark.Grid, cells, out str
 	if err != nil {
 		return usageError{fmt.Errorf("--cells: %w", err)}
 	}
+	if !made {
+		err = a.fill(ctx, grid, store)
+	}
+	interrupted := errors.Is(err, context.Canceled)
+	if err != nil && !interrupted {
+		return err
+	}
+	if store.Len() > 0 {
+		names, failed := benchmark.Write(out, grid, store, command(grid, out))
+		if failed != nil {
+			return failed
+		}
+		a.say("wrote %s into %s", strings.Join(names, ", "), out)
+		if a.json {
+			if err := a.printJSON(benchmark.Verdicts(grid, store)); err != nil {
+				return err
+			}
+		}
+	}
+	if interrupted {
+		return errInterrupted
+	}
+	return nil
+}
+
+// command makes the same page again.
+func command(grid benchmark.Grid, out string) string {
+	words := []string{"sdo bench method"}
+	if grid.Quick {
+		words = append(words, "--quick")
+	}
+	return strings.Join(append(words, "--models "+strings.Join(grid.Models, ","), "-o "+out), " ")
+}
+
+// fill makes the runs that are missing.
+func (a *app) fill(ctx context.Context, grid benchmark.Grid, store *benchmark.Store) error {
 	lab := &benchmark.Lab{Open: openFolder}
 	if i := slices.IndexFunc(grid.Models, func(m string) bool { return m != benchmark.Mixture }); i >= 0 {
 		plan, err := lab.Plan(grid, grid.Models[i])
@@ -72,29 +109,9 @@ func (a *app) runMethod(ctx context.Context, grid benchmark.Grid, cells, out str
 		a.say("%s: %s to make, %d forward calls and %d differentiated, and more once learning rates are found", model, noun(n, "run"), forward, backward)
 	}
 	bar := a.newDisplay(1, "runs")
-	err = grid.Fill(ctx, lab, store, func(made, missing int, left time.Duration, c benchmark.Cell) {
+	defer bar.end()
+	return grid.Fill(ctx, lab, store, func(made, missing int, left time.Duration, c benchmark.Cell) {
 		bar.total = made + missing
 		bar.set(made, fmt.Sprintf("%s, %s, %s, N = %d; about %s of work", c.Model, c.Loss, c.Method, c.Steps, left.Round(time.Second)))
 	})
-	bar.end()
-	interrupted := errors.Is(err, context.Canceled)
-	if err != nil && !interrupted {
-		return err
-	}
-	if store.Len() > 0 {
-		names, failed := benchmark.Write(out, grid, store, strings.Join(a.args, " "))
-		if failed != nil {
-			return failed
-		}
-		a.say("wrote %s into %s", strings.Join(names, ", "), out)
-		if a.json {
-			if err := a.printJSON(benchmark.Verdicts(grid, store)); err != nil {
-				return err
-			}
-		}
-	}
-	if interrupted {
-		return errInterrupted
-	}
-	return nil
 }

@@ -91,6 +91,7 @@ type Refresh struct {
 	Calls     int     `yaml:"calls" json:"calls"`         // made again in an update, beside the kept ones
 	Every     int     `yaml:"every" json:"every"`         // updates from one refresh of all calls to the next; 0: only the first and the last
 	Tolerance float64 `yaml:"tolerance" json:"tolerance"` // root mean square change of a call's input that has it made again; 0: any is let pass
+	Carry     bool    `yaml:"carry" json:"carry"`         // a call made again moves what is kept of those after it by as much as it changed
 	Batched   bool    `yaml:"batched" json:"batched"`     // calls that do not wait for each other are asked as one wide call
 }
 
@@ -150,9 +151,9 @@ func (c *reader) refresh(t *section, m *Method) {
 			t.wrong("refresh", "a mapping where the method is "+m.Name, "to make every call again, use the method sdo")
 		}
 	case v.kind != mapping:
-		t.wrong("refresh", "all, or a mapping with calls, every, tolerance and batched", "")
+		t.wrong("refresh", "all, or a mapping with calls, every, tolerance, carry and batched", "")
 	default:
-		m.Refresh = &Refresh{Calls: 4, Every: 10}
+		m.Refresh = &Refresh{Calls: 4, Every: 10, Carry: true}
 		if kind.name == "stale" {
 			m.Refresh.Calls = r
 		}
@@ -160,6 +161,7 @@ func (c *reader) refresh(t *section, m *Method) {
 		u.count("calls", &m.Refresh.Calls, 0, MaxSteps)
 		u.count("every", &m.Refresh.Every, 0, MaxUpdates)
 		u.float("tolerance", &m.Refresh.Tolerance, "a number, 0 or more", notNegative)
+		u.flag("carry", &m.Refresh.Carry)
 		u.flag("batched", &m.Refresh.Batched)
 		u.done()
 		if kind.name == "stale" && m.Refresh.Calls != r {

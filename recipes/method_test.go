@@ -78,7 +78,7 @@ func TestEveryKeyReadsBack(t *testing.T) {
 // The settings that are only there on request.
 func TestSettingsFilledIn(t *testing.T) {
 	r := mustParse(t, minimal+"method: {name: stale-2, refresh: {}}\n")
-	if want := (Refresh{Calls: 2, Every: 10}); *r.Method.Refresh != want {
+	if want := (Refresh{Calls: 2, Every: 10, Carry: true}); *r.Method.Refresh != want {
 		t.Errorf("refresh %+v, want %+v", *r.Method.Refresh, want)
 	}
 	r = mustParse(t, minimal+"variables: {parameters: {lora: {rank: 8}}}\n")

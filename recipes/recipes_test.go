@@ -151,7 +151,7 @@ func TestProblems(t *testing.T) {
 		{minimal + "method: {name: sdo, active: fist}\n", `test.yaml:4: method.active: expected one of none, first, last, all, uniform, importance, cycle or a whole number of calls, got "fist"; did you mean first?`},
 		{minimal + "method: {name: sdo, active: 0}\n", "test.yaml:4: method.active: expected one of none, first, last, all, uniform, importance, cycle or a whole number of calls, got 0"},
 		{minimal + "method: {bridge: 1.5}\n", "test.yaml:4: method.bridge: expected a number from 0 to 1, got 1.5"},
-		{minimal + "method: {refresh: some}\n", `test.yaml:4: method.refresh: expected all, or a mapping with calls, every, tolerance and batched, got "some"`},
+		{minimal + "method: {refresh: some}\n", `test.yaml:4: method.refresh: expected all, or a mapping with calls, every, tolerance, carry and batched, got "some"`},
 		{minimal + "start: {strength: 0.5}\n", "test.yaml:4: start: expected either seed and index of an avatar or an image, got both or neither"},
 		{minimal + "start: {image: a.png, strength: 0}\n", "test.yaml:4: start.strength: expected a number above 0, at most 1, got 0"},
 		{minimal + "tune: {ema_decay: 1}\n", "test.yaml:4: tune.ema_decay: expected a number from 0 to below 1, got 1"},

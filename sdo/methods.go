@@ -102,7 +102,7 @@ var Methods = []MethodInfo{
 		}},
 	{MethodStaleR, "docs/method.md, Stale refresh", "sdo that makes r calls again an update and keeps the other outputs", false,
 		func(r int, _ []Variable) Surrogate {
-			return Surrogate{Freeze: sampler.FreezeV, Active: ActiveFirst, Refresh: Refresh{Calls: r, Every: refreshEvery}}
+			return Surrogate{Freeze: sampler.FreezeV, Active: ActiveFirst, Refresh: Refresh{Calls: r, Every: refreshEvery, Carry: true}}
 		}},
 }
 

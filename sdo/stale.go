@@ -18,6 +18,8 @@ type stale struct {
 	asked  []Vector // x_i when f_i was made
 	filled bool
 
+	change Vector // of the call last made again, new less held; nil where it is not carried
+
 	batcher Batcher // nil where calls are made one after the other
 	ins     []Vector
 	outs    []Vector
@@ -35,6 +37,12 @@ func newStale(c *Chain) (*stale, error) {
 		s.ins, s.outs = make([]Vector, n-1), make([]Vector, n-1)
 		lists = append(lists, s.ins, s.outs)
 	}
+	if c.surrogate.Refresh.Carry {
+		if err := c.allocate(&s.change); err != nil {
+			s.free()
+			return nil, err
+		}
+	}
 	for _, list := range lists {
 		for i := range list {
 			if err := c.allocate(&list[i]); err != nil {
@@ -50,6 +58,7 @@ func (s *stale) free() {
 	for _, list := range [][]Vector{s.frozen, s.asked, s.ins, s.outs} {
 		freeVectors(s.problem.Space, list...)
 	}
+	freeVectors(s.problem.Space, s.change)
 }
 
 // rollout makes the sample of an update, anew where it is time to.
@@ -66,7 +75,7 @@ func (s *stale) rollout(ctx context.Context, at Values) error {
 	}
 	x, err := s.begin(ctx, at)
 	if err == nil {
-		err = s.renew(ctx, 0, s.input(0, x))
+		err = s.again(ctx, 0, s.input(0, x))
 	}
 	if err != nil {
 		return fmt.Errorf("sdo: step 1 of %d: %w", len(s.frozen), err)
@@ -79,15 +88,43 @@ func (s *stale) rollout(ctx context.Context, at Values) error {
 	if s.batcher == nil {
 		return s.rebuild(ctx, at, func(i int, x Vector) error {
 			if !again[i] {
-				return nil
+				return s.carry(i)
 			}
-			return s.renew(ctx, i, s.input(i, x))
+			return s.again(ctx, i, s.input(i, x))
 		})
 	}
 	if err := s.renewTogether(ctx, at, again); err != nil {
 		return err
 	}
 	return s.rebuild(ctx, at, nil)
+}
+
+// again is renew of a call among others that are not, which take over its change.
+func (s *stale) again(ctx context.Context, i int, in Input) error {
+	return s.changing(i, func() error { return s.renew(ctx, i, in) })
+}
+
+// changing notes how much do changes what is held of call i.
+func (s *stale) changing(i int, do func() error) error {
+	if s.change == nil {
+		return do()
+	}
+	if err := s.problem.copy(s.change, s.frozen[i]); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return s.combine(s.change, 1, s.frozen[i], -1, s.change)
+}
+
+// carry moves what is held of a call that is not made again along with the one
+// before it that was: neighbours see almost the same state and change alike.
+func (s *stale) carry(i int) error {
+	if s.change == nil {
+		return nil
+	}
+	return s.combine(s.frozen[i], 1, s.frozen[i], 1, s.change)
 }
 
 // renew makes a call and notes what it gave.
@@ -215,14 +252,24 @@ func (s *stale) renewTogether(ctx context.Context, at Values, again []bool) erro
 	if err := s.batcher.PredictBatch(ctx, ins, s.outs[:len(calls)]); err != nil {
 		return fmt.Errorf("sdo: %d calls at once: %w", len(calls), err)
 	}
-	for k, i := range calls {
+	for k, i := 0, 1; i < len(again); i++ {
+		if !again[i] {
+			if err := s.carry(i); err != nil {
+				return err
+			}
+			continue
+		}
 		step := s.transport.Steps[i]
-		if err := s.combine(s.frozen[i], step.FromState, s.ins[k], step.FromOutput, s.outs[k]); err != nil {
+		err := s.changing(i, func() error {
+			return s.combine(s.frozen[i], step.FromState, s.ins[k], step.FromOutput, s.outs[k])
+		})
+		if err == nil {
+			err = s.problem.copy(s.asked[i], s.ins[k])
+		}
+		if err != nil {
 			return err
 		}
-		if err := s.problem.copy(s.asked[i], s.ins[k]); err != nil {
-			return err
-		}
+		k++
 	}
 	return nil
 }

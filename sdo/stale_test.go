@@ -56,6 +56,7 @@ func TestStaleRollout(t *testing.T) {
 	for _, solver := range staleSolvers {
 		for _, refresh := range []Refresh{
 			{Calls: 2, Every: 4}, {Calls: 2, Every: 4, Batched: true}, {Calls: 1}, {Tolerance: 0.03}, {Tolerance: 0.03, Batched: true}, {Calls: 1, Tolerance: 0.03},
+			{Calls: 2, Every: 4, Carry: true}, {Calls: 2, Carry: true, Batched: true},
 		} {
 			for _, active := range []Active{ActiveFirst, ActiveNone} {
 				p := problem(tables(t, sampler.PredictV, n)[solver], newPerceptron(testCols, 6))
@@ -124,8 +125,11 @@ func TestStaleRollout(t *testing.T) {
 							t.Fatalf("%s, update %d made calls %v, beyond tolerance %v", what, update, made, again)
 						}
 						// The quantities anew: of call 0, and of the others made again.
+						// Where changes are carried, those that are not made again
+						// change as the latest one did that was.
 						quantities := slices.Clone(old.frozen)
 						quantities[0] = first
+						changed := 0
 						states := make([][]float64, n)
 						d.walk(at, func(i int, x []float64) []float64 {
 							states[i] = x
@@ -135,6 +139,12 @@ func TestStaleRollout(t *testing.T) {
 								}
 								states[i] = x
 								quantities[i] = d.quantity(i, x, x, at)
+								changed = i
+							} else if i > 0 && refresh.Carry {
+								quantities[i] = slices.Clone(quantities[i])
+								for j := range quantities[i] {
+									quantities[i][j] += quantities[changed][j] - old.frozen[changed][j]
+								}
 							}
 							return quantities[i]
 						})

@@ -84,6 +84,9 @@ type Refresh struct {
 	// this since it was last made, root mean square over the numbers of a row,
 	// in the row that moved most; 0 does not.
 	Tolerance float64
+	// Carry moves what is held of the calls that are not made again by as much as
+	// the one before them that is has changed.
+	Carry bool
 	// Batched makes the calls of an update at states that do not wait for each
 	// other, as one wide call where the network is a Batcher.
 	Batched bool
@@ -205,6 +208,9 @@ func (s Surrogate) Demand(table *sampler.Table, vary []Variable) Demand {
 	}
 	if s.Refresh.stale() {
 		d.Vectors += 2 * n
+		if s.Refresh.Carry {
+			d.Vectors++
+		}
 		if s.Refresh.Batched {
 			d.Vectors += 2 * (n - 1)
 			d.Batch = s.Refresh.Calls

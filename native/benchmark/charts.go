@@ -10,7 +10,7 @@ import (
 )
 
 // shown are the methods of the charts of curves: more would hide each other.
-var shown = []string{"full", "sdo", "identity", "stale-4", "stale-1, never all", "jump"}
+var shown = []string{"full", "sdo", "identity", "stale-4", "stale-4, not carried", "jump"}
 
 // tuned are those of the charts of tuning.
 var tuned = []string{"full", "sdo", "draft-1", "draft-5", "drtune-5", "alignprop", "flowbp-sparse-4", "refl"}

@@ -3,7 +3,6 @@ package benchmark
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -186,7 +185,7 @@ func (g Grid) stages(model string, s *Store) (stages [][]Cell) {
 			g.atBest(add, s, model, loss, sdo.Latents, methods, at.steps[:1], at.seeds[1:])
 		})
 	}
-	others := []string{"stale-1", "stale-1, never all", "jump"}
+	others := []string{"stale-2", "stale-4, not carried", "jump"}
 	some := at.seeds[1:min(3, len(at.seeds))]
 	for i, loss := range losses(model) {
 		measured(loss, mains)
@@ -231,28 +230,31 @@ func (g Grid) atBest(add func(Cell), s *Store, model, loss string, vary sdo.Vari
 	}
 }
 
-// bestLR is the rate of the lowest median final loss of the seeds that look for
-// it, at the number of steps that most is measured at.
+// bestLR is the rate of the lowest median final loss on the seeds that look for
+// it, at the number of steps that most is measured at. Where several rates leave
+// next to nothing, the median at a quarter of the way decides, and then means.
 func (g Grid) bestLR(s *Store, model, loss string, vary sdo.Variable, method string, at scale) (best float64, ok bool) {
-	rates, steps, seeds := at.rates, at.steps[0], at.seeds[:1]
+	rates, steps, seeds, updates := at.rates, at.steps[0], at.seeds[:1], g.equalUpdates(model, vary)
 	if vary == sdo.Parameters {
 		rates, steps = at.tuneRates, at.tuneSteps
 	}
 	if model == Mixture {
 		seeds = at.seeds
 	}
-	lowest := math.Inf(1)
+	var lowest []float64
 	for _, lr := range rates {
-		var final []float64
+		var final, early, start []float64
 		for _, seed := range seeds {
 			r := s.cells[g.cell(model, loss, vary, method, steps, lr, seed)]
 			if r == nil {
 				return 0, false
 			}
-			final = append(final, r.final(g.equalUpdates(model, vary))...)
+			final, early, start = append(final, r.final(updates)...), append(early, r.final(updates/4)...), append(start, r.start()...)
 		}
-		if m := centre(vary, final); best == 0 || m < lowest {
-			best, lowest = lr, m
+		enough := reached * centre(vary, start)
+		score := []float64{max(enough, centre(vary, final)), max(enough, centre(vary, early)), max(enough, mean(final)), mean(early)}
+		if lowest == nil || slices.Compare(score, lowest) < 0 {
+			best, lowest = lr, score
 		}
 	}
 	return best, true

@@ -34,7 +34,19 @@ func (r *results) page(command string) string {
 	if r.Quick {
 		b.WriteString("This is a `--quick` run: it shows that everything works, and its numbers mean nothing.\n\n")
 	}
-	b.WriteString("## Verdicts\n\n")
+	made := 0
+	for _, model := range r.models() {
+		for c := range r.store.cells {
+			if c.Model == model {
+				made++
+			}
+		}
+	}
+	fmt.Fprintf(&b, "%d runs.", made)
+	if missing := len(r.missing(r.store)); missing > 0 {
+		fmt.Fprintf(&b, " %d of those planned are not made yet; the least wanted come last.", missing)
+	}
+	b.WriteString("\n\n## Verdicts\n\n")
 	for _, v := range r.verdicts() {
 		b.WriteString(v.markdown() + "\n")
 	}

@@ -18,9 +18,9 @@ type Setting struct {
 }
 
 // staleSetting makes r calls again at every update and all each so many.
-func staleSetting(name string, calls, every int, tolerance float64) Setting {
+func staleSetting(name string, calls, every int, carry bool) Setting {
 	return Setting{Name: name, Method: recipes.Method{Name: fmt.Sprintf("stale-%d", calls),
-		Refresh: &recipes.Refresh{Calls: calls, Every: every, Tolerance: tolerance}}}
+		Refresh: &recipes.Refresh{Calls: calls, Every: every, Carry: carry}}}
 }
 
 func named(name string) Setting { return Setting{Name: name, Method: recipes.Method{Name: name}} }
@@ -35,12 +35,12 @@ var latentSettings = []Setting{
 	named("identity"),
 	named("jump"),
 	{Name: "last call", Method: recipes.Method{Name: "sdo", Freeze: "solver", Active: "last", Bridge: share(1)}},
-	named("stale-1"),
+	named("stale-2"),
 	named("stale-4"),
-	staleSetting("stale-1, never all", 1, 0, 0),
-	staleSetting("stale-4, never all", 4, 0, 0),
-	staleSetting("stale-1, all each 25", 1, 25, 0),
-	staleSetting("stale-4, all each 25", 4, 25, 0),
+	staleSetting("stale-4, not carried", 4, 10, false),
+	staleSetting("stale-2, never all", 2, 0, true),
+	staleSetting("stale-4, never all", 4, 0, true),
+	staleSetting("stale-4, all each 25", 4, 25, true),
 }
 
 // parameterSettings are the ways to tune parameters, the reference first.
@@ -104,7 +104,7 @@ func (s Setting) surrogate(vary sdo.Variable, seed uint64) (sdo.Surrogate, error
 		g.Bridge = *s.Method.Bridge
 	}
 	if f := s.Method.Refresh; f != nil {
-		g.Refresh = sdo.Refresh{Calls: f.Calls, Every: f.Every, Tolerance: f.Tolerance, Batched: f.Batched}
+		g.Refresh = sdo.Refresh{Calls: f.Calls, Every: f.Every, Tolerance: f.Tolerance, Carry: f.Carry, Batched: f.Batched}
 	}
 	g.Seed = seed
 	return g, nil

@@ -109,7 +109,7 @@ func recipe(c Cell, s Setting, o sdo.Optimizer) (*recipes.Recipe, error) {
 		method += fmt.Sprintf(", bridge: %v", *s.Method.Bridge)
 	}
 	if f := s.Method.Refresh; f != nil {
-		method += fmt.Sprintf(", refresh: {calls: %d, every: %d, tolerance: %v, batched: %v}", f.Calls, f.Every, f.Tolerance, f.Batched)
+		method += fmt.Sprintf(", refresh: {calls: %d, every: %d, tolerance: %v, carry: %v, batched: %v}", f.Calls, f.Every, f.Tolerance, f.Carry, f.Batched)
 	}
 	text := fmt.Sprintf(`version: 1
 name: benchmark

@@ -171,6 +171,7 @@ func (n Panel) plot(order []string) (*plot.Plot, error) {
 		}
 	}
 	if len(all) == 0 {
+		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 1, 10, 1, 10 // nothing to see, on any scale
 		return p, nil
 	}
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = all[0].X, all[0].X, all[0].Y, all[0].Y
@@ -211,9 +212,6 @@ func (logTicks) Ticks(low, high float64) []plot.Tick {
 			tick := plot.Tick{Value: v}
 			if digit == 1 && (wide < 6 || int(power)%2 == 0) || wide < 2.2 && (digit == 2 || digit == 5) {
 				tick.Label = fmt.Sprintf("%g", v)
-				if v < 0.001 || v >= 1e6 {
-					tick.Label = fmt.Sprintf("%.0e", v)
-				}
 			} else if wide > 3 {
 				continue
 			}

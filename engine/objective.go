@@ -291,12 +291,14 @@ func (b *termBuilder) regionColor(t recipes.Term) (*graph.Node, error) {
 }
 
 // match is the mean squared difference from a picture, rgb planes in 0..1, over
-// the pixels whose mask is 1, in the network's units of [-1, 1].
+// the pixels whose mask is 1, in the network's units of [-1, 1]. A model of one
+// channel is held to the mean of the planes.
 func (b *termBuilder) match(rgb, mask []float64) (*graph.Node, error) {
 	s := b.image.Shape
 	n, c, pixels := s[0], s[1], s[2]*s[3]
-	if len(rgb) != c*pixels {
-		return nil, fmt.Errorf("the picture has %d numbers, the model's images %d", len(rgb), c*pixels)
+	planes, err := inChannels(rgb, c)
+	if err != nil {
+		return nil, err
 	}
 	target, weight := make([]float32, c*pixels), make([]float32, c*pixels)
 	counted := 0.0
@@ -306,7 +308,7 @@ func (b *termBuilder) match(rgb, mask []float64) (*graph.Node, error) {
 	if counted == 0 {
 		return nil, fmt.Errorf("no pixel counts: the mask is empty")
 	}
-	for i, v := range rgb {
+	for i, v := range planes {
 		target[i] = float32(1 - 2*v)
 		weight[i] = float32(mask[i%pixels] / (counted * float64(c)))
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/sdo-go/sdo/graph"
@@ -75,6 +76,50 @@ func score(t *testing.T, yaml string, guide *model.Classifier, images []float64)
 		t.Fatal(err)
 	}
 	return losses, grad
+}
+
+// A model of one channel is held to the mean of a picture's planes.
+func TestPixelsOfOneChannel(t *testing.T) {
+	r, err := recipes.Parse([]byte(`{version: 1, name: x, objective: [
+		{term: pixels, rows: [ab, .a], palette: {a: "#ff8000", b: "#000000", .: free}}]}`), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for channels, want := range map[int]string{1: "", 2: "the model's images have 2 channels, a picture has 1 or 3"} {
+		m, err := newMetric(r, graph.Shape{1, channels, 2, 2}, nil, nil)
+		if want != "" {
+			if err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("%d channels: %v", channels, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec := cpu.New[float64](cpu.Options{})
+		defer exec.Close()
+		o, err := newObjective(exec, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Release()
+		x, err := exec.NewVector(4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := exec.Write(context.Background(), x, []float64{0.1, -0.2, 5, 0.4}); err != nil {
+			t.Fatal(err)
+		}
+		losses, err := o.Evaluate(context.Background(), x, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		orange := 2*(1+128./255)/3 - 1
+		wanted := (math.Pow(0.1-orange, 2) + math.Pow(-0.2+1, 2) + math.Pow(0.4-orange, 2)) / 3
+		if math.Abs(losses[0]-wanted) > 1e-6 {
+			t.Errorf("loss %v, want %v", losses[0], wanted)
+		}
+	}
 }
 
 // Every term is its sentence in docs/formats.md, computed here pixel by pixel,

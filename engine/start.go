@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/recipes"
@@ -82,19 +83,28 @@ func startImage(source recipes.Source, shape graph.Shape, files fs.FS) ([]float6
 			return nil, fmt.Errorf("the picture has transparent pixels, and every pixel is needed; fill them")
 		}
 	}
-	size := height * width
-	image := make([]float64, channels*size)
-	for i := range image {
-		switch channels {
-		case 1:
-			image[i] = 2*(rgb[i]+rgb[i+size]+rgb[i+2*size])/3 - 1
-		case 3:
-			image[i] = 2*rgb[i] - 1
-		default:
-			return nil, fmt.Errorf("the model's images have %d channels, a picture has 1 or 3", channels)
-		}
+	image, err := inChannels(rgb, channels)
+	for i, v := range image {
+		image[i] = 2*v - 1
 	}
-	return image, nil
+	return image, err
+}
+
+// inChannels turns the red, green and blue planes of a picture into the planes
+// that a model's images have: these, or their mean.
+func inChannels(rgb []float64, channels int) ([]float64, error) {
+	switch channels {
+	case 3:
+		return slices.Clone(rgb), nil
+	case 1:
+		size := len(rgb) / 3
+		gray := make([]float64, size)
+		for i := range gray {
+			gray[i] = (rgb[i] + rgb[i+size] + rgb[i+2*size]) / 3
+		}
+		return gray, nil
+	}
+	return nil, fmt.Errorf("the model's images have %d channels, a picture has 1 or 3", channels)
 }
 
 // picture reads or draws a source as planes in 0..1, with a mask that is 0 where

@@ -55,10 +55,12 @@ func curves(contests []*contest, order []string) func(io.Writer) error {
 	return func(w io.Writer) error { return report.WritePanels(w, 2, order, panels) }
 }
 
-// overRates draws the loss after equal updates over the learning rate.
+// overRates draws the loss after equal updates over the learning rate, where that
+// makes a difference.
 func overRates(contests []*contest, order []string) func(io.Writer) error {
 	var panels []report.Panel
 	for _, c := range contests {
+		low, high := math.Inf(1), 0.0
 		p := report.Panel{Title: fmt.Sprintf("%s, after %d updates", c.title(), c.updates), X: "learning rate", Y: whatIs(c.vary), LogX: true, LogY: true}
 		for _, method := range order {
 			e := c.of(method)
@@ -68,11 +70,15 @@ func overRates(contests []*contest, order []string) func(io.Writer) error {
 			line := report.Line{Name: method}
 			for _, run := range e.found {
 				floor := lowest * centre(c.vary, run.start())
-				line.Points = append(line.Points, [2]float64{run.LR, max(floor, centre(c.vary, run.final(c.updates)))})
+				y := max(floor, centre(c.vary, run.final(c.updates)))
+				line.Points = append(line.Points, [2]float64{run.LR, y})
+				low, high = min(low, y), max(high, y)
 			}
 			p.Lines = append(p.Lines, line)
 		}
-		panels = append(panels, p)
+		if high > 1.1*low { // else every rate does
+			panels = append(panels, p)
+		}
 	}
 	return func(w io.Writer) error { return report.WritePanels(w, 2, order, panels) }
 }
@@ -120,9 +126,9 @@ type chart struct {
 
 func (r *results) charts(model string) (all []chart) {
 	if cs := r.contests(model, sdo.Latents); len(cs) > 0 {
-		all = append(all, chart{model + "-latents.png", "Loss over updates and over compute, each method at its best learning rate", curves(cs[:min(3, len(cs))], shown)},
+		all = append(all, chart{model + "-latents.png", "Loss over updates and over compute, each method at its best learning rate", curves(cs[:min(4, len(cs))], shown)},
 			chart{model + "-rates.png", "Loss over the learning rate", overRates(cs[:min(4, len(cs))], shown)})
-		if len(r.overSteps(model, losses(model)[0])) > 1 {
+		if len(r.overSteps(model, steppedLoss(model))) > 1 {
 			all = append(all, chart{model + "-steps.png", "Over the number of steps", r.overN(model)})
 		}
 	}

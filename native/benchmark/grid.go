@@ -194,19 +194,17 @@ func (g Grid) stages(model string, s *Store) (stages [][]Cell) {
 				g.atBest(add, s, model, loss, sdo.Latents, mains, at.steps[1:2], some)
 			})
 		}
-		if i == 1 {
-			tuning()
-			for _, loss := range losses(model)[:2] {
-				measured(loss, others)
-				stage(func(add func(Cell)) {
-					g.atBest(add, s, model, loss, sdo.Latents, without(others, []string{"jump"}), at.steps[1:2], some)
-				})
-			}
-		}
 	}
+	tuning()
 	stage(func(add func(Cell)) {
-		g.atBest(add, s, model, losses(model)[0], sdo.Latents, mains, at.steps[2:], at.seeds[1:2])
+		g.atBest(add, s, model, steppedLoss(model), sdo.Latents, mains, at.steps[2:], at.seeds[1:2])
 	})
+	for _, loss := range losses(model)[:2] {
+		measured(loss, others)
+		stage(func(add func(Cell)) {
+			g.atBest(add, s, model, loss, sdo.Latents, without(others, []string{"jump"}), at.steps[1:2], some)
+		})
+	}
 	for _, loss := range losses(model) {
 		stage(func(add func(Cell)) {
 			sweep(add, loss, sdo.Latents, mains, at.steps[0], []float64{defaultLR}, at.seeds[1:])
@@ -258,6 +256,15 @@ func (g Grid) bestLR(s *Store, model, loss string, vary sdo.Variable, method str
 		}
 	}
 	return best, true
+}
+
+// steppedLoss is the one that all numbers of steps are run with: one that takes a
+// while.
+func steppedLoss(model string) string {
+	if model == Mixture {
+		return losses(model)[0]
+	}
+	return losses(model)[1]
 }
 
 // tuneLosses are what parameters are tuned for, the first first.

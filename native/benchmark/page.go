@@ -64,11 +64,11 @@ func (r *results) reading() string {
 - **Compute** is counted in forward calls of the network, of a whole batch: a forward is 1, a backward %v, so an update of plain full back-propagation over N steps is 3N. With a checkpoint at each step it would be 4N. Where a measured cost of a backward call is quoted, it is that of this machine. Looks at samples that a method does not make itself are in no count; loss and judge are not either.
 - **Learning rate**: each method at its best of all that were tried, by the loss after as many updates as full back-propagation makes. On a trained network one seed finds it and the others measure. "edge" marks a best rate that is the lowest or highest tried.
 - **Loss** is that of true samples, also for methods that work on stale ones: the median over rows and seeds, and from the lowest to the highest seed's median. For parameters it is the mean over held-out latents.
-- **Saved**: how much less compute was spent until the median loss came down to where full back-propagation ended, or to %v %% of where it began, if that is higher. In brackets the same row by row: the median row, the tenth of rows that saved least, and how many came there at all.
+- **Saved**: how much less compute was spent until the median loss came down to where full back-propagation ended, or to %v %% of where it began, if that is higher. In brackets the same row by row, of rows that had to move: the median row, the tenth of rows that saved least, and how many came there at all.
 - **Judged** is the share of samples that the judge, a classifier no gradient passes, takes for what was asked. **Drift** is how far a sample moved, root mean square over its numbers. **Norm** is that of the latent over that of noise. **Surprise**, of the mixture, is minus the log-density of the data.
-- **p** is that of Wilcoxon's signed-rank test on pairs of equal seed and row, of the ratio of losses (%v %% of the first loss added to both), two sides.
+- **p** is that of Wilcoxon's signed-rank test on pairs of equal seed and row, of the ratio of losses (%v %% of the first loss added to both), two sides. In a verdict a difference counts where p is below %v and the losses are more than %.0f %% apart.
 
-`, theory, 100*reached, 100*negligible)
+`, theory, 100*reached, 100*negligible, significant, 100*(matters-1))
 }
 
 // table writes rows under heads, numbers to the right.
@@ -224,7 +224,7 @@ func (c *contest) parameterTable() string {
 	if judged {
 		heads = append(heads, "judged")
 	}
-	heads = append(heads, "drift", "compute of an update", "kept alive at most", fmt.Sprintf("loss at %g", defaultTuneLR))
+	heads = append(heads, "drift", "compute of an update", "kept alive at most", fmt.Sprintf("loss, drift at %g", defaultTuneLR))
 	budget := c.budget()
 	var rows [][]string
 	for _, e := range c.entries {
@@ -239,7 +239,7 @@ func (c *contest) parameterTable() string {
 		}
 		usual := "–"
 		if len(e.usual) > 0 {
-			usual = c.spread(e.usual, func(r *Record) []float64 { return r.final(c.updates) })
+			usual = fmt.Sprintf("%s, %s", c.spread(e.usual, func(r *Record) []float64 { return r.final(c.updates) }), short(average(e.usual, c.updates, driftOf)))
 		}
 		rows = append(rows, append(row, short(average(e.runs, c.updates, driftOf)), short(c.perUpdate(e, theory)), report.Bytes(e.runs[0].PeakBytes), usual))
 	}

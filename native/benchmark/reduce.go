@@ -65,15 +65,14 @@ const reached = 0.01
 // saving is how much less compute a run took than a reference run of the same
 // seed until each row's loss came down to the reference's last one, or to reached
 // of where it began. 1 saves all, 0 nothing; minus infinity where the row did not
-// get there.
+// get there. Rows that were there before any update are left out.
 func saving(run, reference *Record, updates int, backward float64) []float64 {
 	start, goal := reference.start(), reference.final(updates)
-	saved := make([]float64, len(start))
-	for row := range saved {
+	var saved []float64
+	for row := range start {
 		target := max(goal[row], reached*start[row])
-		saved[row] = 1 - run.reach(row, target, backward)/reference.reach(row, target, backward)
-		if reference.reach(row, target, backward) == 0 { // good before any update
-			saved[row] = 0
+		if spent := reference.reach(row, target, backward); spent > 0 {
+			saved = append(saved, 1-run.reach(row, target, backward)/spent)
 		}
 	}
 	return saved

@@ -62,6 +62,10 @@ func TestSaving(t *testing.T) {
 	if own := saving(full, full, 2, 2); own[0] != 0 || own[2] != 0 {
 		t.Errorf("a run saves %v against itself", own)
 	}
+	full.Points[2].Losses[3] = 11 // never better than before
+	if got := saving(cheap, full, 2, 2); len(got) != 3 {
+		t.Errorf("%d rows count, want the 3 that had to move", len(got))
+	}
 }
 
 func TestCurve(t *testing.T) {

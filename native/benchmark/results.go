@@ -173,19 +173,19 @@ func surpriseOf(p Point) *number { return p.Surprise }
 // saved is how much less compute a method took than full back-propagation to
 // come to where that ended.
 type saved struct {
-	whole      float64   // of the losses' median (of parameters, mean); minus infinity where it never got there
-	rows       []float64 // of each row; empty for parameters
-	arrived    float64   // share of rows that got there
-	worst      float64   // tenth of the rows that saved least
-	worstSeed  float64   // of the seeds' medians
-	checkpoint float64   // whole, against back-propagation that makes every call again
+	whole   float64   // of the losses' median (of parameters, mean); minus infinity where it never got there
+	rows    []float64 // of each row; empty for parameters
+	arrived float64   // share of rows that got there
+	worst   float64   // tenth of the rows that saved least
+	updates int       // that full back-propagation needed
+	bound   float64   // what a method can save at most that samples once
 }
 
 func (c *contest) saved(e *entry, backward float64) saved {
 	runs, references := both(e.runs, c.full().runs)
 	full, own := curve(references, c.vary, backward), curve(runs, c.vary, backward)
 	if len(full) == 0 || len(own) == 0 {
-		return saved{whole: math.Inf(-1), worst: math.Inf(-1), worstSeed: math.Inf(-1), checkpoint: math.Inf(-1)}
+		return saved{whole: math.Inf(-1), worst: math.Inf(-1)}
 	}
 	target := reached * full[0].loss
 	for _, p := range full {
@@ -194,14 +194,17 @@ func (c *contest) saved(e *entry, backward float64) saved {
 		}
 	}
 	cost, whole := reachOf(full, target), reachOf(own, target)
-	s := saved{whole: 1 - whole/cost, worstSeed: 1, checkpoint: 1 - whole/(cost*(2+backward)/(1+backward))}
+	s := saved{whole: 1 - whole/cost, bound: 1 - float64(c.steps)/cost}
+	for _, p := range full {
+		if p.cost == cost {
+			s.updates = p.update
+		}
+	}
 	if c.vary == sdo.Parameters {
 		return s
 	}
 	for i := range runs {
-		rows := saving(runs[i], references[i], c.updates, backward)
-		s.rows = append(s.rows, rows...)
-		s.worstSeed = min(s.worstSeed, quantile(rows, 0.5))
+		s.rows = append(s.rows, saving(runs[i], references[i], c.updates, backward)...)
 	}
 	for _, row := range s.rows {
 		if !math.IsInf(row, -1) {

@@ -32,21 +32,6 @@ var sketch = func() string {
 	return fmt.Sprintf(`{term: pixels, weight: 10, palette: {%s}, rows: ["%s"]}`, strings.Join(palette, ", "), strings.Join(t.Rows, `", "`))
 }()
 
-// trousers is a pair of them in 28 rows, light on dark.
-var trousers = func() string {
-	var rows []string
-	for y := range 28 {
-		row := []byte(strings.Repeat("-", 28))
-		for x := 8; x < 20; x++ {
-			if y >= 2 && y < 26 && (y < 8 || x < 13 || x > 14) {
-				row[x] = '#'
-			}
-		}
-		rows = append(rows, string(row))
-	}
-	return fmt.Sprintf(`{term: pixels, weight: 10, palette: {"-": "#000000", "#": "#b0b0b0"}, rows: ["%s"]}`, strings.Join(rows, `", "`))
-}()
-
 // smoothed is what an attribute term looks through: fewer copies than a user
 // would take, so that the classifier does not outweigh the network.
 const smoothed = "copies: 2, noise: 0.5"
@@ -63,10 +48,9 @@ var tasks = map[string][]task{
 	},
 	"fashion-28": {
 		{"bag", "a bag, by the guide until it is sure", "{term: attribute, attribute: class, value: bag, margin: 4, " + smoothed + "}"},
-		{"trousers", "the pixels of a pair of trousers", trousers},
+		{"smooth", "few edges, by total variation", "{term: total_variation, weight: 10}"},
 		{"sneaker", "a sneaker, by the guide's cross entropy", "{term: attribute, attribute: class, value: sneaker, margin: 30, " + smoothed + "}"},
 		{"symmetry", "being its own mirror image", "{term: symmetry, weight: 10}"},
-		{"smooth", "few edges, by total variation", "{term: total_variation, weight: 10}"},
 	},
 }
 

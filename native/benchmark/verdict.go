@@ -19,7 +19,14 @@ type Verdict struct {
 // Verdicts are those of the page.
 func Verdicts(g Grid, s *Store) []Verdict { return (&results{g, s}).verdicts() }
 
-const significant = 0.05
+// A difference counts where it is unlikely to be chance and large enough to care.
+const (
+	significant = 0.05
+	matters     = 1.05 // ratio of losses, or its inverse
+)
+
+func (p paired) higher() bool { return p.p < significant && p.ratio > matters }
+func (p paired) lower() bool  { return p.p < significant && p.ratio < 1/matters }
 
 // outcome of a claim that was asked of several contests.
 func ruling(held, failed int) string {
@@ -58,10 +65,10 @@ func (r *results) asGoodAsFull(vary sdo.Variable, claim string) Verdict {
 			p := compare(e.runs, c.full().runs, c.updates)
 			word := "no worse"
 			switch {
-			case p.p < significant && p.ratio > 1:
+			case p.higher():
 				word = "worse"
 				failed++
-			case p.p < significant && p.ratio < 1:
+			case p.lower():
 				word = "better"
 				held++
 			default:
@@ -93,7 +100,7 @@ func (r *results) keptStep() Verdict {
 				continue
 			}
 			early, late := compare(own.runs, plain.runs, c.updates/4), compare(own.runs, plain.runs, c.updates)
-			if late.p < significant && late.ratio < 1 || early.p < significant && early.ratio < 1 {
+			if early.lower() || late.lower() {
 				better++
 			} else {
 				not++
@@ -104,6 +111,13 @@ func (r *results) keptStep() Verdict {
 	}
 	v.Ruling = ruling(better, not)
 	return v
+}
+
+func count(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return fmt.Sprintf("%d %ss", n, of)
 }
 
 func times(ratio float64) string { return fmt.Sprintf("%.2f", ratio) }
@@ -136,8 +150,8 @@ func (r *results) ninetyPercent() Verdict {
 			} else {
 				failed++
 			}
-			v.Because = append(v.Because, fmt.Sprintf("%s: %s saves %s of the compute; of single rows the median saves %s, the worst tenth %s or less, %s come there at all; %s by the measured cost of a backward call",
-				c.title(), best.method, percent(most.whole), percent(quantile(most.rows, 0.5)), percent(most.worst), percent(most.arrived), percent(c.saved(best, c.ratio).whole)))
+			v.Because = append(v.Because, fmt.Sprintf("%s, which takes full back-propagation %s: %s saves %s of the compute, where the first sample alone leaves at most %s; of single rows the median saves %s, the worst tenth %s or less, %s come there at all; %s by the measured cost of a backward call",
+				c.title(), count(most.updates, "update"), best.method, percent(most.whole), percent(most.bound), percent(quantile(most.rows, 0.5)), percent(most.worst), percent(most.arrived), percent(c.saved(best, c.ratio).whole)))
 		}
 	}
 	v.Ruling = ruling(held, failed)
@@ -180,7 +194,7 @@ func (r *results) memory() Verdict {
 
 // peaks are the most bytes kept alive by a method, by number of steps.
 func (r *results) peaks(model, method string) (steps, bytes []float64) {
-	for _, c := range r.overSteps(model, losses(model)[0]) {
+	for _, c := range r.overSteps(model, steppedLoss(model)) {
 		if e := c.of(method); e != nil {
 			steps, bytes = append(steps, float64(c.steps)), append(bytes, float64(e.runs[0].PeakBytes))
 		}

@@ -37,6 +37,9 @@ type Line struct {
 // The order of names is that of their colours: what is drawn first wants the
 // first.
 func WritePanels(w io.Writer, columns int, order []string, panels []Panel) error {
+	if len(panels) == 0 {
+		panels = []Panel{{Title: "nothing to see"}}
+	}
 	columns = max(1, min(columns, len(panels)))
 	rows := (len(panels) + columns - 1) / columns
 	plots := make([][]*plot.Plot, rows)

@@ -43,7 +43,7 @@ func ruling(held, failed int) string {
 
 func (r *results) verdicts() []Verdict {
 	return []Verdict{r.asGoodAsFull(sdo.Latents, "(a) For latents SDO is at least as good as full back-propagation after as many updates"),
-		r.asGoodAsFull(sdo.Parameters, "(b) So it is for the parameters of a low-rank adapter"),
+		r.asGoodAsFull(sdo.Parameters, "(b) So it is for parameters: a LoRA of a network, an affine adapter of the mixture"),
 		r.keptStep(), r.ninetyPercent(), r.memory()}
 }
 

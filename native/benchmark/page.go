@@ -66,7 +66,7 @@ func (r *results) reading() string {
 - **Loss** is that of true samples, also for methods that work on stale ones: the median over rows and seeds, and from the lowest to the highest seed's median. For parameters it is the mean over held-out latents.
 - **Saved**: how much less compute was spent until the median loss came down to where full back-propagation ended, or to %v %% of where it began, if that is higher. In brackets the same row by row, of rows that had to move: the median row, the tenth of rows that saved least, and how many came there at all.
 - **Judged** is the share of samples that the judge, a classifier no gradient passes, takes for what was asked. **Drift** is how far a sample moved, root mean square over its numbers. **Norm** is that of the latent over that of noise. **Surprise**, of the mixture, is minus the log-density of the data.
-- **p** is that of Wilcoxon's signed-rank test on pairs of equal seed and row, of the ratio of losses (%v %% of the first loss added to both), two sides. In a verdict a difference counts where p is below %v and the losses are more than %.0f %% apart.
+- **p** is that of Wilcoxon's signed-rank test on pairs of equal seed and row, of the ratio of losses (%v %% of the first loss added to both), two sides. In a verdict a difference counts where p is below %v and the losses are more than %.0f %% apart; what cannot be told apart counts as at least as good, with as few pairs as there are.
 
 `, theory, 100*reached, 100*negligible, significant, 100*(matters-1))
 }

@@ -357,6 +357,22 @@ func TestCostOfMethods(t *testing.T) {
 	}
 }
 
+// A tolerance may ask for every call but the first at once; a number asks for
+// that many.
+func TestDemandOfBatchedRefresh(t *testing.T) {
+	table := tables(t, sampler.PredictV, 9)["ddim"]
+	for refresh, want := range map[Refresh]int{
+		{Calls: 2, Batched: true}:                 2,
+		{Calls: 2, Tolerance: 0.1, Batched: true}: 8,
+		{Calls: 2, Tolerance: 0.1}:                0,
+	} {
+		s := Surrogate{Freeze: sampler.FreezeV, Active: ActiveFirst, Refresh: refresh}
+		if got := s.Demand(table, []Variable{Latents}).Batch; got != want {
+			t.Errorf("%+v: %d calls at once announced, want %d", refresh, got, want)
+		}
+	}
+}
+
 // Assertion 9, what is held: as many vectors as Surrogate.Demand says before, no
 // more later, and none for every step but where a method stores or keeps states.
 func TestDemand(t *testing.T) {

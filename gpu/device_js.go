@@ -16,30 +16,25 @@ import (
 const adapterAdvice = "use a browser with WebGPU (Chrome or Edge 113, Safari 26, Firefox 141 or newer) or run on the CPU"
 
 type (
-	rawLayout   struct{ group, pipeline js.Value }
-	rawBuffer   struct{ js.Value }
-	rawPipeline struct{ js.Value }
-	rawBindings struct{ js.Value }
-	rawPass     struct {
-		encoder, pass                  js.Value
-		setPipeline, setGroup, runWork js.Value // methods bound once: a lookup costs as much as the call
-	}
+	rawLayout struct{ group, pipeline js.Value }
+	rawBuffer struct{ js.Value }
 	rawDevice struct {
 		device, queue js.Value
-		pending       *pending
+		*session
 	}
 )
 
-// pending holds what the browser reported outside of any call.
-type pending struct {
-	failure   error
+// session is what an open device keeps beside its handles.
+type session struct {
+	failure   error // that the browser reported outside of any call
+	closed    bool
 	callbacks []js.Func
+	upload    scratch // bytes on their way to a buffer
+	passes    recording
 }
 
-func (l rawLayout) release()   {}
-func (b rawBuffer) release()   { b.Call("destroy") }
-func (p rawPipeline) release() {}
-func (b rawBindings) release() {}
+func (l rawLayout) release() {}
+func (b rawBuffer) release() { b.Call("destroy") }
 
 // object is a JavaScript object literal.
 type object = map[string]any
@@ -120,7 +115,8 @@ func openRaw(ctx context.Context, want wanted, defaultLimits bool) (raw rawDevic
 	if err != nil {
 		return raw, info, limits, fmt.Errorf("%w: %s refused to open: %v; %s", ErrNoAdapter, info.Name, err, adapterAdvice)
 	}
-	raw = rawDevice{device, device.Get("queue"), &pending{}}
+	raw = rawDevice{device, device.Get("queue"), &session{}}
+	raw.passes = newRecording(raw.device, raw.queue)
 	raw.listen()
 	return raw, info, limits, nil
 }
@@ -153,18 +149,18 @@ func describe(adapter js.Value) Info {
 // listen keeps the first error that no call returned, and the device's loss.
 func (d rawDevice) listen() {
 	uncaptured := js.FuncOf(func(_ js.Value, args []js.Value) any {
-		if d.pending.failure == nil {
-			d.pending.failure = scopeError(args[0].Get("error"))
+		if d.failure == nil {
+			d.failure = scopeError(args[0].Get("error"))
 		}
 		return nil
 	})
 	lost := js.FuncOf(func(_ js.Value, args []js.Value) any {
-		if args[0].Get("reason").String() != "destroyed" {
-			d.pending.failure = fmt.Errorf("%w: %s", ErrLost, message(args[0]))
+		if !d.closed {
+			d.failure = fmt.Errorf("%w: %s", ErrLost, message(args[0]))
 		}
 		return nil
 	})
-	d.pending.callbacks = []js.Func{uncaptured, lost}
+	d.callbacks = []js.Func{uncaptured, lost}
 	d.device.Call("addEventListener", "uncapturederror", uncaptured)
 	d.device.Get("lost").Call("then", lost)
 }
@@ -177,15 +173,22 @@ func scopeError(e js.Value) error {
 }
 
 func (d rawDevice) err() error {
-	err := d.pending.failure
+	err := d.failure
 	if !errors.Is(err, ErrLost) {
-		d.pending.failure = nil
+		d.session.failure = nil
 	}
 	return err
 }
 
 // close leaves the callbacks alive: the browser resolves device.lost later.
-func (d rawDevice) close() { d.device.Call("destroy") }
+func (d rawDevice) close() {
+	d.closed = true
+	d.device.Call("destroy")
+}
+
+// Lose ends the device as a crash of its driver would, to see what becomes of
+// the work on it.
+func (d *Device) Lose() { d.raw.device.Call("destroy") }
 
 // scoped runs create between error scopes and waits for their verdict. The
 // scopes end even if create throws: one left open would swallow later errors.
@@ -197,8 +200,11 @@ func (d rawDevice) scoped(create func() js.Value) (made js.Value, err error) {
 		defer guard(&err)
 		made = create()
 	}()
-	for range 2 {
-		problem, failed := await(context.Background(), d.device.Call("popErrorScope"))
+	// Both are asked for before the first is waited for: an answer takes a round
+	// trip to the browser's GPU process.
+	verdicts := []js.Value{d.device.Call("popErrorScope"), d.device.Call("popErrorScope")}
+	for _, verdict := range verdicts {
+		problem, failed := await(context.Background(), verdict)
 		switch {
 		case err != nil:
 		case failed != nil:
@@ -230,10 +236,25 @@ func (d rawDevice) newBuffer(label string, size int64, usage Usage) (rawBuffer, 
 
 func (d rawDevice) write(b *rawBuffer, offset int64, data []byte) (err error) {
 	defer guard(&err)
-	bytes := js.Global().Get("Uint8Array").New(len(data))
-	js.CopyBytesToJS(bytes, data)
-	d.queue.Call("writeBuffer", b.Value, offset, bytes)
+	d.queue.Call("writeBuffer", b.Value, offset, d.upload.fill(data), 0, len(data))
 	return nil
+}
+
+// scratch is a JavaScript byte array that is kept from one use to the next.
+type scratch struct {
+	bytes js.Value
+	size  int
+}
+
+// fill copies data to the front of the array, which is made anew where it is too
+// small.
+func (s *scratch) fill(data []byte) js.Value {
+	if s.size < len(data) {
+		s.size = max(len(data), 4<<10)
+		s.bytes = js.Global().Get("Uint8Array").New(s.size)
+	}
+	js.CopyBytesToJS(s.bytes, data)
+	return s.bytes
 }
 
 func (d rawDevice) read(ctx context.Context, b *rawBuffer, offset int64, into []byte) (err error) {
@@ -261,13 +282,39 @@ func (d rawDevice) newLayout(storage int) (layout rawLayout, err error) {
 }
 
 func (d rawDevice) newPipeline(label, wgsl string, layout *rawLayout) (rawPipeline, error) {
+	var module js.Value
 	pipeline, err := d.scoped(func() js.Value {
-		module := d.device.Call("createShaderModule", object{"label": label, "code": wgsl})
+		module = d.device.Call("createShaderModule", object{"label": label, "code": wgsl})
 		return d.device.Call("createComputePipeline", object{
 			"label": label, "layout": layout.pipeline, "compute": object{"module": module, "entryPoint": "main"},
 		})
 	})
-	return rawPipeline{pipeline}, err
+	if err != nil {
+		if told := compilation(module); told != "" {
+			err = errors.New(told)
+		}
+		return rawPipeline{}, err
+	}
+	return d.passes.kernels.add(pipeline), nil
+}
+
+// compilation is the compiler's first error in a module with its line, empty
+// where it has none: error scopes tell that a module is invalid, not always why.
+func compilation(module js.Value) (told string) {
+	if !module.Truthy() {
+		return ""
+	}
+	info, err := await(context.Background(), module.Call("getCompilationInfo"))
+	if err != nil {
+		return ""
+	}
+	messages := info.Get("messages")
+	for i := range messages.Length() {
+		if m := messages.Index(i); m.Get("type").String() == "error" {
+			return fmt.Sprintf("line %d: %s", m.Get("lineNum").Int(), sentence(m.Get("message").String()))
+		}
+	}
+	return ""
 }
 
 // newBindings does not wait for a verdict: an invalid group surfaces as an
@@ -281,26 +328,5 @@ func (d rawDevice) newBindings(layout *rawLayout, uniform Range, storage []Range
 	for i, r := range storage {
 		entries = append(entries, entry(i+1, r))
 	}
-	return rawBindings{d.device.Call("createBindGroup", object{"layout": layout.group, "entries": entries})}, nil
-}
-
-func (d rawDevice) begin() (p rawPass, err error) {
-	defer guard(&err)
-	encoder := d.device.Call("createCommandEncoder")
-	pass := encoder.Call("beginComputePass")
-	bound := func(name string) js.Value { return pass.Get(name).Call("bind", pass) }
-	return rawPass{encoder, pass, bound("setPipeline"), bound("setBindGroup"), bound("dispatchWorkgroups")}, nil
-}
-
-func (p *rawPass) dispatch(pipeline *rawPipeline, bindings *rawBindings, uniformOffset uint32, groups [3]uint32) {
-	p.setPipeline.Invoke(pipeline.Value)
-	p.setGroup.Invoke(0, bindings.Value, []any{uniformOffset})
-	p.runWork.Invoke(groups[0], groups[1], groups[2])
-}
-
-func (d rawDevice) submit(p *rawPass) (err error) {
-	defer guard(&err)
-	p.pass.Call("end")
-	d.queue.Call("submit", []any{p.encoder.Call("finish")})
-	return nil
+	return d.passes.groups.add(d.device.Call("createBindGroup", object{"layout": layout.group, "entries": entries})), nil
 }

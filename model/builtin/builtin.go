@@ -5,14 +5,10 @@
 package builtin
 
 import (
-	"embed"
 	"fmt"
 	"io/fs"
 	"strings"
 )
-
-//go:embed */*.json */*.safetensors
-var folders embed.FS
 
 // The classifiers that steer and judge where a recipe names no others: of each
 // list, the first that reads pictures of the model's shape. A guide and its
@@ -23,6 +19,19 @@ var (
 	Guides = []string{"avatars-16-guide", "fashion-28-guide"}
 	Judges = []string{"avatars-16-judge", "fashion-28-judge"}
 )
+
+// Weights are the files that hold the networks' numbers: embedded natively,
+// fetched where a page or a worker has them beside the module.
+var Weights = []string{
+	"avatars-16-guide/model.safetensors",
+	"avatars-16-judge/model.safetensors",
+	"avatars-16-s/attribute_embedder.safetensors",
+	"avatars-16-s/diffusion_pytorch_model.fp16.safetensors",
+	"fashion-28/attribute_embedder.safetensors",
+	"fashion-28/diffusion_pytorch_model.fp16.safetensors",
+	"fashion-28-guide/model.safetensors",
+	"fashion-28-judge/model.safetensors",
+}
 
 // Open returns an embedded folder, or an error that is fs.ErrNotExist.
 func Open(name string) (fs.FS, error) {

@@ -1,0 +1,8 @@
+//go:build !js
+
+package builtin
+
+import "embed"
+
+//go:embed */*.json */*.safetensors
+var folders embed.FS

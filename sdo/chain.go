@@ -301,13 +301,17 @@ func (c *Chain) rollout(ctx context.Context, at Values, call func(context.Contex
 		}
 		if c.jumpsFrom(i) {
 			clean := c.estimate.Steps[i]
-			return c.combine(c.state, clean.FromState, x, clean.FromOutput, c.output)
+			if err := c.combine(c.state, clean.FromState, x, clean.FromOutput, c.output); err != nil {
+				return err
+			}
+			c.stepped(i)
+			return nil
 		}
 		if err := c.advance(i, x); err != nil {
 			return err
 		}
 		x = c.state
-		c.notify(Event{Kind: EventStep, Step: i + 1, Steps: len(steps), State: c.state})
+		c.stepped(i)
 	}
 	return nil
 }
@@ -445,6 +449,15 @@ func (c *Chain) score(ctx context.Context, sample, seed Vector) ([]float64, erro
 // combine sets dst = a*x + b*y.
 func (c *Chain) combine(dst Vector, a float64, x Vector, b float64, y Vector) error {
 	return c.problem.Space.Combine(dst, []float64{a, b}, []Vector{x, y})
+}
+
+// stepped tells that step i was taken.
+func (c *Chain) stepped(i int) {
+	call := c.activeAt(i)
+	c.notify(Event{
+		Kind: EventStep, Step: i + 1, Steps: len(c.problem.Table.Steps), State: c.state,
+		Kept: call != nil && call.kept != nil,
+	})
 }
 
 func (c *Chain) notify(e Event) {

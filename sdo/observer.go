@@ -21,6 +21,10 @@ type Event struct {
 	Step    int       `json:"step"`    // step: steps taken; backward: calls differentiated
 	Steps   int       `json:"steps"`   // step: sampler steps; backward: calls to differentiate
 
+	// Kept, of step events: the step's network call left its graph alive for the
+	// way back. A call that will be made again for that did not.
+	Kept bool `json:"kept,omitempty"`
+
 	// Of update events, one number per row; copies the observer may keep.
 	Losses      []float64 `json:"losses,omitempty"`
 	Best        []float64 `json:"best,omitempty"`    // as Result.BestLoss, so far
@@ -31,8 +35,9 @@ type Event struct {
 
 	Counters Counters `json:"counters"`
 
-	// State is the current state of a step event and the final sample of an
-	// update event, for previews. It is only valid until the observer returns.
+	// State is the current state of a step event, of a jump's last one the clean
+	// sample it estimates, and the final sample of an update event, for previews.
+	// It is only valid until the observer returns.
 	State Vector `json:"-"`
 	// Values, of update events, are what the sample was made of: where a stale
 	// one can be made anew. They, too, are only valid until the observer returns.

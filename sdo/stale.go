@@ -91,12 +91,12 @@ func (s *stale) rollout(ctx context.Context, at Values) error {
 				return s.carry(i)
 			}
 			return s.again(ctx, i, s.input(i, x))
-		})
+		}, s.stepped)
 	}
 	if err := s.renewTogether(ctx, at, again); err != nil {
 		return err
 	}
-	return s.rebuild(ctx, at, nil)
+	return s.rebuild(ctx, at, nil, s.stepped)
 }
 
 // again is renew of a call among others that are not, which take over its change.
@@ -147,8 +147,9 @@ func (s *stale) note(i int, x Vector) error {
 }
 
 // rebuild walks the solver with the frozen quantities at hand. visit, where
-// set, is shown every state but the first before its quantity is used.
-func (s *stale) rebuild(ctx context.Context, at Values, visit func(i int, x Vector) error) error {
+// set, is shown every state but the first before its quantity is used, and
+// stepped, where set, is told of every step.
+func (s *stale) rebuild(ctx context.Context, at Values, visit func(i int, x Vector) error, stepped func(i int)) error {
 	x, err := s.begin(ctx, at)
 	if err != nil {
 		return err
@@ -168,6 +169,9 @@ func (s *stale) rebuild(ctx context.Context, at Values, visit func(i int, x Vect
 			return err
 		}
 		x = s.state
+		if stepped != nil {
+			stepped(i)
+		}
 	}
 	return nil
 }
@@ -186,7 +190,7 @@ func (s *stale) movement(ctx context.Context, at Values) ([]float64, error) {
 		}
 		moved[i] = math.Sqrt(slices.Max(squares) / float64(s.problem.Cols))
 		return nil
-	})
+	}, nil)
 	return moved, err
 }
 
@@ -238,7 +242,7 @@ func (s *stale) renewTogether(ctx context.Context, at Values, again []bool) erro
 		}
 		calls = append(calls, i)
 		return s.problem.copy(s.ins[len(calls)-1], x)
-	})
+	}, nil)
 	if err != nil || len(calls) == 0 {
 		return err
 	}

@@ -38,6 +38,7 @@ var rooms = map[string]struct{ own, foreign string }{
 	"train/fashion":    {"graph model", ""},
 	"recipes":          {"", "github.com/goccy/go-yaml"},
 	"engine":           {"graph model model/builtin recipes sampler sdo train/avatars", "gonum.org/v1/gonum"},
+	"demo":             {"", ""},
 	"native":           {"*", "*"},
 	"native/benchmark": {"engine graph native/report recipes sampler sdo sdo/mixture", ""},
 	"native/report":    {"graph model recipes sdo", "golang.org/x/image gonum.org/v1/plot gorgonia.org/tensor"},

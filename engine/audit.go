@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sampler"
 	"github.com/sdo-go/sdo/sdo"
 )
 
@@ -15,6 +18,55 @@ import (
 // its reference. What needs more makes its calls again one at a time, which
 // gives the same numbers at a third more cost.
 const storedActivations = 1 << 30
+
+// AuditChoice is what an audit compares: every combination that makes sense.
+type AuditChoice struct{ Variables, Methods, Actives, Freezes []string }
+
+// DefaultAudit is what an audit compares unless it is told otherwise.
+func DefaultAudit() AuditChoice {
+	return AuditChoice{
+		Methods: []string{"sdo", "identity", "draft-5"},
+		Actives: []string{"importance", "uniform", "all", "first", "last"},
+		Freezes: []string{"eps", "v"},
+	}
+}
+
+// Settings are the gradients to compare at a number of steps: of each variable
+// those that the chosen methods define, and of the last K calls chained only
+// where there are more.
+func (c AuditChoice) Settings(variables []string, steps int) (all []sdo.Setting) {
+	add := func(s sdo.Setting) {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	for _, variable := range variables {
+		latents := variable == string(sdo.Latents)
+		for _, method := range c.Methods {
+			s := sdo.Setting{Variable: sdo.Variable(variable), Method: sdo.Method(method)}
+			if last, chained := strings.CutPrefix(method, "draft-"); chained && last != "lv" {
+				if k, err := strconv.Atoi(last); !latents && (err != nil || k < steps) {
+					add(s)
+				}
+				continue
+			}
+			if s.Method == sdo.MethodIdentity && !latents {
+				continue
+			}
+			actives := c.Actives
+			if latents || s.Method != sdo.MethodSDO {
+				actives = []string{""}
+			}
+			for _, active := range actives {
+				for _, freeze := range c.Freezes {
+					s.Active, s.Freeze = sdo.Active(active), sampler.Freeze(freeze)
+					add(s)
+				}
+			}
+		}
+	}
+	return all
+}
 
 // AuditPlan is a Plan for comparing a recipe's gradients with full
 // back-propagation. Its method is the reference: full where the memory plan

@@ -137,14 +137,15 @@ func (m *Model) check(r *recipes.Recipe) error {
 	if m.Guide != nil {
 		read = m.Guide.Config.Attributes
 	}
-	if err := r.CheckAttributes(vocabulary(known), vocabulary(read)); err != nil {
+	if err := r.CheckAttributes(Vocabulary(known), Vocabulary(read)); err != nil {
 		return err
 	}
 	shape := m.UNet.Config.SampleShape(1)
 	return r.CheckPictures(shape[3], shape[2])
 }
 
-func vocabulary(attributes model.Attributes) recipes.Vocabulary {
+// Vocabulary is attributes as a recipe's words are held against them.
+func Vocabulary(attributes model.Attributes) recipes.Vocabulary {
 	return recipes.Vocabulary{Names: attributes.Names(), Values: func(name string) []string {
 		i, err := attributes.Index(name)
 		if err != nil {

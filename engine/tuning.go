@@ -316,7 +316,7 @@ func (t *Tuning) look(ctx context.Context) (*Evaluation, error) {
 	if t.before == nil {
 		return look, nil
 	}
-	look.Drift = meanDrift(t.before.Images, look.Images, images)
+	look.Drift = MeanDrift(t.before.Images, look.Images, images)
 	for i, a := range look.Attributes {
 		for k, share := range a.Shares {
 			look.Attributes[i].Shift += math.Abs(share-t.before.Attributes[i].Shares[k]) / 2
@@ -337,8 +337,8 @@ func distribution(attributes model.Attributes, labels [][]int) []Attributes {
 	return all
 }
 
-// meanDrift is the mean over rows of the root mean square difference.
-func meanDrift(before, after []float64, rows int) (drift float64) {
+// MeanDrift is the mean over rows of the root mean square difference.
+func MeanDrift(before, after []float64, rows int) (drift float64) {
 	cols := len(before) / rows
 	for row := range rows {
 		square := 0.0

@@ -324,15 +324,15 @@ func TestTunedLoRAIsUsed(t *testing.T) {
 		return images
 	}
 	for _, path := range []string{dir, kohya} {
-		if off := meanDrift(pictures(&recipes.Adapter{Path: path, Scale: 1}), tuned.Look.Images, 3); off > 1e-4 {
+		if off := MeanDrift(pictures(&recipes.Adapter{Path: path, Scale: 1}), tuned.Look.Images, 3); off > 1e-4 {
 			t.Errorf("%s: pictures differ by %v from the last look", path, off)
 		}
 	}
 	before, half := tuning.Before().Images, pictures(&recipes.Adapter{Path: dir, Scale: 0.5})
-	if off := meanDrift(pictures(&recipes.Adapter{Path: dir, Scale: 0}), before, 3); off > 1e-4 {
+	if off := MeanDrift(pictures(&recipes.Adapter{Path: dir, Scale: 0}), before, 3); off > 1e-4 {
 		t.Errorf("scale 0 differs by %v from the model", off)
 	}
-	if near := meanDrift(half, before, 3); near < 0.1*tuned.Look.Drift || near > 0.9*tuned.Look.Drift {
+	if near := MeanDrift(half, before, 3); near < 0.1*tuned.Look.Drift || near > 0.9*tuned.Look.Drift {
 		t.Errorf("at half the scale pictures moved %v of %v", near, tuned.Look.Drift)
 	}
 	unet, err := tuning.UNet(tuned)

@@ -8,8 +8,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +16,6 @@ import (
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
-	"github.com/sdo-go/sdo/sampler"
 	"github.com/sdo-go/sdo/sdo"
 )
 
@@ -31,7 +28,7 @@ func (a *app) audit() *cobra.Command {
 		out     string
 		batches int
 		steps   []int
-		choose  auditChoice
+		choose  = engine.DefaultAudit()
 	)
 	cmd := &cobra.Command{
 		Use:   "audit RECIPE",
@@ -70,52 +67,12 @@ audit and keeps what is measured.`,
 	cmd.Flags().Lookup("num-images").Usage = "pictures in a batch (default " + auditPictures + ")"
 	cmd.Flags().IntVar(&batches, "batches", 1, "batches of fresh pictures")
 	cmd.Flags().IntSliceVar(&steps, "steps", nil, "numbers of sampler steps (default the recipe's)")
-	cmd.Flags().StringSliceVar(&choose.variables, "variables", nil, "latents, condition, parameters (default the recipe's; parameters it does not name are a LoRA of rank 4 everywhere)")
-	cmd.Flags().StringSliceVar(&choose.methods, "methods", []string{"sdo", "identity", "draft-5"}, "sdo; identity, of latents; draft-K, of condition and parameters")
-	cmd.Flags().StringSliceVar(&choose.actives, "actives", []string{"importance", "uniform", "all", "first", "last"}, "which calls sdo keeps for condition and parameters")
-	cmd.Flags().StringSliceVar(&choose.freezes, "freezes", []string{"eps", "v"}, "eps, v, x0 or solver")
+	cmd.Flags().StringSliceVar(&choose.Variables, "variables", nil, "latents, condition, parameters (default the recipe's; parameters it does not name are a LoRA of rank 4 everywhere)")
+	cmd.Flags().StringSliceVar(&choose.Methods, "methods", choose.Methods, "sdo; identity, of latents; draft-K, of condition and parameters")
+	cmd.Flags().StringSliceVar(&choose.Actives, "actives", choose.Actives, "which calls sdo keeps for condition and parameters")
+	cmd.Flags().StringSliceVar(&choose.Freezes, "freezes", choose.Freezes, "eps, v, x0 or solver")
 	cmd.Flags().StringVarP(&out, "out", "o", "", "output folder (default out/NAME-audit)")
 	return cmd
-}
-
-// auditChoice is what the flags ask to compare.
-type auditChoice struct{ variables, methods, actives, freezes []string }
-
-// settings are the gradients to compare at a number of steps: of each variable
-// those that the chosen methods define, and of the last K calls chained only
-// where there are more.
-func (c auditChoice) settings(variables []string, steps int) (all []sdo.Setting) {
-	add := func(s sdo.Setting) {
-		if !slices.Contains(all, s) {
-			all = append(all, s)
-		}
-	}
-	for _, variable := range variables {
-		latents := variable == string(sdo.Latents)
-		for _, method := range c.methods {
-			s := sdo.Setting{Variable: sdo.Variable(variable), Method: sdo.Method(method)}
-			if last, chained := strings.CutPrefix(method, "draft-"); chained && last != "lv" {
-				if k, err := strconv.Atoi(last); !latents && (err != nil || k < steps) {
-					add(s)
-				}
-				continue
-			}
-			if s.Method == sdo.MethodIdentity && !latents {
-				continue
-			}
-			actives := c.actives
-			if latents || s.Method != sdo.MethodSDO {
-				actives = []string{""}
-			}
-			for _, active := range actives {
-				for _, freeze := range c.freezes {
-					s.Active, s.Freeze = sdo.Active(active), sampler.Freeze(freeze)
-					add(s)
-				}
-			}
-		}
-	}
-	return all
 }
 
 // auditor is one invocation of audit.
@@ -123,7 +80,7 @@ type auditor struct {
 	*app
 	recipe  *recipes.Recipe     // with the audited variables
 	plans   []*engine.AuditPlan // by number of steps
-	choose  auditChoice
+	choose  engine.AuditChoice
 	batches int
 }
 
@@ -139,7 +96,7 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 	if err != nil {
 		return badInput(err)
 	}
-	variables := u.choose.variables
+	variables := u.choose.Variables
 	if len(variables) == 0 {
 		for _, v := range []sdo.Variable{sdo.Latents, sdo.Condition, sdo.Parameters} {
 			if _, ok := r.Variables[string(v)]; ok {
@@ -157,7 +114,7 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 		if err := at.Validate(); err != nil {
 			return badInput(err)
 		}
-		settings := u.choose.settings(variables, n)
+		settings := u.choose.Settings(variables, n)
 		if len(settings) == 0 {
 			return usageError{errors.New("there is nothing to audit; give at least one of --variables, of --methods that they have, of --freezes and of --actives")}
 		}

@@ -91,25 +91,6 @@ func race(ctx context.Context, measure probe, software, processor graph.Executor
 	return processor, why + "software Vulkan", software, nil
 }
 
-// fastest runs work once to warm up, then a few times for at most budget, and
-// returns the seconds of the quickest.
-func fastest(budget time.Duration, work func() error) (float64, error) {
-	if err := work(); err != nil {
-		return 0, err
-	}
-	best := time.Duration(0)
-	for began, n := time.Now(), 0; n < 1 || n < 10 && time.Since(began) < budget; n++ {
-		start := time.Now()
-		if err := work(); err != nil {
-			return 0, err
-		}
-		if took := time.Since(start); best == 0 || took < best {
-			best = took
-		}
-	}
-	return best.Seconds(), nil
-}
-
 // describe names a device for a person.
 func describe(d graph.Device) string {
 	s := d.Name

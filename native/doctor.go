@@ -7,10 +7,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/gpu"
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
@@ -33,7 +33,7 @@ type examination struct {
 	Name     string     `json:"name"`
 	Driver   string     `json:"driver,omitempty"`
 	Software bool       `json:"software"`
-	GFLOPS   float64    `json:"gemm_gflops"` // f32 matrix product of side gemmSide
+	GFLOPS   float64    `json:"gemm_gflops"` // f32 matrix product of engine.MatMulSeconds
 	Type     string     `json:"type,omitempty"`
 	Limits   *gpuLimits `json:"limits,omitempty"`
 	Features []string   `json:"features,omitempty"`
@@ -48,9 +48,6 @@ type gpuLimits struct {
 	MaxWorkgroup int   `json:"max_workgroup_bytes"`
 	MaxGroups    int   `json:"max_workgroups_per_dimension"`
 }
-
-// gemmSide is the side of the square matrices doctor multiplies: 0.27 GFLOP.
-const gemmSide = 512
 
 func (a *app) doctor() *cobra.Command {
 	return &cobra.Command{
@@ -82,13 +79,13 @@ func examine(ctx context.Context) (*diagnosis, error) {
 			e.Type, e.Features = info.Type, info.Features
 			e.Limits = &gpuLimits{l.MaxBuffer, l.MaxBinding, l.MaxStorage, l.MaxThreads, l.MaxWorkgroup, l.MaxGroups}
 		}
-		switch seconds, err := matmulSeconds(ctx, exec); {
+		switch seconds, err := engine.MatMulSeconds(ctx, exec); {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
 			e.Fault = oneLine(err.Error())
 		default:
-			e.GFLOPS = 2 * gemmSide * gemmSide * gemmSide / seconds / 1e9
+			e.GFLOPS = engine.MatMulFlops / seconds / 1e9
 		}
 		d.Devices = append(d.Devices, e)
 		return nil
@@ -119,45 +116,6 @@ func examine(ctx context.Context) (*diagnosis, error) {
 		d.Use, d.Why = processor.Name, "it multiplies matrices faster than software Vulkan; a run probes the model itself"
 	}
 	return d, nil
-}
-
-// matmulSeconds times one f32 matrix product, the read-back of its first row
-// sum included.
-func matmulSeconds(ctx context.Context, exec graph.Executor) (float64, error) {
-	const n = gemmSide
-	g, err := graph.Build(func(g *graph.Graph) {
-		product := g.MatMul(g.Input("a", n, n), g.Input("b", n, n), nil, graph.MatMulAttrs{})
-		g.ReduceSum(product, n, n, 1, n)
-	})
-	if err != nil {
-		return 0, err
-	}
-	sum := g.Nodes[len(g.Nodes)-1]
-	plan, err := graph.Compile(g, []*graph.Node{sum})
-	if err != nil {
-		return 0, err
-	}
-	p, err := exec.Compile(plan, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer p.Release()
-	out, err := exec.NewVector(n)
-	if err != nil {
-		return 0, err
-	}
-	defer exec.FreeVector(out)
-	return fastest(time.Second, func() error {
-		feeds := []graph.Feed{{Node: g.Lookup("a"), Value: 0.5}, {Node: g.Lookup("b"), Value: 2}}
-		if err := p.Run(ctx, nil, 0, feeds, []graph.Fetch{{Node: sum, To: out}}); err != nil {
-			return err
-		}
-		sums, err := exec.Read(ctx, out)
-		if err == nil && sums[0] != n*n {
-			return fmt.Errorf("doctor: %s multiplies matrices wrongly: a column sum is %g, want %d", exec.Device().Name, sums[0], n*n)
-		}
-		return err
-	})
 }
 
 // standard leaves out what is no WebGPU feature but the native library's own;

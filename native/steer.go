@@ -233,7 +233,7 @@ func callProbe(plan *engine.Plan) probe {
 			return 0, err
 		}
 		defer session.Close()
-		return fastest(700*time.Millisecond, func() error {
+		return engine.Fastest(700*time.Millisecond, func() error {
 			_, err := session.Sample(ctx, nil)
 			return err
 		})

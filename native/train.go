@@ -82,7 +82,7 @@ func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, data, dir str
 	// Training is one large product after another: what multiplies matrices
 	// faster trains faster.
 	exec, why, err := a.openDevice(ctx, func(ctx context.Context, exec graph.Executor) (float64, error) {
-		return matmulSeconds(ctx, exec)
+		return engine.MatMulSeconds(ctx, exec)
 	})
 	if err != nil {
 		return err

@@ -20,17 +20,33 @@ var (
 	Judges = []string{"avatars-16-judge", "fashion-28-judge"}
 )
 
+// File is a file of weights.
+type File struct {
+	Name  string // "avatars-16-s/attribute_embedder.safetensors"
+	Bytes int64
+}
+
 // Weights are the files that hold the networks' numbers: embedded natively,
 // fetched where a page or a worker has them beside the module.
-var Weights = []string{
-	"avatars-16-guide/model.safetensors",
-	"avatars-16-judge/model.safetensors",
-	"avatars-16-s/attribute_embedder.safetensors",
-	"avatars-16-s/diffusion_pytorch_model.fp16.safetensors",
-	"fashion-28/attribute_embedder.safetensors",
-	"fashion-28/diffusion_pytorch_model.fp16.safetensors",
-	"fashion-28-guide/model.safetensors",
-	"fashion-28-judge/model.safetensors",
+var Weights = []File{
+	{"avatars-16-guide/model.safetensors", 193442},
+	{"avatars-16-judge/model.safetensors", 172362},
+	{"avatars-16-s/attribute_embedder.safetensors", 13656},
+	{"avatars-16-s/diffusion_pytorch_model.fp16.safetensors", 807310},
+	{"fashion-28/attribute_embedder.safetensors", 2224},
+	{"fashion-28/diffusion_pytorch_model.fp16.safetensors", 1273090},
+	{"fashion-28-guide/model.safetensors", 152244},
+	{"fashion-28-judge/model.safetensors", 137636},
+}
+
+// Bytes is the size of an embedded network's weights.
+func Bytes(name string) (total int64) {
+	for _, f := range Weights {
+		if strings.HasPrefix(f.Name, name+"/") {
+			total += f.Bytes
+		}
+	}
+	return total
 }
 
 // Open returns an embedded folder, or an error that is fs.ErrNotExist.

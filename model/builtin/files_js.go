@@ -34,7 +34,7 @@ func (remote) Open(name string) (fs.File, error) {
 	if path.Ext(name) != ".safetensors" {
 		return descriptions.Open(name)
 	}
-	if Fetch == nil || !slices.Contains(Weights, name) {
+	if Fetch == nil || !slices.ContainsFunc(Weights, func(f File) bool { return f.Name == name }) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	data, ok := weights[name]

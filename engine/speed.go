@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// Fastest runs work once to warm up, then a few times for at most budget, and
+// returns the seconds of the quickest.
+func Fastest(budget time.Duration, work func() error) (float64, error) {
+	if err := work(); err != nil {
+		return 0, err
+	}
+	best := time.Duration(0)
+	for began, n := time.Now(), 0; n < 1 || n < 10 && time.Since(began) < budget; n++ {
+		start := time.Now()
+		if err := work(); err != nil {
+			return 0, err
+		}
+		if took := time.Since(start); best == 0 || took < best {
+			best = took
+		}
+	}
+	return best.Seconds(), nil
+}
+
+// matMulSide is the side of the square matrices that MatMulSeconds multiplies.
+const matMulSide = 512
+
+// MatMulFlops is what MatMulSeconds computes.
+const MatMulFlops = 2 * matMulSide * matMulSide * matMulSide
+
+// MatMulSeconds times one f32 matrix product, the read-back of its first row
+// sum included.
+func MatMulSeconds(ctx context.Context, exec graph.Executor) (float64, error) {
+	const n = matMulSide
+	g, err := graph.Build(func(g *graph.Graph) {
+		product := g.MatMul(g.Input("a", n, n), g.Input("b", n, n), nil, graph.MatMulAttrs{})
+		g.ReduceSum(product, n, n, 1, n)
+	})
+	if err != nil {
+		return 0, err
+	}
+	sum := g.Nodes[len(g.Nodes)-1]
+	plan, err := graph.Compile(g, []*graph.Node{sum})
+	if err != nil {
+		return 0, err
+	}
+	p, err := exec.Compile(plan, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer p.Release()
+	out, err := exec.NewVector(n)
+	if err != nil {
+		return 0, err
+	}
+	defer exec.FreeVector(out)
+	return Fastest(time.Second, func() error {
+		feeds := []graph.Feed{{Node: g.Lookup("a"), Value: 0.5}, {Node: g.Lookup("b"), Value: 2}}
+		if err := p.Run(ctx, nil, 0, feeds, []graph.Fetch{{Node: sum, To: out}}); err != nil {
+			return err
+		}
+		sums, err := exec.Read(ctx, out)
+		if err == nil && sums[0] != n*n {
+			return fmt.Errorf("%s multiplies matrices wrongly: a column sum is %g, want %d", exec.Device().Name, sums[0], n*n)
+		}
+		return err
+	})
+}

@@ -1,0 +1,10 @@
+import { render } from 'preact'
+import './styles/tokens.css'
+import './styles/base.css'
+import './styles/components.css'
+import './styles/app.css'
+import { begin } from './state'
+import { App } from './app'
+
+begin() // first, so that the core loads while the page is drawn
+render(<App />, document.getElementById('page')!)

@@ -1,0 +1,352 @@
+// What the page knows, as signals. Everything that outlives a tab's component
+// is here: the device, the catalog, the recipe, the job that is running, and
+// settings. Tabs read signals and call the functions below.
+import { batch, computed, effect, signal, type Signal } from '@preact/signals'
+import { boot as bootCore, call, CoreError, failure, start, type BootEvent, type Job } from './client'
+import { pack, readAddress, tabNames, unpack, writeAddress, type TabName } from './link'
+import type { Catalog, Checked, Checkpoint, Device, EventOf, Failure, Method, Params, Recipe, Result } from './protocol'
+
+// ---- the core -------------------------------------------------------------
+
+export type Core =
+  | { phase: 'loading'; loaded: number; total: number } // total 0: not known
+  | { phase: 'starting' }
+  | { phase: 'ready' }
+  | { phase: 'stopped'; message: string }
+
+export const core = signal<Core>({ phase: 'loading', loaded: 0, total: 0 })
+/** Whether files outlive the tab; private windows keep nothing. */
+export const keeps = signal(true)
+export const device = signal<Device | null>(null)
+export const catalog = signal<Catalog | null>(null)
+/** Work that was going on when a tab was closed or the device was lost. */
+export const checkpoints = signal<Checkpoint[]>([])
+/** A sentence where the device was lost and none is open; empty otherwise. */
+export const lost = signal('')
+
+/** Starts the core, once when the page loads and again after it stopped. */
+export function begin(): void {
+  core.value = { phase: 'loading', loaded: 0, total: 0 }
+  bootCore({ boot: onBoot, deviceLost: (message) => (lost.value = message) })
+  void open()
+}
+
+function onBoot(event: BootEvent): void {
+  if (event.kind === 'loading') {
+    core.value = { phase: 'loading', loaded: event.loaded, total: event.total }
+  } else if (event.kind === 'started') {
+    keeps.value = event.keeps
+    core.value = { phase: 'starting' }
+  } else {
+    batch(() => {
+      core.value = { phase: 'stopped', message: event.message }
+      running.value = null
+    })
+  }
+}
+
+async function open(): Promise<void> {
+  try {
+    const opened = openDevice(chosenDevice.peek())
+    const known = await call('catalog', {})
+    performance.mark('core-ready')
+    catalog.value = known
+    await opened
+    if (!recipe.peek()) await useAddress()
+    core.value = { phase: 'ready' }
+    await refreshCheckpoints()
+  } catch (error) {
+    if (core.peek().phase !== 'stopped') core.value = { phase: 'stopped', message: failure(error).message }
+  }
+}
+
+/** Opens a device; after one was lost, a fresh one. */
+export async function openDevice(which: 'auto' | 'webgpu' | 'cpu'): Promise<Device> {
+  const opened = await call('open', { device: which })
+  batch(() => {
+    device.value = opened
+    lost.value = ''
+  })
+  return opened
+}
+
+/** Reads the catalog again, after models or adapters came or went. */
+export async function refreshCatalog(): Promise<void> {
+  catalog.value = await call('catalog', {})
+}
+
+export async function refreshCheckpoints(): Promise<void> {
+  checkpoints.value = await call('checkpoints', {})
+}
+
+// ---- the recipe -----------------------------------------------------------
+
+/** The current steering recipe: complete and valid, as the core read it. Null until the core is there. */
+export const recipe = signal<Recipe | null>(null)
+/** What is being edited; the recipe follows as soon as it is valid. */
+export const draft = signal<Recipe | null>(null)
+/** YAML and command of the recipe, and what is wrong with the draft. */
+export const checked = signal<Checked>({ problems: [] })
+/** The name of the library recipe that the recipe still equals; empty once it was changed. */
+export const library = signal('')
+export const valid = computed(() => checked.value.problems.length === 0)
+
+let edits = 0
+
+/** Changes the draft. The core checks it soon after. */
+export function edit(change: (draft: Recipe) => void): void {
+  const before = draft.peek()
+  if (!before) return
+  const after = structuredClone(before)
+  change(after)
+  draft.value = after
+  library.value = ''
+  const mine = ++edits
+  setTimeout(() => {
+    if (mine === edits) void check(JSON.stringify(draft.peek()), mine)
+  }, 80)
+}
+
+/** Replaces the recipe by a text, YAML or JSON. Resolves to what the core says of it. */
+export function useText(text: string): Promise<Checked> {
+  return check(text, ++edits, true)
+}
+
+/** Replaces the recipe by one of the library. */
+export async function useLibrary(name: string): Promise<void> {
+  const found = catalog.peek()?.recipes.find((r) => r.name === name)
+  if (!found) return
+  await useText(found.yaml)
+  library.value = name
+}
+
+async function check(text: string, mine: number, replace = false): Promise<Checked> {
+  const answer = await call('check', { text })
+  if (mine !== edits) return answer
+  batch(() => {
+    if (answer.recipe && answer.problems.length === 0) {
+      checked.value = answer
+      recipe.value = answer.recipe
+      // What a person is typing stays as it is; a replaced recipe is shown as the core reads it.
+      draft.value = answer.recipe
+      if (replace) library.value = ''
+    } else {
+      checked.value = { ...checked.peek(), problems: answer.problems }
+    }
+  })
+  return answer
+}
+
+/** The model the draft names, or null where there is none of that name. */
+export const model = computed(() => catalog.value?.models.find((m) => m.name === draft.value?.model) ?? null)
+
+// ---- jobs: one at a time ----------------------------------------------------
+
+export interface Running {
+  tab: TabName
+  label: string // "Steering", "Tuning"
+  done: number
+  of: number
+  since: number // performance.now() at its start
+  seconds: number // as the core counts them
+  paused: boolean
+  cancelling: boolean
+  /** Gives way to any other job: a first look. */
+  background: boolean
+}
+
+/** The job that is running, in whichever tab; JobBar shows it. */
+export const running = signal<Running | null>(null)
+
+let job: Job | null = null
+
+/**
+ * Runs a job of a tab. There is one at a time: a second is refused with a
+ * sentence, except that a job in the background gives way. progress reads
+ * done and of from an event.
+ */
+export async function runJob<M extends Method>(
+  tab: TabName,
+  label: string,
+  method: M,
+  params: Params<M>,
+  onEvent?: (event: EventOf<M>) => void,
+  options: { background?: boolean; progress?: (event: EventOf<M>) => { done: number; of: number } } = {},
+): Promise<Result<M>> {
+  const busy = running.peek()
+  if (busy && job) {
+    if (!busy.background) throw new CoreError({ kind: 'busy', message: `${busy.label} is still running. Cancel it or wait for it to end.` })
+    const before = job
+    await before.cancel()
+    await before.result.catch(() => {})
+  }
+  const progress = options.progress ?? defaultProgress
+  const mine = start(method, params, (event: EventOf<M>) => {
+    const now = running.peek()
+    const at = progress(event)
+    const seconds = (event as { seconds?: number }).seconds ?? 0
+    if (now && job === mine && (now.done !== at.done || now.of !== at.of || seconds - now.seconds > 0.2)) {
+      running.value = { ...now, ...at, seconds }
+    }
+    onEvent?.(event)
+  })
+  job = mine as Job
+  running.value = {
+    tab,
+    label,
+    done: 0,
+    of: 0,
+    since: performance.now(),
+    seconds: 0,
+    paused: false,
+    cancelling: false,
+    background: options.background ?? false,
+  }
+  try {
+    return await mine.result
+  } finally {
+    if (job === mine) {
+      job = null
+      running.value = null
+    }
+  }
+}
+
+function defaultProgress(event: unknown): { done: number; of: number } {
+  const e = event as Partial<{ update: number; updates: number; step: number; steps: number; done: number; of: number }>
+  if (e.of !== undefined) return { done: e.done ?? 0, of: e.of }
+  if (e.updates) return { done: e.update ?? 0, of: e.updates }
+  return { done: e.step ?? 0, of: e.steps ?? 0 }
+}
+
+export async function pauseJob(): Promise<void> {
+  if (!running.peek()) return
+  running.value = { ...running.peek()!, paused: true }
+  await job?.pause()
+}
+
+export async function resumeJob(): Promise<void> {
+  if (!running.peek()) return
+  running.value = { ...running.peek()!, paused: false }
+  await job?.resume()
+}
+
+export async function cancelJob(): Promise<void> {
+  if (!running.peek()) return
+  running.value = { ...running.peek()!, cancelling: true }
+  await job?.cancel()
+}
+
+// ---- tabs and the address ---------------------------------------------------
+
+export const tab = signal<TabName>(readAddress(location.hash).tab)
+
+/** What of an address could not be used, for a notice; empty otherwise. */
+export const addressProblem = signal('')
+
+async function useAddress(): Promise<void> {
+  const a = readAddress(location.hash)
+  const first = catalog.peek()?.recipes.find((r) => !r.tunes && r.name === 'dark-glasses') ?? catalog.peek()?.recipes[0]
+  addressProblem.value = ''
+  if (a.packed) {
+    try {
+      const answer = await useText(await unpack(a.packed))
+      if (answer.problems.length === 0) return
+      addressProblem.value = `The recipe in the address is not valid: ${answer.problems[0]!.message}`
+    } catch {
+      addressProblem.value = 'The recipe in the address is damaged; the link may have been cut off. This is the first recipe of the library instead.'
+    }
+  } else if (a.library) {
+    if (catalog.peek()?.recipes.some((r) => r.name === a.library && !r.tunes)) return useLibrary(a.library)
+    addressProblem.value = `There is no library recipe named ${a.library}. This is the first one instead.`
+  }
+  if (first) await useLibrary(first.name)
+}
+
+let packedNow = '' // of the recipe in the address
+
+/** The address of the current tab and recipe, whole. */
+export async function shareLink(): Promise<string> {
+  const r = recipe.peek()
+  const packed = r && !library.peek() ? await pack(JSON.stringify(r)) : undefined
+  const hash = writeAddress({ tab: tab.peek(), library: library.peek() || undefined, packed })
+  return new URL(hash, location.href).href
+}
+
+/** Tabs that show the current recipe carry it in their address. */
+const withRecipe: TabName[] = ['steer', 'shortcut', 'audit']
+
+async function writeHash(name: TabName): Promise<void> {
+  const r = recipe.peek()
+  const packed = r && !library.peek() ? await pack(JSON.stringify(r)) : ''
+  packedNow = packed
+  if (tab.peek() !== name) return
+  const shown = withRecipe.includes(name) && r
+  const hash = writeAddress(shown ? { tab: name, library: library.peek() || undefined, packed: packed || undefined } : { tab: name })
+  if (location.hash !== hash) history.replaceState(null, '', hash)
+}
+
+effect(() => {
+  const name = tab.value
+  void recipe.value
+  void library.value
+  if (catalog.value) void writeHash(name)
+})
+
+/** Moves to a tab, with an entry in the history. */
+export function go(name: TabName): void {
+  if (tab.peek() === name) return
+  history.pushState(null, '', writeAddress({ tab: name }))
+  tab.value = name
+}
+
+addEventListener('popstate', onAddress)
+addEventListener('hashchange', onAddress)
+
+function onAddress(): void {
+  const a = readAddress(location.hash)
+  tab.value = a.tab
+  const other = a.packed ? a.packed !== packedNow : a.library !== undefined && a.library !== library.peek()
+  if (catalog.peek() && other) void useAddress()
+}
+
+// ---- settings -----------------------------------------------------------------
+
+/** A signal that is kept in this browser under a key. */
+export function kept<T>(key: string, initial: T, allowed: (v: unknown) => v is T): Signal<T> {
+  let first = initial
+  try {
+    const v: unknown = JSON.parse(localStorage.getItem(`sdo.${key}`) ?? 'null')
+    if (allowed(v)) first = v
+  } catch {
+    // A private window may have no storage; the setting then lives as long as the tab.
+  }
+  const s = signal(first)
+  let written = first
+  effect(() => {
+    if (s.value === written) return
+    written = s.value
+    try {
+      localStorage.setItem(`sdo.${key}`, JSON.stringify(s.value))
+    } catch {
+      // As above.
+    }
+  })
+  return s
+}
+
+const oneOf =
+  <T extends string>(...words: T[]) =>
+  (v: unknown): v is T =>
+    words.includes(v as T)
+
+export const theme = kept<'auto' | 'light' | 'dark'>('theme', 'auto', oneOf('auto', 'light', 'dark'))
+/** Which device to open when the page loads. */
+export const chosenDevice = kept<'auto' | 'webgpu' | 'cpu'>('device', 'auto', oneOf('auto', 'webgpu', 'cpu'))
+
+effect(() => {
+  if (theme.value === 'auto') delete document.documentElement.dataset.theme
+  else document.documentElement.dataset.theme = theme.value
+})
+
+export { tabNames, type TabName, type Failure }

@@ -1,0 +1,67 @@
+// What a test clicks or reads, by data-testid. The page uses these names and no others.
+export const ids = {
+  // The frame.
+  tab: 'tab', // with -<name>
+  deviceChip: 'device-chip',
+  theme: 'theme',
+  coreState: 'core-state',
+  jobBar: 'job-bar',
+  pause: 'pause',
+  resume: 'resume',
+  cancel: 'cancel',
+
+  // See the shortcut
+  shortcutStrip: 'shortcut-strip',
+  shortcutSteps: 'shortcut-steps',
+  shortcutWay: 'shortcut-way', // with -<method>
+  shortcutMemory: 'shortcut-memory',
+  shortcutMethod: 'shortcut-method', // with -<method>
+  shortcutCompare: 'shortcut-compare',
+  shortcutResults: 'shortcut-results',
+  shortcutBytes: 'shortcut-bytes',
+  shortcutCurves: 'shortcut-curves',
+
+  // Tune
+  tuneRecipe: 'tune-recipe',
+  tuneStart: 'tune-start',
+  tuneResume: 'tune-resume',
+  tuneDiscard: 'tune-discard',
+  tuneLoss: 'tune-loss',
+  tuneLooks: 'tune-looks',
+  tuneJudge: 'tune-judge',
+  tuneDownload: 'tune-download',
+  tuneUse: 'tune-use',
+  tuneScale: 'tune-scale',
+  tuneSamples: 'tune-samples',
+  tuneLoad: 'tune-load',
+  tuneAdapters: 'tune-adapters',
+  tuneRemove: 'tune-remove', // with -<name>
+  tuneCommand: 'tune-command',
+
+  // Audit
+  auditStart: 'audit-start',
+  auditBatches: 'audit-batches',
+  auditChart: 'audit-chart',
+  auditTable: 'audit-table',
+  auditAdvice: 'audit-advice',
+
+  // Models
+  modelList: 'model-list',
+  modelFolder: 'model-folder',
+  modelFiles: 'model-files',
+  modelInspected: 'model-inspected',
+  modelKeep: 'model-keep',
+  modelRemove: 'model-remove', // with -<name>
+  modelUse: 'model-use', // with -<name>
+
+  // Device
+  deviceFacts: 'device-facts',
+  deviceLimits: 'device-limits',
+  deviceMeasure: 'device-measure',
+  deviceMeasured: 'device-measured',
+  deviceKernels: 'device-kernels',
+  deviceRows: 'device-rows',
+  deviceSummary: 'device-summary',
+  deviceKind: 'device-kind', // with -<auto, webgpu or cpu>
+  deviceReport: 'device-report',
+} as const

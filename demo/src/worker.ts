@@ -1,0 +1,169 @@
+// The worker: loads the Go core and carries messages between it and the page.
+/// <reference lib="webworker" />
+import type { BootEvent } from './client'
+import type { Failure, Message, Params, Request } from './protocol'
+import { openStore, type Store } from './store'
+
+declare const self: DedicatedWorkerGlobalScope
+
+/** What the Go core finds as globalThis.sdoHost. */
+interface Host {
+  /** A Message as JSON; {"$buffer": k} in it stands for buffers[k]. */
+  post(json: string, buffers: Uint8Array[]): void
+  /** A file of this site. */
+  fetch(path: string): Promise<Uint8Array>
+  store: Store
+}
+
+/** What the Go core leaves as globalThis.sdoCall: takes a Request as JSON. */
+type Call = (json: string, buffers: Uint8Array[]) => void
+
+interface Go {
+  importObject: WebAssembly.Imports
+  run(instance: WebAssembly.Instance): Promise<void>
+}
+
+const site = new URL(/* @vite-ignore */ '../', self.location.href) // this script is in assets/
+
+const waiting: Request[] = []
+let deliver: Call | null = null
+
+self.onmessage = (e: MessageEvent<Request>) => {
+  if (deliver) void hand(e.data, deliver)
+  else waiting.push(e.data)
+}
+
+void boot()
+
+async function boot(): Promise<void> {
+  try {
+    const core = fetchCore()
+    const opened = openStore()
+    await import(/* @vite-ignore */ new URL('wasm_exec.js', site).href) // defines Go
+    const go = new (globalThis as unknown as { Go: new () => Go }).Go()
+    const [instance, store] = await Promise.all([core.then((r) => instantiate(r, go.importObject)), opened])
+    theStore = store
+    tell({ kind: 'started', keeps: store.keeps })
+    const host: Host = { post, fetch: fetchFile, store }
+    Object.assign(globalThis, { sdoHost: host })
+    Object.defineProperty(globalThis, 'sdoCall', { configurable: true, set: begin })
+    await go.run(instance)
+    tell({ kind: 'stopped', message: 'the Go core ended, and the console says why' })
+  } catch (error) {
+    tell({ kind: 'stopped', message: error instanceof Error ? error.message : String(error) })
+  }
+}
+
+/** The Go core is ready for requests. */
+function begin(call: Call): void {
+  deliver = call
+  for (const request of waiting.splice(0)) void hand(request, call)
+}
+
+let theStore: Store
+
+async function fetchCore(): Promise<Response> {
+  const response = await get('sdo.wasm')
+  void count(response.clone())
+  return response
+}
+
+/** Tells how much of the core has come. */
+async function count(response: Response): Promise<void> {
+  // Of a compressed answer the length says nothing about what is read here.
+  const total = response.headers.has('content-encoding') ? 0 : Number(response.headers.get('content-length') ?? 0)
+  const reader = response.body!.getReader()
+  let loaded = 0
+  let told = 0
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return
+    loaded += value.length
+    if (loaded - told < 1 << 18) continue
+    told = loaded
+    tell({ kind: 'loading', loaded, total })
+  }
+}
+
+async function instantiate(response: Response, imports: WebAssembly.Imports): Promise<WebAssembly.Instance> {
+  const streams = response.headers.get('content-type')?.startsWith('application/wasm') && 'instantiateStreaming' in WebAssembly
+  const { instance } = streams
+    ? await WebAssembly.instantiateStreaming(response, imports)
+    : await WebAssembly.instantiate(await response.arrayBuffer(), imports)
+  return instance
+}
+
+async function fetchFile(path: string): Promise<Uint8Array> {
+  return new Uint8Array(await (await get(path)).arrayBuffer())
+}
+
+async function get(path: string): Promise<Response> {
+  let response: Response
+  try {
+    response = await fetch(new URL(path, site))
+  } catch {
+    throw new Error(`${path} could not be loaded: the network or the server did not answer; check the connection and reload the page`)
+  }
+  if (!response.ok) throw new Error(`${path} could not be loaded: the server said ${response.status}; it belongs beside this page, so build or upload the site again`)
+  return response
+}
+
+function tell(event: BootEvent): void {
+  self.postMessage({ id: 0, event })
+}
+
+function post(json: string, buffers: Uint8Array[]): void {
+  const own = buffers.map((b) => (b.byteLength === b.buffer.byteLength ? b : b.slice()) as Uint8Array<ArrayBuffer>)
+  const message = JSON.parse(json, (key, value: unknown) => {
+    const k = (value as { $buffer?: number } | null)?.$buffer
+    if (typeof k !== 'number') return value
+    return key === 'rgba' ? new Uint8ClampedArray(own[k]!.buffer) : own[k]
+  }) as Message
+  self.postMessage(message, own.map((b) => b.buffer))
+}
+
+/** Passes a request on; files go into the store first, and the core gets their sizes. */
+async function hand(request: Request, call: Call): Promise<void> {
+  try {
+    const params =
+      request.method === 'add_model'
+        ? await storeModel(request.params as Params<'add_model'>)
+        : request.method === 'add_lora'
+          ? await storeLora(request.params as Params<'add_lora'>)
+          : request.params
+    call(JSON.stringify({ ...request, params }), [])
+  } catch (error) {
+    const failure: Failure = { kind: 'input', message: error instanceof Error ? error.message : String(error) }
+    self.postMessage({ id: request.id, error: failure } satisfies Message)
+  }
+}
+
+async function storeModel({ name, files }: Params<'add_model'>): Promise<unknown> {
+  const folder = `models/${checkName(name)}`
+  if ((await theStore.list(`${folder}/`)).length > 0) throw new Error(`a model named ${name} is already kept here; remove it first, or choose another name`)
+  try {
+    for (const f of files) await theStore.write(`${folder}/${f.path}`, await contents(f.file))
+  } catch (error) {
+    await theStore.remove(`${folder}/`)
+    throw error
+  }
+  return { name, files: files.map((f) => ({ path: f.path, size: f.file.size })) }
+}
+
+async function storeLora({ name, file }: Params<'add_lora'>): Promise<unknown> {
+  await theStore.write(`loras/${checkName(name)}.safetensors`, await contents(file))
+  return { name, size: file.size }
+}
+
+function checkName(name: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(name)) throw new Error(`the name ${JSON.stringify(name)} is not usable; take letters, digits, dots, dashes and underscores`)
+  return name
+}
+
+async function contents(file: File): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return new Uint8Array(await file.arrayBuffer())
+  } catch {
+    throw new Error(`${file.name} could not be read; it may have been moved or be too large for this browser`)
+  }
+}

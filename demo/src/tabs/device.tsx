@@ -1,0 +1,5 @@
+import type { JSX } from 'preact'
+
+export function DeviceTab(): JSX.Element {
+  return <section class="card pad" />
+}

@@ -16,17 +16,62 @@ TAGS = $(if $(OPENBLAS),-tags openblas)
 # reach.
 PORTABLE := ./sampler ./shaders ./graph ./gpu ./graph/cpu ./graph/webgpu ./sdo ./sdo/mixture ./model ./model/builtin ./train ./train/avatars ./train/fashion ./recipes ./engine
 
-.PHONY: run test build setup check wasm ops bench golden status picture clean help
+# Setup puts a newer Node here where the system's is too old for the page.
+export PATH := $(CURDIR)/bin/node/node_modules/.bin:$(PATH)
+
+# What the page is made of. demo/public is copied into demo/dist as it is.
+MODULE := demo/public/sdo.wasm
+GLUE := demo/public/wasm_exec.js
+WEIGHTS := $(patsubst model/builtin/%,demo/public/models/%,$(wildcard model/builtin/*/*.safetensors))
+PAGE := $(shell find demo/src demo/public demo/*.json demo/*.ts demo/*.html tools/site -type f 2>/dev/null)
+NODE_MODULES := demo/node_modules/.package-lock.json
+SITE := demo/dist/manifest.json
+
+.PHONY: run demo test build site setup check wasm size ops bench golden status picture clean help FORCE
 
 run: build ## set up, build, and put dark glasses on sixteen people
 	bin/sdo steer dark-glasses --out $(OUT)
 
-test: setup check wasm ## set up, then test everything, software Vulkan included
-	SDO_REQUIRE_GPU=1 SDO_LIMITS=default $(BUILD) test $(TAGS) ./...
-	CGO_ENABLED=0 $(GO) test ./sdo/... ./sampler/...
+demo: site build ## build the page and bin/sdo with it, and serve it on this machine
+	bin/sdo demo
 
-build: setup ## build bin/sdo
+test: setup check wasm site ## set up, then test everything, software Vulkan and headless Chromium included
+	@tools/setup.sh browser
+	SDO_REQUIRE_GPU=1 SDO_REQUIRE_BROWSER=1 SDO_LIMITS=default $(BUILD) test $(TAGS) $$($(GO) list ./... | grep -v /demo$$)
+	CGO_ENABLED=0 $(GO) test ./sdo/... ./sampler/...
+	SDO_REQUIRE_BROWSER=1 $(GO) test -timeout 30m ./demo
+
+build: setup ## build bin/sdo, with the page if it was built
 	$(BUILD) build $(TAGS) -ldflags '-X main.version=$(VERSION)' -o bin/sdo ./native
+
+site: $(SITE) ## build the page into demo/dist, ready for any static host
+
+$(SITE): $(MODULE) $(GLUE) $(WEIGHTS) $(PAGE) $(NODE_MODULES)
+	cd demo && npm run --silent build -- --logLevel warn
+	node tools/site/compress.mjs demo/dist demo/.cache/compressed
+
+# Go knows what has changed. A module that came out the same keeps its time, so
+# that nothing after it is made again.
+$(MODULE): FORCE
+	@mkdir -p $(@D) demo/.cache
+	GOOS=js GOARCH=wasm $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o demo/.cache/sdo.wasm ./wasm/browser
+	@cmp -s demo/.cache/sdo.wasm $@ || cp demo/.cache/sdo.wasm $@
+
+# The glue must be that of the toolchain that built the module.
+$(GLUE): FORCE
+	@cmp -s "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" $@ || cp "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" $@
+
+demo/public/models/%: model/builtin/%
+	@mkdir -p $(@D)
+	@cp $< $@
+
+$(NODE_MODULES): demo/package-lock.json
+	@tools/setup.sh site
+	cd demo && npm ci --no-audit --no-fund
+	@touch $@
+
+size: site ## bytes of the module and of the whole download, as they are and compressed
+	@$(GO) run ./tools/size
 
 setup: ## install what is missing: C compiler, Vulkan loader, Mesa's software driver, OpenBLAS
 	@tools/setup.sh
@@ -61,7 +106,8 @@ picture: run ## make the README's picture from a fresh run
 	$(GO) run ./tools/picture $(OUT) docs/images/dark-glasses.png
 
 clean: ## remove what make made
-	rm -rf bin out bench
+	rm -rf bin out bench demo/.cache demo/node_modules demo/public/models $(MODULE) $(GLUE)
+	find demo/dist -mindepth 1 ! -name .gitkeep -delete
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile

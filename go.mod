@@ -2,6 +2,8 @@ module github.com/sdo-go/sdo
 
 go 1.26.0
 
+ignore node_modules
+
 require (
 	github.com/cogentcore/webgpu v0.23.0
 	github.com/goccy/go-yaml v1.19.2

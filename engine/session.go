@@ -89,6 +89,32 @@ func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
 // steps, but for solvers that ask more than once a step.
 func (p *Plan) Calls() int { return len(p.table.Steps) }
 
+// Cost is what an update asks of the network by the recipe's method, each branch
+// of a guided call counted: calls of a rollout, and calls that are
+// differentiated.
+func (p *Plan) Cost() (calls, backward int) {
+	branches := 1
+	if p.guided() {
+		branches = 2
+	}
+	return branches * p.Calls(), branches * p.demand().Calls
+}
+
+// Buffers are the sizes of the buffers that activations take on a device, each
+// in one piece: the scratch arena and a tape for every kind of kept call.
+func (p *Plan) Buffers(exec graph.Executor) []int64 {
+	sizes := []int64{0}
+	plans := p.network.plans()
+	if p.metric != nil {
+		plans = append(plans, p.metric.plan)
+	}
+	for _, plan := range plans {
+		sizes[0] = max(sizes[0], exec.ScratchBytes(plan))
+		sizes = append(sizes, plan.TapeBytes)
+	}
+	return sizes
+}
+
 // Memory counts what the recipe's method will hold at its peak on a device,
 // before anything is allocated there. It is exact for parameters and
 // activations: the executor's ledger comes out the same. A nil executor counts

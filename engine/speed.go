@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/sdo"
 )
 
 // Fastest runs work once to warm up, then a few times for at most budget, and
@@ -70,4 +71,20 @@ func MatMulSeconds(ctx context.Context, exec graph.Executor) (float64, error) {
 		}
 		return err
 	})
+}
+
+// EncodeSeconds is how long it takes to hand one network call over to a device
+// that is idle, without waiting for what it computes.
+func (s *Session) EncodeSeconds(ctx context.Context) (float64, error) {
+	out, err := s.Exec.NewVector(s.Shape.Size())
+	if err != nil {
+		return 0, err
+	}
+	defer s.Exec.FreeVector(out)
+	if _, err := s.Exec.RowDots(ctx, s.start, s.start, 1); err != nil { // which waits for all work
+		return 0, err
+	}
+	start := time.Now()
+	err = s.denoiser.Predict(ctx, sdo.Input{X: s.start, Timestep: s.table.Steps[0].Timestep, Cond: s.cond}, out)
+	return time.Since(start).Seconds(), err
 }

@@ -20,6 +20,7 @@ type Device struct {
 	bytes     int64
 	layouts   [maxStorageBindings + 1]*rawLayout
 	pipelines map[[sha256.Size]byte]*Pipeline
+	runs      int64
 	failure   error // of queued work, not yet reported
 }
 
@@ -194,6 +195,9 @@ func (d *Device) Pipeline(label, wgsl string, storage int) (*Pipeline, error) {
 	return p, nil
 }
 
+// Dispatches counts the kernel runs recorded so far.
+func (d *Device) Dispatches() int64 { return d.runs }
+
 // Pipelines counts the kernels compiled so far.
 func (d *Device) Pipelines() int { return len(d.pipelines) }
 
@@ -273,6 +277,7 @@ func (d *Device) Record() (*Recorder, error) {
 // Dispatch appends one kernel run with its uniform block at uniformOffset.
 // Dispatches see each other's writes in order.
 func (r *Recorder) Dispatch(p *Pipeline, b *Bindings, uniformOffset uint32, groups [3]uint32) {
+	r.device.runs++
 	r.raw.dispatch(&p.raw, &b.raw, uniformOffset, groups)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math"
@@ -61,6 +62,15 @@ func (l *LoRA) SavePEFT(dir string, dtype DType) error {
 
 // SaveKohya writes one file under kohya-ss' names, F32 or F16, atomically.
 func (l *LoRA) SaveKohya(file string, dtype DType) error {
+	err := WriteFileAtomic(file, func(w io.Writer) error { return l.WriteKohya(w, dtype) })
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+// WriteKohya writes what SaveKohya makes a file of.
+func (l *LoRA) WriteKohya(w io.Writer, dtype DType) error {
 	if err := l.check(); err != nil {
 		return err
 	}
@@ -69,7 +79,7 @@ func (l *LoRA) SaveKohya(file string, dtype DType) error {
 		alpha = AsStored([]float32{alpha}, graph.F16)[0]
 	}
 	if float64(alpha) != l.Alpha {
-		return fmt.Errorf("%s: alpha %g is not a number of %s, in which the file holds it; choose another alpha or type", file, l.Alpha, dtype)
+		return fmt.Errorf("alpha %g is not a number of %s, in which the file holds it; choose another alpha or type", l.Alpha, dtype)
 	}
 	tensors := make(Weights, len(l.Weights))
 	for _, module := range l.modules() {
@@ -77,14 +87,10 @@ func (l *LoRA) SaveKohya(file string, dtype DType) error {
 		tensors[name+kohyaDown], tensors[name+kohyaUp] = l.Weights[module+loraA], l.Weights[module+loraB]
 		tensors[name+kohyaAlpha] = Tensor{Shape: []int{}, Data: []float32{alpha}}
 	}
-	metadata := map[string]string{
+	return WriteSafetensors(w, tensors, dtype, map[string]string{
 		"format": "pt", "ss_network_module": "networks.lora",
 		"ss_network_dim": strconv.Itoa(l.Rank), "ss_network_alpha": strconv.FormatFloat(l.Alpha, 'g', -1, 64),
-	}
-	if err := SaveSafetensors(file, tensors, dtype, metadata); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return nil
+	})
 }
 
 func kohyaName(module string) string { return kohyaPrefix + strings.ReplaceAll(module, ".", "_") }

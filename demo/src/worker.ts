@@ -2,6 +2,7 @@
 /// <reference lib="webworker" />
 import type { BootEvent } from './client'
 import type { Failure, Message, Params, Request } from './protocol'
+import { replay } from '../../gpu/replay.js'
 import { openStore, type Store } from './store'
 
 declare const self: DedicatedWorkerGlobalScope
@@ -12,6 +13,8 @@ interface Host {
   post(json: string, buffers: Uint8Array[]): void
   /** A file of this site. */
   fetch(path: string): Promise<Uint8Array>
+  /** Settles once what had arrived before has been heard. */
+  yield(): Promise<void>
   store: Store
 }
 
@@ -44,8 +47,8 @@ async function boot(): Promise<void> {
     const [instance, store] = await Promise.all([core.then((r) => instantiate(r, go.importObject)), opened])
     theStore = store
     tell({ kind: 'started', keeps: store.keeps })
-    const host: Host = { post, fetch: fetchFile, store }
-    Object.assign(globalThis, { sdoHost: host })
+    const host: Host = { post, fetch: fetchFile, yield: nextTask, store }
+    Object.assign(globalThis, { sdoHost: host, sdoReplay: replay })
     Object.defineProperty(globalThis, 'sdoCall', { configurable: true, set: begin })
     await go.run(instance)
     tell({ kind: 'stopped', message: 'the Go core ended, and the console says why' })
@@ -91,6 +94,18 @@ async function instantiate(response: Response, imports: WebAssembly.Imports): Pr
     ? await WebAssembly.instantiateStreaming(response, imports)
     : await WebAssembly.instantiate(await response.arrayBuffer(), imports)
   return instance
+}
+
+const channel = new MessageChannel()
+const turns: (() => void)[] = []
+channel.port1.onmessage = () => turns.shift()?.()
+
+/** A task of its own: a promise alone would not let messages in, and timers wait 4 ms. */
+function nextTask(): Promise<void> {
+  return new Promise((resolve) => {
+    turns.push(resolve)
+    channel.port2.postMessage(null)
+  })
 }
 
 async function fetchFile(path: string): Promise<Uint8Array> {

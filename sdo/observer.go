@@ -1,5 +1,7 @@
 package sdo
 
+import "context"
+
 // EventKind says what has just happened.
 type EventKind string
 
@@ -42,6 +44,10 @@ type Event struct {
 	// Values, of update events, are what the sample was made of: where a stale
 	// one can be made anew. They, too, are only valid until the observer returns.
 	Values Values `json:"-"`
+	// Save, of update events of Run, reads back what Options.Resume goes on from.
+	// It costs nothing unless it is called, and it, too, is only valid until the
+	// observer returns.
+	Save func(ctx context.Context) (*RunState, error) `json:"-"`
 }
 
 // Observer is told of every event, on the goroutine of the run, which waits

@@ -27,7 +27,6 @@ func TestKeptSteps(t *testing.T) {
 	const n = 6
 	all := []int{0, 1, 2, 3, 4, 5}
 	both := []Variable{Latents, Condition}
-	shared := []Variable{Condition, Parameters}
 	first := Surrogate{Freeze: sampler.FreezeV, Active: ActiveFirst}
 	active := func(a Active, calls int) Surrogate {
 		return Surrogate{Freeze: sampler.FreezeV, Active: a, Calls: calls}

@@ -64,6 +64,15 @@ type Options struct {
 	// good enough at once.
 	EarlyStop EarlyStop
 	StopBelow float64 // the loss that is good enough for an objective that is no Satisfier
+
+	// Resume goes on from where a run was saved (Event.Save), as that run would
+	// have; nil begins anew. The problem and the options must be that run's own,
+	// but for Updates, which may be more. The rollout of the latest update is made
+	// again, and its event told again; the counters go on from the saved ones.
+	// Where the run uses outputs of earlier updates (Surrogate.Refresh) these are
+	// gone and every call is made at that rollout, so that its losses, and those
+	// after it, may differ from what they would have been.
+	Resume *RunState
 }
 
 // DefaultOptions is the setting of docs/method.md: latent SDO with eps

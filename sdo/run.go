@@ -67,6 +67,11 @@ func Run(ctx context.Context, p Problem, o Options, observe Observer) (*Result, 
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
+	if o.Resume != nil {
+		if err := r.restore(ctx, o.Resume); err != nil {
+			return nil, err
+		}
+	}
 	return r.finish(ctx, r.loop(ctx))
 }
 
@@ -155,8 +160,6 @@ func (r *run) loop(ctx context.Context) error {
 			if losses, fresh, err = r.score(ctx, last); err != nil {
 				return err
 			}
-			r.result.Losses = r.result.Losses[:len(r.result.Losses)-1]
-			r.result.Stale = r.result.Stale[:len(r.result.Stale)-1]
 			if err := r.record(ctx, losses, fresh); err != nil {
 				return err
 			}
@@ -238,16 +241,25 @@ func (r *run) record(ctx context.Context, losses []float64, fresh bool) error {
 	} else if r.options.EarlyStop == EarlyStopObjective {
 		copy(r.paused, r.satisfied(losses))
 	}
-	result.Losses = append(result.Losses, slices.Clone(losses))
+	// In place of what was on record, if this is another look at the same update.
+	result.Losses = append(result.Losses[:result.Updates], slices.Clone(losses))
 	if r.options.Surrogate.Refresh.stale() {
-		result.Stale = append(result.Stale, !fresh)
+		result.Stale = append(result.Stale[:result.Updates], !fresh)
 	}
 	if r.observe != nil {
+		told := false
 		r.relay(Event{
 			Kind: EventUpdate, State: r.chain.Sample(), Values: r.values, Counters: r.chain.Counters(), Stale: !fresh,
 			Losses: slices.Clone(losses), Best: slices.Clone(result.BestLoss),
 			Stopped: slices.Clone(result.Stopped), LatentNorms: slices.Clone(r.norms),
+			Save: func(ctx context.Context) (*RunState, error) {
+				if told {
+					return nil, fmt.Errorf("sdo: a run is saved while its observer is told of an update; call Save before the observer returns")
+				}
+				return r.save(ctx)
+			},
 		})
+		told = true
 	}
 	return nil
 }

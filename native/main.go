@@ -206,7 +206,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 no device or out of its memory,
 	flags.BoolVar(&a.json, "json", false, "print results as JSON on standard output")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.steer(), a.sample(), a.tune(), a.train(), a.audit(), a.bench(), a.doctor(), a.model(), a.recipes())
+	root.AddCommand(a.steer(), a.sample(), a.tune(), a.train(), a.audit(), a.bench(), a.demo(), a.doctor(), a.model(), a.recipes())
 	return root
 }
 

@@ -295,7 +295,11 @@ export interface Methods {
   /** Reads the small files of a folder and says what it is and needs, before weights are read. */
   inspect: { params: { name: string; files: { path: string; size: number; text?: string }[]; num_images: number }; result: Inspected }
   /** Keeps a model folder, whose files the worker has in its store. */
-  add_model: { params: { name: string; files: { path: string; file: File }[] }; result: ModelInfo }
+  add_model: {
+    params: { name: string; files: { path: string; file: File }[] }
+    result: ModelInfo
+    event: { done: number; of: number } // bytes put into the store
+  }
   remove_model: { params: { name: string }; result: null }
   add_lora: { params: { name: string; file: File }; result: { name: string; parameters: number } }
   remove_lora: { params: { name: string }; result: null }

@@ -142,7 +142,7 @@ async function hand(request: Request, call: Call): Promise<void> {
   try {
     const params =
       request.method === 'add_model'
-        ? await storeModel(request.params as Params<'add_model'>)
+        ? await storeModel(request.id, request.params as Params<'add_model'>)
         : request.method === 'add_lora'
           ? await storeLora(request.params as Params<'add_lora'>)
           : request.params
@@ -153,11 +153,17 @@ async function hand(request: Request, call: Call): Promise<void> {
   }
 }
 
-async function storeModel({ name, files }: Params<'add_model'>): Promise<unknown> {
+async function storeModel(id: number, { name, files }: Params<'add_model'>): Promise<unknown> {
   const folder = `models/${checkName(name)}`
   if ((await theStore.list(`${folder}/`)).length > 0) throw new Error(`a model named ${name} is already kept here; remove it first, or choose another name`)
   try {
-    for (const f of files) await theStore.write(`${folder}/${f.path}`, await contents(f.file))
+    const of = files.reduce((sum, f) => sum + f.file.size, 0)
+    let done = 0
+    for (const f of files) {
+      await theStore.write(`${folder}/${f.path}`, await contents(f.file))
+      done += f.file.size
+      self.postMessage({ id, event: { done, of } } satisfies Message)
+    }
   } catch (error) {
     await theStore.remove(`${folder}/`)
     throw error

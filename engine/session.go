@@ -373,6 +373,14 @@ func (s *Session) Problem() sdo.Problem {
 
 // Steer runs the recipe. See sdo.Run for what a cancelled context does.
 func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result, error) {
+	return s.SteerFrom(ctx, nil, observe)
+}
+
+// SteerFrom is Steer from where a run of the same recipe and model was saved by
+// its observer (sdo.Event.Save), here or in another session; see
+// sdo.Options.Resume. A run that begins from a picture finds its latent in the
+// state, so that the inversion is not made again. A nil state begins anew.
+func (s *Session) SteerFrom(ctx context.Context, state *sdo.RunState, observe sdo.Observer) (*sdo.Result, error) {
 	if s.objective == nil {
 		return nil, fmt.Errorf("recipe %q: has no objective to steer by; add a term, or use sample", s.Recipe.Name)
 	}
@@ -383,19 +391,37 @@ func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result,
 	if s.Recipe.Guards.Whiteness == "project" {
 		options.Whiten = newWhiteness(s.Exec, s.Shape).project
 	}
-	if err := s.invert(ctx, observe); err != nil {
+	options.Resume = state
+	var err error
+	spent := 0 // calls of the inversion; a state's counters have them
+	if state != nil {
+		err = s.beginAgain(ctx, state)
+	} else {
+		err = s.invert(ctx, observe)
+		spent = s.spent
+	}
+	if err != nil {
 		return nil, err
 	}
 	told := observe
-	if observe != nil && s.spent > 0 {
+	if observe != nil && spent > 0 {
 		told = func(e sdo.Event) {
-			e.Counters.NetworkCalls += s.spent
+			e.Counters.NetworkCalls += spent
+			if save := e.Save; save != nil {
+				e.Save = func(ctx context.Context) (*sdo.RunState, error) {
+					state, err := save(ctx)
+					if state != nil {
+						state.Result.NetworkCalls += spent
+					}
+					return state, err
+				}
+			}
 			observe(e)
 		}
 	}
 	result, err := sdo.Run(ctx, s.Problem(), options, told)
 	if result != nil {
-		result.NetworkCalls += s.spent
+		result.NetworkCalls += spent
 	}
 	return result, err
 }

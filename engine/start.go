@@ -165,3 +165,17 @@ func (s *Session) invert(ctx context.Context, observe sdo.Observer) error {
 	s.spent, s.inverted = chain.Counters().NetworkCalls, true
 	return s.Exec.Combine(s.start, []float64{1}, []graph.Tensor{latent})
 }
+
+// beginAgain takes the latent of a run that began from a picture out of its
+// state. A new run of the session inverts the picture for itself.
+func (s *Session) beginAgain(ctx context.Context, state *sdo.RunState) error {
+	if s.inversion == nil {
+		return nil
+	}
+	start := state.Tensors["start"]
+	if len(start) != s.Shape.Size() {
+		return nil // sdo.Run says so
+	}
+	s.inverted = false
+	return s.Exec.Write(ctx, s.start, start)
+}

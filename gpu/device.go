@@ -2,7 +2,6 @@ package gpu
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -19,7 +18,7 @@ type Device struct {
 	limits    Limits
 	bytes     int64
 	layouts   [maxStorageBindings + 1]*rawLayout
-	pipelines map[[sha256.Size]byte]*Pipeline
+	pipelines map[string]*Pipeline // by number of bindings and text
 	runs      int64
 	failure   error // of queued work, not yet reported
 }
@@ -38,7 +37,7 @@ func Open(ctx context.Context, choice string) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Device{raw: raw, info: info, limits: limits, pipelines: map[[sha256.Size]byte]*Pipeline{}}, nil
+	return &Device{raw: raw, info: info, limits: limits, pipelines: map[string]*Pipeline{}}, nil
 }
 
 // Info describes the adapter.
@@ -178,7 +177,7 @@ func (d *Device) Pipeline(label, wgsl string, storage int) (*Pipeline, error) {
 	if strings.TrimSpace(wgsl) == "" {
 		return nil, fmt.Errorf("shader %s: the text is empty", label) // the native library would crash
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%d\n%s", storage, wgsl))
+	key := fmt.Sprintf("%d\n%s", storage, wgsl)
 	if p := d.pipelines[key]; p != nil {
 		return p, nil
 	}

@@ -1,0 +1,153 @@
+package studio
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+)
+
+// Files of the store that hold work in progress, and how often they are written:
+// what a lost device or a closed tab costs at most.
+const (
+	steerCheckpoint = "checkpoints/steer.safetensors"
+	tuneCheckpoint  = "checkpoints/tune.safetensors"
+	checkpointEvery = 3 * time.Second
+)
+
+// Keys of a checkpoint's metadata, beside those of engine.Tuning.
+const (
+	metadataRecipe = "recipe"
+	metadataSaved  = "saved"
+	metadataState  = "state" // sdo.RunState without its tensors
+	metadataUpdate = "update"
+	metadataName   = "name" // what a tuning's adapter will be called
+)
+
+// savedWork describes a checkpoint.
+type savedWork struct {
+	Name   string          `json:"name"`
+	Recipe *recipes.Recipe `json:"recipe"`
+	Update int             `json:"update"`
+	Saved  int64           `json:"saved"`
+}
+
+func checkpoints(r *request, _ none) (any, error) {
+	all := []savedWork{}
+	for _, c := range []struct{ name, file string }{{"steer", steerCheckpoint}, {"tune", tuneCheckpoint}} {
+		data, err := r.server.host.Read(c.file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		file, err := model.ParseSafetensors(c.file, data)
+		if err != nil {
+			continue // cut short by a full disk: there is nothing to go on from
+		}
+		w := savedWork{Name: c.name}
+		if w.Recipe, err = recipes.Parse([]byte(file.Metadata[metadataRecipe]), c.file); err != nil {
+			continue // of an older build
+		}
+		w.Update, _ = strconv.Atoi(file.Metadata[metadataUpdate])
+		w.Saved, _ = strconv.ParseInt(file.Metadata[metadataSaved], 10, 64)
+		all = append(all, w)
+	}
+	return all, nil
+}
+
+func discard(r *request, p struct {
+	Name string `json:"name"`
+}) (any, error) {
+	files := map[string]string{"steer": steerCheckpoint, "tune": tuneCheckpoint}
+	if files[p.Name] == "" {
+		return nil, inputError{fmt.Errorf("checkpoint is %q, want steer or tune", p.Name)}
+	}
+	return nil, r.server.host.Remove(files[p.Name])
+}
+
+// writeCheckpoint keeps tensors with a recipe.
+func (s *Server) writeCheckpoint(file string, tensors model.Weights, metadata map[string]string, r *recipes.Recipe) error {
+	metadata[metadataRecipe] = string(r.Canonical())
+	metadata[metadataSaved] = strconv.FormatInt(time.Now().UnixMilli(), 10)
+	var data bytes.Buffer
+	if err := model.WriteSafetensors(&data, tensors, model.F32, metadata); err != nil {
+		return err
+	}
+	return s.host.Write(file, data.Bytes())
+}
+
+// readCheckpoint returns what writeCheckpoint kept, if it is of the same recipe;
+// how many updates it wants may have changed.
+func (s *Server) readCheckpoint(file string, r *recipes.Recipe) (model.Weights, map[string]string, error) {
+	tensors, metadata, err := model.LoadSafetensors(folder{s.host, ""}, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, inputError{fmt.Errorf("there is no run to go on with; start one")}
+	}
+	if err != nil {
+		return nil, nil, inputError{fmt.Errorf("%w; discard it and start anew", err)}
+	}
+	saved, err := recipes.Parse([]byte(metadata[metadataRecipe]), file)
+	if err != nil {
+		return nil, nil, inputError{fmt.Errorf("the saved run is of another version of this page; discard it and start anew")}
+	}
+	saved.Updates = r.Updates
+	if !bytes.Equal(saved.Canonical(), r.Canonical()) {
+		return nil, nil, inputError{fmt.Errorf("the saved run is of another recipe; continue it with its own, or discard it")}
+	}
+	return tensors, metadata, nil
+}
+
+// checkpoint keeps a steering run where an update event left it. Single
+// precision is what a device holds, so nothing is lost.
+func (s *steering) checkpoint(e sdo.Event) error {
+	state, err := e.Save(s)
+	if err != nil {
+		return err
+	}
+	tensors := model.Weights{}
+	for name, numbers := range state.Tensors {
+		data := make([]float32, len(numbers))
+		for i, v := range numbers {
+			data[i] = float32(v)
+		}
+		tensors[name] = model.Tensor{Shape: []int{len(data)}, Data: data}
+	}
+	state.Tensors = nil
+	text, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	metadata := map[string]string{metadataState: string(text), metadataUpdate: strconv.Itoa(e.Update)}
+	s.saved = time.Now()
+	return s.server.writeCheckpoint(steerCheckpoint, tensors, metadata, s.params.Recipe.Recipe)
+}
+
+// readSteering returns where a steering run goes on.
+func (s *Server) readSteering(r *recipes.Recipe) (*sdo.RunState, error) {
+	tensors, metadata, err := s.readCheckpoint(steerCheckpoint, r)
+	if err != nil {
+		return nil, err
+	}
+	state := &sdo.RunState{}
+	if err := json.Unmarshal([]byte(metadata[metadataState]), state); err != nil {
+		return nil, inputError{fmt.Errorf("the saved run cannot be read (%w); discard it and start anew", err)}
+	}
+	state.Tensors = map[string][]float64{}
+	for name, t := range tensors {
+		numbers := make([]float64, len(t.Data))
+		for i, v := range t.Data {
+			numbers[i] = float64(v)
+		}
+		state.Tensors[name] = numbers
+	}
+	return state, nil
+}

@@ -1,0 +1,270 @@
+package studio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/gpu"
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/graph/cpu"
+	"github.com/sdo-go/sdo/graph/optable"
+	"github.com/sdo-go/sdo/graph/webgpu"
+	"github.com/sdo-go/sdo/recipes"
+)
+
+// device is what the page computes on.
+type device struct {
+	graph.Executor
+	gpu *gpu.Device // nil for the CPU
+}
+
+// deviceInfo describes the open device.
+type deviceInfo struct {
+	Kind     string           `json:"kind"`
+	Name     string           `json:"name"`
+	Driver   string           `json:"driver"`
+	Software bool             `json:"software"`
+	Why      string           `json:"why"`
+	Features []string         `json:"features"`
+	Limits   map[string]int64 `json:"limits"`
+}
+
+// open replaces the device; after a loss it is how the page goes on.
+func open(r *request, p struct {
+	Device string `json:"device"`
+}) (any, error) {
+	s := r.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.job != nil {
+		return nil, errBusy
+	}
+	if s.device != nil {
+		s.device.Close() // a lost device has nothing more to say
+		s.device = nil
+	}
+	why := ""
+	switch p.Device {
+	case "auto", "webgpu":
+		exec, err := webgpu.Open(r, "")
+		if err == nil {
+			s.device = &device{exec, exec.GPU()}
+			return s.device.info(""), nil
+		}
+		if p.Device == "webgpu" || !errors.Is(err, gpu.ErrNoAdapter) {
+			return nil, err
+		}
+		why = err.Error()
+	case "cpu":
+	default:
+		return nil, inputError{fmt.Errorf("device is %q, want auto, webgpu or cpu", p.Device)}
+	}
+	s.device = &device{Executor: cpu.New[float32](cpu.Options{})}
+	return s.device.info(why), nil
+}
+
+func (d *device) info(why string) deviceInfo {
+	dev := d.Device()
+	i := deviceInfo{Kind: dev.Kind, Name: dev.Name, Driver: dev.Driver, Software: dev.Software, Why: why, Features: []string{}, Limits: map[string]int64{}}
+	if d.gpu == nil {
+		return i
+	}
+	if features := d.gpu.Info().Features; features != nil {
+		i.Features = features
+	}
+	l := d.gpu.Limits()
+	i.Limits = map[string]int64{
+		"maxBufferSize": l.MaxBuffer, "maxStorageBufferBindingSize": l.MaxBinding,
+		"maxStorageBuffersPerShaderStage":   int64(l.MaxStorage),
+		"maxComputeInvocationsPerWorkgroup": int64(l.MaxThreads),
+		"maxComputeWorkgroupStorageSize":    int64(l.MaxWorkgroup),
+		"maxComputeWorkgroupsPerDimension":  int64(l.MaxGroups),
+		"minStorageBufferOffsetAlignment":   int64(l.OffsetAlign),
+		"minUniformBufferOffsetAlignment":   int64(l.UniformAlign),
+		"maxUniformBufferBindingSize":       l.MaxUniformLen,
+	}
+	return i
+}
+
+// loseDevice loses the device where the platform can.
+func loseDevice(r *request, _ none) (any, error) {
+	s := r.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.device != nil && s.device.gpu != nil {
+		if d, ok := any(s.device.gpu).(interface{ Lose() }); ok {
+			d.Lose()
+			return nil, nil
+		}
+	}
+	return nil, inputError{fmt.Errorf("this device cannot be lost on purpose")}
+}
+
+// measured is the speed of a device.
+type measured struct {
+	GFLOPS         float64 `json:"gemm_gflops"`
+	CallMS         float64 `json:"call_ms"`
+	Dispatches     int64   `json:"dispatches"`
+	EncodeReplayed float64 `json:"encode_replayed_us"`
+	EncodePlain    float64 `json:"encode_plain_us"`
+	ReadbackMS     float64 `json:"readback_ms"`
+}
+
+// measuredPictures is the batch of the network call that is measured, as in the
+// built-in recipes.
+const measuredPictures = 16
+
+func measure(r *request, _ none) (any, error) {
+	j, err := r.server.begin(r)
+	if err != nil {
+		return nil, err
+	}
+	defer r.server.end(j)
+	m := measured{}
+	seconds, err := engine.MatMulSeconds(r, j.exec)
+	if err != nil {
+		return nil, err
+	}
+	m.GFLOPS = engine.MatMulFlops / seconds / 1e9
+	if err := r.server.measureCall(r, j.exec, &m); err != nil {
+		return nil, err
+	}
+	one, err := j.exec.NewVector(64)
+	if err != nil {
+		return nil, err
+	}
+	defer j.exec.FreeVector(one)
+	seconds, err = engine.Fastest(300*time.Millisecond, func() error {
+		_, err := j.exec.Read(r, one)
+		return err
+	})
+	m.ReadbackMS = 1e3 * seconds
+	return m, err
+}
+
+// measureCall times one network call of the embedded model, and what it takes to
+// hand it to the GPU: with the list that JavaScript replays, and without.
+func (s *Server) measureCall(ctx context.Context, exec graph.Executor, m *measured) error {
+	recipe := recipes.Defaults()
+	recipe.Name, recipe.NumImages, recipe.Updates, recipe.Sampler.NumInferenceSteps = "measure", measuredPictures, 0, 1
+	p, err := s.planned(&recipe)
+	if err != nil {
+		return err
+	}
+	session, err := engine.NewSession(exec, p)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	seconds, err := engine.Fastest(time.Second, func() error {
+		_, err := session.Sample(ctx, nil)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m.CallMS = 1e3 * seconds
+	g, ok := exec.(*webgpu.Executor)
+	if !ok {
+		return nil
+	}
+	before := g.GPU().Dispatches()
+	if _, err := session.EncodeSeconds(ctx); err != nil {
+		return err
+	}
+	m.Dispatches = g.GPU().Dispatches() - before // the fill and the look at idleness among them
+	encode := func() (float64, error) {
+		shortest := 0.0
+		for range 10 {
+			seconds, err := session.EncodeSeconds(ctx)
+			if err != nil {
+				return 0, err
+			}
+			if shortest == 0 || 1e6*seconds < shortest {
+				shortest = 1e6 * seconds
+			}
+		}
+		return shortest, nil
+	}
+	if m.EncodeReplayed, err = encode(); err != nil {
+		return err
+	}
+	replayer, ok := any(g.GPU()).(interface{ Replay(bool) bool })
+	if !ok || !replayer.Replay(false) {
+		m.EncodePlain = m.EncodeReplayed
+		return nil
+	}
+	defer replayer.Replay(true)
+	m.EncodePlain, err = encode()
+	return err
+}
+
+// kernelCheck is a row of the op table on the open device against float64.
+type kernelCheck struct {
+	Name    string  `json:"name"`
+	Device  string  `json:"device"`
+	Error   float64 `json:"error"`
+	Bound   float64 `json:"bound"`
+	OK      bool    `json:"ok"`
+	Message string  `json:"message"`
+}
+
+// kernels runs the op table. Rows that take most of a gigabyte in float64 are
+// left to the test suite, which runs them in a browser too.
+func kernels(r *request, p struct {
+	Only string `json:"only"`
+}) (any, error) {
+	j, err := r.server.begin(r)
+	if err != nil {
+		return nil, err
+	}
+	defer r.server.end(j)
+	var rows []optable.Row
+	for _, row := range optable.Rows() {
+		if !row.Large && strings.HasPrefix(row.Name, p.Only) {
+			rows = append(rows, row)
+		}
+	}
+	reference := cpu.New[float64](cpu.Options{})
+	defer reference.Close()
+	all := []kernelCheck{}
+	for _, row := range rows {
+		j.gate(r)
+		if err := r.Err(); err != nil {
+			return nil, err
+		}
+		c := checkRow(j.exec, reference, row)
+		all = append(all, c)
+		r.tell(struct {
+			Done int         `json:"done"`
+			Of   int         `json:"of"`
+			Row  kernelCheck `json:"row"`
+		}{len(all), len(rows), c})
+	}
+	return all, nil
+}
+
+func checkRow(exec, reference graph.Executor, row optable.Row) kernelCheck {
+	c := kernelCheck{Name: row.Name, Device: exec.Device().Name, Bound: row.NMSE, OK: true}
+	for _, pass := range []func(graph.Executor, optable.Row) ([][]float64, error){optable.Forward, optable.Gradients} {
+		want, err := pass(reference, row)
+		var got [][]float64
+		if err == nil {
+			got, err = pass(exec, row)
+		}
+		if err != nil {
+			c.OK, c.Message = false, err.Error()
+			return c
+		}
+		for i := range want {
+			e := optable.NMSE(got[i], want[i])
+			c.Error = max(c.Error, e)
+			c.OK = c.OK && e <= row.NMSE // a NaN is not
+		}
+	}
+	return c
+}

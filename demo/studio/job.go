@@ -1,0 +1,119 @@
+package studio
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// job is a request that has the device to itself. The page may pause it between
+// two network calls and cancel it.
+type job struct {
+	id     int
+	cancel func()
+	host   Host
+	exec   graph.Executor
+
+	mu       sync.Mutex
+	going    chan struct{} // closed while the job may go on
+	started  time.Time
+	waited   time.Duration // in pauses
+	breathed time.Time     // when the host last took in messages
+}
+
+type jobParams struct {
+	Job int `json:"job"`
+}
+
+// breath is how long a job computes before it lets the host take in messages.
+const breath = 40 * time.Millisecond
+
+// begin gives the device to a request until the returned job's end. Every device
+// error ends a job, so the device is looked at here for a loss.
+func (s *Server) begin(r *request) (*job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.job != nil:
+		return nil, errBusy
+	case s.device == nil:
+		return nil, inputError{fmt.Errorf("no device is open; open one first")}
+	}
+	now := time.Now()
+	j := &job{id: r.id, host: s.host, exec: s.device.Executor, going: closed(), started: now, breathed: now}
+	r.Context, j.cancel = context.WithCancel(r.Context)
+	s.job = j
+	return j, nil
+}
+
+// end gives the device back.
+func (s *Server) end(j *job) {
+	j.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.job = nil
+}
+
+// control does something to the job of a request.
+func (s *Server) control(id int, do func(*job)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.job == nil || s.job.id != id {
+		return inputError{fmt.Errorf("job %d is not running", id)}
+	}
+	do(s.job)
+	return nil
+}
+
+func closed() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+func (j *job) pause() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	select {
+	case <-j.going:
+		j.going = make(chan struct{})
+	default:
+	}
+}
+
+func (j *job) resume() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	select {
+	case <-j.going:
+	default:
+		close(j.going)
+	}
+}
+
+// stop ends the job, which keeps what it has.
+func (j *job) stop() { j.cancel() }
+
+// gate is passed between two network calls: it waits out a pause and lets the
+// host breathe. Whoever computes on looks at the context itself.
+func (j *job) gate(ctx context.Context) {
+	if time.Since(j.breathed) > breath {
+		j.host.Yield()
+		j.breathed = time.Now()
+	}
+	j.mu.Lock()
+	going := j.going
+	j.mu.Unlock()
+	from := time.Now()
+	select {
+	case <-going:
+	case <-ctx.Done():
+	}
+	j.waited += time.Since(from)
+}
+
+// seconds is how long the job has run, pauses left out.
+func (j *job) seconds() float64 { return (time.Since(j.started) - j.waited).Seconds() }

@@ -1,0 +1,408 @@
+package studio
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/model/builtin"
+	"github.com/sdo-go/sdo/recipes"
+)
+
+// Folders of the store.
+const (
+	modelFolder = "models/"
+	loraFolder  = "loras/"
+)
+
+// Names of a diffusers folder's small files.
+const (
+	configFile     = "config.json"
+	attributesFile = "attributes.json"
+)
+
+// modelInfo describes a model by its small files.
+type modelInfo struct {
+	Name       string           `json:"name"`
+	Yours      bool             `json:"yours"`
+	Parameters int              `json:"parameters"`
+	Bytes      int64            `json:"bytes"`
+	Channels   int              `json:"channels"`
+	Width      int              `json:"width"`
+	Height     int              `json:"height"`
+	Attributes model.Attributes `json:"attributes"`
+	Guide      model.Attributes `json:"guide"`
+	Judge      model.Attributes `json:"judge"`
+}
+
+// builtinModels are the embedded denoisers; the other embedded networks are
+// their guides and judges.
+var builtinModels = []string{"avatars-16-s", "fashion-28"}
+
+// models describes every model there is.
+func (s *Server) models() (all []modelInfo, err error) {
+	names := append([]string{}, builtinModels...)
+	files, err := s.host.List(modelFolder)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		name, _, _ := strings.Cut(f.Path[len(modelFolder):], "/")
+		if names[len(names)-1] != name {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		info, err := s.info(name)
+		if err != nil {
+			continue // a folder that another build kept; add_model refuses it today
+		}
+		all = append(all, *info)
+	}
+	return all, nil
+}
+
+// info describes a model without reading its weights.
+func (s *Server) info(name string) (*modelInfo, error) {
+	files, err := s.open(name)
+	if err != nil {
+		return nil, fmt.Errorf("model %q is not here; choose another, or bring it on the Models page", name)
+	}
+	info, err := describe(files)
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	info.Name = name
+	stored, err := s.host.List(modelFolder + name + "/")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range stored {
+		info.Yours, info.Bytes = true, info.Bytes+f.Size
+	}
+	if !info.Yours {
+		info.Bytes = builtin.Bytes(name)
+	}
+	return info, nil
+}
+
+// describe reads the small files of a folder.
+func describe(files fs.FS) (*modelInfo, error) {
+	dir := "."
+	if _, err := fs.Stat(files, configFile); err != nil {
+		dir = "unet"
+	}
+	text, err := fs.ReadFile(files, path.Join(dir, configFile))
+	if err != nil {
+		return nil, fmt.Errorf("%s is missing; choose a folder that holds a UNet2DModel in diffusers' layout", configFile)
+	}
+	config, err := model.ParseUNet2DConfig(text)
+	if err != nil {
+		return nil, err
+	}
+	params, err := config.Params()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", configFile, err)
+	}
+	shape := config.SampleShape(1)
+	info := &modelInfo{Channels: shape[1], Height: shape[2], Width: shape[3], Attributes: model.Attributes{}}
+	for _, p := range params {
+		info.Parameters += p.Shape.Size()
+	}
+	if text, err := fs.ReadFile(files, path.Join(dir, attributesFile)); err == nil {
+		if info.Attributes, err = model.ParseAttributes(text); err != nil {
+			return nil, fmt.Errorf("%s: %w", attributesFile, err)
+		}
+	}
+	if info.Guide, err = reads(builtin.Guides, shape); err == nil {
+		info.Judge, err = reads(builtin.Judges, shape)
+	}
+	return info, err
+}
+
+// reads is what the first embedded classifier for pictures of a shape reads;
+// engine.LoadModel takes the same.
+func reads(classifiers []string, shape graph.Shape) (model.Attributes, error) {
+	for _, name := range classifiers {
+		files, err := builtin.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		text, err := fs.ReadFile(files, configFile)
+		if err != nil {
+			return nil, err
+		}
+		c, err := model.ParseClassifierConfig(text)
+		if err != nil {
+			return nil, err
+		}
+		if c.InChannels == shape[1] && c.SampleSize == (model.SampleSize{shape[2], shape[3]}) {
+			return c.Attributes, nil
+		}
+	}
+	return model.Attributes{}, nil
+}
+
+// open finds a folder by the name a recipe gives it: an embedded model, one that
+// the page keeps, or "." for the adapters it keeps.
+func (s *Server) open(name string) (fs.FS, error) {
+	if name == "." {
+		return folder{s.host, loraFolder}, nil
+	}
+	files, err := engine.OpenBuiltin(name)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return files, err
+	}
+	if !validName(name) {
+		return nil, err
+	}
+	if kept, listed := s.host.List(modelFolder + name + "/"); listed != nil || len(kept) == 0 {
+		return nil, err
+	}
+	return folder{s.host, modelFolder + name + "/"}, nil
+}
+
+// validName reports whether a name is one step of a path and nothing else.
+func validName(name string) bool {
+	return name != "" && len(name) <= 100 && fs.ValidPath(name) && name != "." && !strings.ContainsAny(name, `/\`)
+}
+
+func checkName(name string) error {
+	if !validName(name) {
+		return inputError{fmt.Errorf("the name is %q, want one of at most 100 characters without slashes", name)}
+	}
+	return nil
+}
+
+// folder is a part of a store as a file system.
+type folder struct {
+	store  Store
+	prefix string
+}
+
+func (f folder) Open(name string) (fs.File, error) {
+	if !fs.ValidPath(name) || name == "." {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	data, err := f.store.Read(f.prefix + name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return &stored{bytes.NewReader(data), entry{path.Base(name), int64(len(data))}}, nil
+}
+
+// Stat finds the size without reading the file.
+func (f folder) Stat(name string) (fs.FileInfo, error) {
+	files, err := f.store.List(f.prefix + name)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		if file.Path == f.prefix+name {
+			return entry{path.Base(name), file.Size}, nil
+		}
+	}
+	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+}
+
+// stored is an opened file.
+type stored struct {
+	*bytes.Reader
+	entry
+}
+
+func (f *stored) Stat() (fs.FileInfo, error) { return f.entry, nil }
+func (f *stored) Size() int64                { return f.entry.size }
+func (f *stored) Close() error               { return nil }
+
+// entry describes a file.
+type entry struct {
+	name string
+	size int64
+}
+
+func (e entry) Name() string       { return e.name }
+func (e entry) Size() int64        { return e.size }
+func (e entry) Mode() fs.FileMode  { return 0o444 }
+func (e entry) ModTime() time.Time { return time.Time{} }
+func (e entry) IsDir() bool        { return false }
+func (e entry) Sys() any           { return nil }
+
+// inspected is what a folder that nothing was read of but its small files is and
+// needs.
+type inspected struct {
+	OK         bool   `json:"ok"`
+	Message    string `json:"message"`
+	Parameters int    `json:"parameters"`
+	Bytes      int64  `json:"bytes"`
+	Channels   int    `json:"channels"`
+	Width      int    `json:"width"`
+	Height     int    `json:"height"`
+	Sample     memory `json:"sample"`
+	Steer      memory `json:"steer"`
+}
+
+// offered is a file of a folder that the page offers, with its text where it is
+// small and JSON.
+type offered struct {
+	Path string  `json:"path"`
+	Size int64   `json:"size"`
+	Text *string `json:"text"`
+}
+
+func inspect(r *request, p struct {
+	Name      string    `json:"name"`
+	Files     []offered `json:"files"`
+	NumImages int       `json:"num_images"`
+}) (any, error) {
+	files := offer{}
+	i := inspected{}
+	for _, f := range p.Files {
+		files[f.Path] = f
+		i.Bytes += f.Size
+	}
+	if err := r.server.inspect(&i, files, p.Name, p.NumImages); err != nil {
+		i.Message = err.Error()
+		return i, nil
+	}
+	i.OK = true
+	i.Message = fmt.Sprintf("a UNet2DModel with %d parameters, for pictures of %d channels and %dx%d pixels", i.Parameters, i.Channels, i.Width, i.Height)
+	return i, nil
+}
+
+// inspect fills in what can be told from the small files, up to what does not
+// fit.
+func (s *Server) inspect(i *inspected, files offer, name string, images int) error {
+	info, err := describe(files)
+	if err != nil {
+		return err
+	}
+	i.Parameters, i.Channels, i.Width, i.Height = info.Parameters, info.Channels, info.Width, info.Height
+	unet := &model.UNet2D{Stored: model.F32}
+	if unet.Config, err = model.ParseUNet2DConfig([]byte(files.config())); err != nil {
+		return err
+	}
+	for _, scheduler := range []string{"scheduler_config.json", "scheduler/scheduler_config.json"} {
+		if f, ok := files[scheduler]; ok && f.Text != nil {
+			unet.Scheduler = json.RawMessage(*f.Text)
+			break
+		}
+	}
+	r := recipes.Defaults()
+	r.Name, r.Model, r.NumImages = "inspect", name, max(1, images)
+	m, err := engine.NewModel(name, unet, &r)
+	if err != nil {
+		return err
+	}
+	exec := s.executor()
+	sample, err := engine.NewPlan(&r, m, nil, graph.F32)
+	if err != nil {
+		return err
+	}
+	i.Sample = newMemory(sample.Memory(exec))
+	steered := r.Clone()
+	steered.Objective = []recipes.Term{{Term: "total_variation", Weight: 1}}
+	steer, err := engine.NewPlan(steered, m, nil, graph.F32)
+	if err != nil {
+		return err
+	}
+	i.Steer = newMemory(steer.Memory(exec))
+	return s.room(steer)
+}
+
+// offer is a folder of which only some texts are at hand.
+type offer map[string]offered
+
+func (o offer) config() string {
+	for _, name := range []string{configFile, "unet/" + configFile} {
+		if f, ok := o[name]; ok && f.Text != nil {
+			return *f.Text
+		}
+	}
+	return ""
+}
+
+func (o offer) Open(name string) (fs.File, error) {
+	f, ok := o[name]
+	if !ok || f.Text == nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return &stored{bytes.NewReader([]byte(*f.Text)), entry{path.Base(name), f.Size}}, nil
+}
+
+// addModel takes in a folder that the page has put into the store, and removes
+// it again where it is no model.
+func addModel(r *request, p struct {
+	Name string `json:"name"`
+}) (any, error) {
+	s := r.server
+	if err := checkName(p.Name); err != nil {
+		return nil, err
+	}
+	if _, err := engine.OpenBuiltin(p.Name); err == nil {
+		return nil, inputError{fmt.Errorf("%s is the name of a built-in model; choose another", p.Name)}
+	}
+	if _, err := model.LoadUNet2D(folder{s.host, modelFolder + p.Name + "/"}); err != nil {
+		if failed := s.host.Remove(modelFolder + p.Name + "/"); failed != nil {
+			return nil, failed
+		}
+		return nil, inputError{fmt.Errorf("model %s: %w", p.Name, err)}
+	}
+	return s.info(p.Name)
+}
+
+func removeModel(r *request, p struct {
+	Name string `json:"name"`
+}) (any, error) {
+	if err := checkName(p.Name); err != nil {
+		return nil, err
+	}
+	return nil, r.server.host.Remove(modelFolder + p.Name + "/")
+}
+
+// addedLoRA is an adapter that the page keeps.
+type addedLoRA struct {
+	Name       string `json:"name"`
+	Parameters int    `json:"parameters"`
+}
+
+// adapterFile is the file of an adapter that the page calls by its name, with
+// the ending or without.
+func adapterFile(name string) string { return strings.TrimSuffix(name, ".safetensors") + ".safetensors" }
+
+// addLoRA takes in a file that the page has put into the store, and removes it
+// again where it is no adapter. Whether it fits a model shows when it is used.
+func addLoRA(r *request, p struct {
+	Name string `json:"name"`
+}) (any, error) {
+	s := r.server
+	if err := checkName(p.Name); err != nil {
+		return nil, err
+	}
+	file := adapterFile(p.Name)
+	info, err := model.InspectLoRA(folder{s.host, loraFolder}, file)
+	if err != nil {
+		if failed := s.host.Remove(loraFolder + file); failed != nil {
+			return nil, failed
+		}
+		return nil, inputError{fmt.Errorf("lora %s: %w", p.Name, err)}
+	}
+	return addedLoRA{file, info.Numbers}, nil
+}
+
+func removeLoRA(r *request, p struct {
+	Name string `json:"name"`
+}) (any, error) {
+	if err := checkName(p.Name); err != nil {
+		return nil, err
+	}
+	return nil, r.server.host.Remove(loraFolder + adapterFile(p.Name))
+}

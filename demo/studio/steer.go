@@ -1,0 +1,249 @@
+package studio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+	"github.com/sdo-go/sdo/train/avatars"
+)
+
+// steerEvent is sdo.Event with what a page shows of it.
+type steerEvent struct {
+	sdo.Event
+	Kept     bool      `json:"kept"` // also where it is false
+	Seconds  float64   `json:"seconds"`
+	Verdicts []bool    `json:"verdicts,omitempty"`
+	Pictures *Pictures `json:"pictures,omitempty"`
+}
+
+func (e steerEvent) buffers() []*Buffer { return e.Pictures.buffers() }
+
+// steerResult is sdo.Result with what a page shows of it.
+type steerResult struct {
+	Before      *Pictures    `json:"before"`
+	After       *Pictures    `json:"after"`
+	Losses      [][]float64  `json:"losses"`
+	BestLoss    []float64    `json:"best_loss"`
+	BestUpdate  []int        `json:"best_update"`
+	RowUpdates  []int        `json:"row_updates"`
+	Stopped     []bool       `json:"stopped"`
+	Drifted     []bool       `json:"drifted"`
+	Updates     int          `json:"updates"`
+	Cancelled   bool         `json:"cancelled"`
+	JudgeLabel  string       `json:"judge_label"`
+	JudgeBefore []bool       `json:"judge_before,omitempty"`
+	JudgeAfter  []bool       `json:"judge_after,omitempty"`
+	Drift       float64      `json:"drift"`
+	Seconds     float64      `json:"seconds"`
+	Counters    sdo.Counters `json:"counters"`
+	Planned     int64        `json:"planned_bytes"`
+	Peak        int64        `json:"peak_bytes"`
+}
+
+func (r *steerResult) buffers() []*Buffer { return append(r.Before.buffers(), r.After.buffers()...) }
+
+type steerParams struct {
+	Recipe     recipeParam `json:"recipe"`
+	Resume     bool        `json:"resume"`
+	Previews   float64     `json:"previews"`   // least milliseconds between pictures
+	Checkpoint bool        `json:"checkpoint"` // keep one
+}
+
+// steering is a steer request in progress.
+type steering struct {
+	*request
+	*job
+	session   *engine.Session
+	params    steerParams
+	pictured  time.Time // when pictures were last sent
+	saved     time.Time // when a checkpoint was last written
+	firstLook bool      // the rollout whose states are shown
+	err       error     // of what an observer did
+}
+
+func steer(r *request, p steerParams) (any, error) {
+	s := r.server
+	made, err := s.planned(p.Recipe.Recipe)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.room(made); err != nil {
+		return nil, err
+	}
+	var from *sdo.RunState
+	if p.Resume {
+		if from, err = s.readSteering(p.Recipe.Recipe); err != nil {
+			return nil, err
+		}
+	}
+	j, err := s.begin(r)
+	if err != nil {
+		return nil, err
+	}
+	defer s.end(j)
+	session, err := engine.NewSession(j.exec, made)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	j.exec.ResetPeak()
+	run := &steering{request: r, job: j, session: session, params: p, firstLook: true}
+	result, err := session.SteerFrom(r, from, run.observe)
+	if result == nil {
+		return nil, err
+	}
+	// A run that ended in an error but has something to show keeps its checkpoint;
+	// the page offers to go on from there.
+	if err == nil {
+		err = run.err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.Checkpoint && !result.Cancelled {
+		if err := s.host.Remove(steerCheckpoint); err != nil {
+			return nil, err
+		}
+	}
+	return run.report(result)
+}
+
+// observe tells the page of an event, with pictures where they are due.
+func (s *steering) observe(e sdo.Event) {
+	if s.err != nil {
+		return
+	}
+	told := steerEvent{Event: e, Kept: e.Kept, Seconds: s.seconds()}
+	switch e.Kind {
+	case sdo.EventUpdate:
+		s.firstLook = false
+		last := e.Update == e.Updates || allTrue(e.Stopped)
+		if last || s.due() {
+			s.err = s.look(&told, true)
+		}
+		if s.err == nil && s.params.Checkpoint && (time.Since(s.saved) > checkpointEvery || last) {
+			s.err = s.checkpoint(e)
+		}
+	case sdo.EventStep, sdo.EventInversion:
+		if s.firstLook {
+			s.err = s.look(&told, false)
+		}
+	}
+	if s.err != nil {
+		if errors.Is(s.err, context.Canceled) {
+			s.err = nil // the run itself ends with what it has
+			return
+		}
+		s.cancel()
+		return
+	}
+	s.tell(told)
+	s.gate(s)
+}
+
+// due reports whether it is time for pictures again.
+func (s *steering) due() bool {
+	if time.Since(s.pictured).Seconds()*1e3 < s.params.Previews {
+		return false
+	}
+	s.pictured = time.Now()
+	return true
+}
+
+// look adds the state of an event as pictures and, of a sample, what the judge
+// says of them.
+func (s *steering) look(e *steerEvent, judged bool) error {
+	images, err := s.exec.Read(s, e.State)
+	if err != nil {
+		return err
+	}
+	e.Pictures = newPictures(images, s.session.Shape)
+	if judged && s.session.JudgeLabel() != "" {
+		e.Verdicts, err = s.session.Approve(s, e.State)
+	}
+	return err
+}
+
+// report is the result as the page gets it.
+func (s *steering) report(result *sdo.Result) (*steerResult, error) {
+	ctx, shape := context.WithoutCancel(s.Context), s.session.Shape
+	r := &steerResult{
+		Before: newPictures(result.Before, shape), After: newPictures(result.Samples, shape),
+		Losses: result.Losses, BestLoss: result.BestLoss, BestUpdate: result.BestUpdate, RowUpdates: result.RowUpdates,
+		Stopped: result.Stopped, Drifted: result.Drifted, Updates: result.Updates, Cancelled: result.Cancelled,
+		JudgeLabel: s.session.JudgeLabel(), Drift: engine.MeanDrift(result.Before, result.Samples, shape[0]),
+		Seconds: s.seconds(), Counters: result.Counters,
+		Planned: s.session.Memory(s.exec).Activations, Peak: s.exec.Usage().PeakActivations,
+	}
+	var err error
+	if r.JudgeBefore, err = s.session.Verdicts(ctx, result.Before); err == nil {
+		r.JudgeAfter, err = s.session.Verdicts(ctx, result.Samples)
+	}
+	return r, err
+}
+
+func allTrue(values []bool) bool {
+	for _, v := range values {
+		if !v {
+			return false
+		}
+	}
+	return len(values) > 0
+}
+
+// sample makes pictures without steering.
+func sample(r *request, p struct {
+	Recipe recipeParam `json:"recipe"`
+}) (any, error) {
+	s := r.server
+	plain := p.Recipe.Clone()
+	plain.Objective, plain.Updates, plain.Tune = nil, 0, nil
+	d := recipes.Defaults()
+	plain.Variables, plain.Method, plain.Guards = d.Variables, d.Method, d.Guards
+	made, err := s.planned(plain)
+	if err != nil {
+		return nil, err
+	}
+	j, err := s.begin(r)
+	if err != nil {
+		return nil, err
+	}
+	defer s.end(j)
+	session, err := engine.NewSession(j.exec, made)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	run := &steering{request: r, job: j, session: session, firstLook: true}
+	images, err := session.Sample(r, run.observe)
+	if err == nil {
+		err = run.err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newPictures(images, session.Shape), nil
+}
+
+// source draws a picture of the training generator.
+func source(r *request, p struct {
+	Seed  uint64 `json:"seed"`
+	Index int    `json:"index"`
+}) (any, error) {
+	if p.Index < 0 {
+		return nil, inputError{fmt.Errorf("index is %d, want 0 or more", p.Index)}
+	}
+	drawn := make([]float32, 3*avatars.Size*avatars.Size)
+	avatars.At(p.Seed, uint64(p.Index)).Draw(drawn)
+	images := make([]float64, len(drawn))
+	for i, v := range drawn {
+		images[i] = float64(v)
+	}
+	return newPictures(images, graph.Shape{1, 3, avatars.Size, avatars.Size}), nil
+}

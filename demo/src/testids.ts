@@ -10,6 +10,61 @@ export const ids = {
   resume: 'resume',
   cancel: 'cancel',
 
+  // Steer
+  libraryRecipe: 'library', // with -<name>
+  stageTitle: 'stage-title',
+  stagePictures: 'stage-pictures',
+  start: 'start',
+  judged: 'judged', // the headline: "12 of 16 wear dark glasses"
+  split: 'split', // the slider from before to after
+  enlarged: 'enlarged',
+  plan: 'plan',
+  refusal: 'refusal',
+  halve: 'halve',
+  unfinished: 'unfinished',
+  continue: 'continue',
+  discard: 'discard',
+  trouble: 'trouble',
+  noWebgpu: 'no-webgpu',
+  panel: 'panel', // with -goal, -run, -share, -recipe
+  goal: 'goal', // with -<index>
+  addGoal: 'add-goal',
+  goalKind: 'goal-kind', // with -<term>
+  removeGoal: 'remove-goal', // with -<index>
+  attribute: 'attribute',
+  value: 'value',
+  region: 'region',
+  regionColour: 'region-colour',
+  sketch: 'sketch',
+  toolPencil: 'tool-pencil',
+  toolEraser: 'tool-eraser',
+  toolFill: 'tool-fill',
+  sketchUndo: 'sketch-undo',
+  sketchClear: 'sketch-clear',
+  condition: 'condition',
+  pictures: 'pictures',
+  steps: 'steps',
+  updates: 'updates',
+  seed: 'seed',
+  dice: 'dice',
+  method: 'method',
+  more: 'more',
+  freeze: 'freeze',
+  learningRate: 'learning-rate',
+  sampler: 'sampler',
+  guidance: 'guidance',
+  model: 'model',
+  lora: 'lora',
+  lossChart: 'loss-chart',
+  counters: 'counters',
+  copyLink: 'copy-link',
+  savePng: 'save-png',
+  saveGif: 'save-gif',
+  saveYaml: 'save-yaml',
+  command: 'command',
+  recipeText: 'recipe-text',
+  recipeProblems: 'recipe-problems',
+
   // See the shortcut
   shortcutStrip: 'shortcut-strip',
   shortcutSteps: 'shortcut-steps',

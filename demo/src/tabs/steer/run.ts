@@ -1,0 +1,307 @@
+// The run on the stage: the first look at what will be steered, the run itself,
+// and what it left. It outlives the tab's component.
+import { batch, computed, effect, signal } from '@preact/signals'
+import { call, failure } from '../../client'
+import {
+  catalog,
+  checkpoints,
+  chosenDevice,
+  core,
+  device,
+  edit,
+  library,
+  lost,
+  openDevice,
+  recipe,
+  refreshCheckpoints,
+  runJob,
+  running,
+  tab,
+  useText,
+  valid,
+} from '../../state'
+import type { Checkpoint, Counters, Failure, Pictures, Planned, Recipe, SteerEvent, SteerResult } from '../../protocol'
+import { judgeLabel } from './words'
+
+/** What the stage shows. */
+export interface Stage {
+  of: 'recording' | 'look' | 'run'
+  /** The batch as it is now: of the run, the newest sample. */
+  pictures: Pictures | null
+  /** The batch before any update. */
+  before: Pictures | null
+}
+
+/** The story of a run, or of the one that ended last. */
+export interface Story {
+  recipe: Recipe
+  from: number // updates made before it was resumed
+  at: number[] // updates at which losses were told
+  losses: number[][] // then, one per picture
+  best: number[]
+  stopped: boolean[]
+  verdicts: boolean[] | null // what the judge says of the pictures shown
+  first: boolean[] | null // ... and said of those before
+  update: number
+  updates: number
+  step: number
+  steps: number
+  phase: SteerEvent['kind']
+  seconds: number
+  counters: Counters
+  perUpdate: number // seconds, of late
+  frames: Pictures[] // for the film
+  result: SteerResult | null
+}
+
+export const stage = signal<Stage>({ of: 'recording', pictures: null, before: null })
+export const story = signal<Story | null>(null)
+/** What went wrong, and after how many updates. */
+export const trouble = signal<{ failure: Failure; update: number } | null>(null)
+/** What the recipe would cost; null while that is asked. */
+export const planned = signal<Planned | null>(null)
+/** Set where the page made the library's recipe smaller for a slow device. */
+export const shrunk = signal(false)
+
+export const steering = computed(() => running.value?.tab === 'steer' && !running.value.background)
+export const looking = computed(() => running.value?.tab === 'steer' && running.value.background)
+/** The checkpoint of a run that did not end, while none is running. */
+export const unfinished = computed(() => (steering.value ? null : (checkpoints.value.find((c) => c.name === 'steer') ?? null)))
+
+// ---- the plan -------------------------------------------------------------
+
+let plans = 0
+effect(() => {
+  const r = recipe.value
+  if (!r || core.value.phase !== 'ready' || !device.value) return
+  const mine = ++plans
+  void call('plan', { recipe: r }).then(
+    (p) => mine === plans && (planned.value = p),
+    (error) => mine === plans && (planned.value = { ...noPlan, refusal: failure(error).message }),
+  )
+})
+const none = { param_bytes: 0, activation_bytes: 0, state_bytes: 0, total_bytes: 0 }
+const noPlan: Planned = { memory: none, steps: 0, calls: 0, backward_calls: 0, refusal: '' }
+
+// ---- the first look -------------------------------------------------------
+
+/** All of a recipe that its pictures before any update depend on. */
+function origin(r: Recipe): string {
+  return JSON.stringify([r.model, r.lora, r.seed, r.num_images, r.sampler, r.guidance_scale, r.condition, r.start])
+}
+
+/** The recipe that only samples. */
+function bare(r: Recipe, pictures: number, steps: number): Recipe {
+  return {
+    ...r,
+    num_images: Math.min(pictures, r.num_images),
+    sampler: { ...r.sampler, num_inference_steps: Math.min(steps, r.sampler.num_inference_steps) },
+    objective: [],
+    updates: 0,
+    method: { name: 'sdo' },
+    variables: { latents: {} },
+    tune: undefined,
+    guards: { ...r.guards, early_stop: false },
+  }
+}
+
+let seen = '' // origin of the pictures on the stage
+let painted = false // whether any pictures of this device were
+
+effect(() => {
+  const r = recipe.value
+  const ready = core.value.phase === 'ready' && device.value !== null
+  if (!r || !ready || tab.value !== 'steer' || running.value !== null || origin(r) === seen) return
+  const mine = origin(r)
+  const timer = setTimeout(() => void look(r, mine), painted ? 150 : 0)
+  return () => clearTimeout(timer)
+})
+
+async function look(r: Recipe, mine: string): Promise<void> {
+  seen = mine
+  const slow = device.peek()?.kind === 'cpu'
+  const show = (pictures: Pictures) => {
+    if (seen !== mine) return
+    stage.value = { of: 'look', pictures, before: pictures }
+    if (!painted) {
+      painted = true
+      requestAnimationFrame(() => requestAnimationFrame(() => performance.mark('first-picture')))
+    }
+  }
+  try {
+    // A few pictures in a few steps first, so that there is something to see at once.
+    const few = bare(r, slow ? 2 : 4, slow ? 5 : 10)
+    const whole = bare(r, r.num_images, r.sampler.num_inference_steps)
+    const small = few.num_images < whole.num_images || few.sampler.num_inference_steps < whole.sampler.num_inference_steps
+    if (small && (!painted || slow)) show(await runJob('steer', 'A first look', 'sample', { recipe: few }, undefined, { background: true }))
+    if (recipe.peek() && origin(recipe.peek()!) !== mine) return
+    if (!small || !slow) show(await runJob('steer', 'A first look', 'sample', { recipe: whole }, undefined, { background: true }))
+  } catch (error) {
+    const f = failure(error)
+    if (f.kind === 'cancelled' || f.kind === 'busy') return
+    trouble.value = { failure: f, update: 0 }
+  }
+}
+
+// A slow device gets the library's first recipe in a small size.
+let sized = false
+effect(() => {
+  if (sized || core.value.phase !== 'ready' || !device.value || !recipe.value) return
+  sized = true
+  if (device.value.kind !== 'cpu' || library.peek() === '') return
+  shrunk.value = true
+  edit(shrink)
+})
+
+function shrink(r: Recipe): void {
+  r.num_images = Math.min(r.num_images, 4)
+  r.sampler.num_inference_steps = Math.min(r.sampler.num_inference_steps, 8)
+  r.updates = Math.min(r.updates, 20)
+}
+
+export function halve(): void {
+  edit((r) => {
+    r.num_images = Math.max(1, Math.floor(r.num_images / 2))
+  })
+}
+
+// ---- the run --------------------------------------------------------------
+
+const mostFrames = 240
+
+/** Starts the recipe, or goes on from the checkpoint. */
+export async function steer(from?: Checkpoint): Promise<void> {
+  const r = from?.recipe ?? recipe.peek()
+  if (!r || (!from && !valid.peek())) return
+  const s: Story = {
+    recipe: r,
+    from: from?.update ?? 0,
+    at: [],
+    losses: [],
+    best: [],
+    stopped: [],
+    verdicts: null,
+    first: null,
+    update: from?.update ?? 0,
+    updates: r.updates,
+    step: 0,
+    steps: r.sampler.num_inference_steps,
+    phase: 'step',
+    seconds: 0,
+    counters: { network_calls: 0, backward_calls: 0 },
+    perUpdate: 0,
+    frames: [],
+    result: null,
+  }
+  const known = stage.peek()
+  const same = known.of !== 'recording' && seen === origin(r) && known.before?.count === r.num_images
+  batch(() => {
+    trouble.value = null
+    story.value = s
+    stage.value = { of: 'run', pictures: same ? known.before : null, before: same ? known.before : null }
+  })
+  seen = origin(r)
+  let since = 0 // seconds at the update before
+  const onEvent = (e: SteerEvent) => {
+    s.phase = e.kind
+    s.step = e.step
+    s.steps = e.steps || s.steps
+    s.seconds = e.seconds
+    s.counters = e.counters
+    if (e.kind === 'update') {
+      s.update = e.update
+      s.updates = e.updates
+      if (e.losses) {
+        s.at.push(e.update)
+        s.losses.push(e.losses)
+      }
+      if (e.best) s.best = e.best
+      if (e.stopped) s.stopped = e.stopped
+      if (e.verdicts) {
+        s.verdicts = e.verdicts
+        if (e.update === 0) s.first = e.verdicts
+      }
+      if (since > 0) s.perUpdate = s.perUpdate ? 0.7 * s.perUpdate + 0.3 * (e.seconds - since) : e.seconds - since
+      since = e.seconds
+    }
+    if (e.pictures) {
+      if (e.kind === 'update') {
+        if (s.frames.length >= mostFrames) s.frames = s.frames.filter((_, i) => i % 2 === 0)
+        s.frames.push(e.pictures)
+      }
+      const before = e.kind === 'update' && e.update === 0 ? e.pictures : stage.peek().before
+      // The state of a step is noise at first: nothing to compare with.
+      stage.value = { of: 'run', pictures: e.pictures, before }
+    }
+    told()
+  }
+  try {
+    const result = await runJob('steer', from ? 'Steering on' : 'Steering', 'steer', { recipe: r, resume: from !== undefined, previews: 100, checkpoint: true }, onEvent)
+    s.result = result
+    s.verdicts = result.judge_after ?? null
+    s.first = result.judge_before ?? null
+    s.update = result.updates
+    s.seconds = result.seconds
+    s.counters = result.counters
+    s.stopped = result.stopped
+    s.best = result.best_loss
+    if (result.losses.length > 0) {
+      s.losses = result.losses
+      s.at = result.losses.map((_, i) => i)
+    }
+    s.frames.push(result.after)
+    stage.value = { of: 'run', pictures: result.after, before: result.before }
+  } catch (error) {
+    const f = failure(error)
+    if (f.kind !== 'cancelled') trouble.value = { failure: f, update: s.update }
+  } finally {
+    flush()
+    if (core.peek().phase === 'ready') await refreshCheckpoints().catch(() => {})
+  }
+}
+
+let due = 0
+/** Shows the story at most some eight times a second: a run of a small model tells hundreds of things. */
+function told(): void {
+  due ||= window.setTimeout(flush, 120)
+}
+
+function flush(): void {
+  clearTimeout(due)
+  due = 0
+  if (story.peek()) story.value = { ...story.peek()! }
+}
+
+/** Goes on from the checkpoint, on a fresh device where the old one was lost. */
+export async function goOn(c: Checkpoint, which = chosenDevice.peek()): Promise<void> {
+  try {
+    trouble.value = null
+    if (!device.peek() || lost.peek() || which !== chosenDevice.peek()) await openDevice(which)
+    await useText(JSON.stringify(c.recipe))
+    library.value = matching(c.recipe)
+    await steer(c)
+  } catch (error) {
+    trouble.value = { failure: failure(error), update: c.update }
+  }
+}
+
+/** The library's recipe that is the same, by name; empty where there is none. */
+function matching(r: Recipe): string {
+  const text = JSON.stringify(r)
+  return catalog.peek()?.recipes.find((l) => JSON.stringify(l.recipe) === text)?.name ?? ''
+}
+
+export async function discard(): Promise<void> {
+  await call('discard', { name: 'steer' })
+  await refreshCheckpoints()
+}
+
+/** Yes of how many, now and before any update; null without a judge. */
+export const judged = computed(() => {
+  const s = story.value
+  if (!s || stage.value.of !== 'run') return null
+  const label = s.result?.judge_label ?? judgeLabel(s.recipe)
+  if (!label || !s.verdicts) return null
+  const yes = (v: boolean[] | null) => v?.filter(Boolean).length ?? 0
+  return { label, of: s.verdicts.length, now: yes(s.verdicts), before: s.first ? yes(s.first) : null }
+})

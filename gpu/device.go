@@ -19,6 +19,7 @@ type Device struct {
 	bytes     int64
 	layouts   [maxStorageBindings + 1]*rawLayout
 	pipelines map[string]*Pipeline // by number of bindings and text
+	fresh     []string             // pipelines that have not been settled
 	runs      int64
 	failure   error // of queued work, not yet reported
 }
@@ -62,6 +63,24 @@ func (d *Device) Err() error {
 	return err
 }
 
+// Settle waits until everything that was made is known to be good and returns
+// the first error. A browser makes buffers and pipelines in another process,
+// which is asked about all of them at once; Read settles too. Pipelines made
+// since the last time are made again after an error.
+func (d *Device) Settle() error {
+	err := d.raw.settle()
+	if err != nil {
+		for _, key := range d.fresh {
+			delete(d.pipelines, key)
+		}
+	}
+	d.fresh = d.fresh[:0]
+	if err != nil {
+		return d.note(err)
+	}
+	return d.Err()
+}
+
 // note remembers a loss, after which no more work may be submitted.
 func (d *Device) note(err error) error {
 	if errors.Is(err, ErrLost) {
@@ -102,7 +121,8 @@ type Buffer struct {
 
 // NewBuffer allocates zeroed memory; size is rounded up to 4 bytes. A size
 // beyond the device's limits, or one the driver refuses, is an error that wraps
-// ErrOutOfMemory. label names the buffer in error messages.
+// ErrOutOfMemory; the driver's word may come with Settle. label names the buffer
+// in error messages.
 func (d *Device) NewBuffer(label string, size int64, usage Usage) (*Buffer, error) {
 	size = max(4, (size+3)&^3)
 	if size > d.limits.MaxBuffer {
@@ -152,7 +172,7 @@ func (d *Device) Read(ctx context.Context, b *Buffer, offset int64, into []byte)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.Err(); err != nil {
+	if err := d.Settle(); err != nil {
 		return err
 	}
 	if len(into) == 0 {
@@ -172,7 +192,8 @@ type Pipeline struct {
 
 // Pipeline compiles WGSL with entry point "main" and the given number of
 // storage bindings, or returns the one compiled before from the same text. A
-// shader that the front end refuses is an error with its message and line.
+// shader that the front end refuses is an error with its message and line, here or
+// at Settle.
 func (d *Device) Pipeline(label, wgsl string, storage int) (*Pipeline, error) {
 	if strings.TrimSpace(wgsl) == "" {
 		return nil, fmt.Errorf("shader %s: the text is empty", label) // the native library would crash
@@ -190,7 +211,7 @@ func (d *Device) Pipeline(label, wgsl string, storage int) (*Pipeline, error) {
 		return nil, fmt.Errorf("shader %s: %w", label, err)
 	}
 	p := &Pipeline{raw, storage}
-	d.pipelines[key] = p
+	d.pipelines[key], d.fresh = p, append(d.fresh, key)
 	return p, nil
 }
 

@@ -29,6 +29,7 @@ type session struct {
 	failure   error // that the browser reported outside of any call
 	closed    bool
 	callbacks []js.Func
+	verdicts  []verdict
 	upload    scratch // bytes on their way to a buffer
 	passes    recording
 }
@@ -190,30 +191,55 @@ func (d rawDevice) close() {
 // the work on it.
 func (d *Device) Lose() { d.raw.device.Call("destroy") }
 
-// scoped runs create between error scopes and waits for their verdict. The
-// scopes end even if create throws: one left open would swallow later errors.
-func (d rawDevice) scoped(create func() js.Value) (made js.Value, err error) {
+// scoped runs create between error scopes, whose verdict settle waits for: an
+// answer takes a round trip to the browser's GPU process, and a network has
+// hundreds of buffers and kernels. The scopes end even if create throws: one
+// left open would swallow later errors.
+func (d rawDevice) scoped(label string, create func() (made, module js.Value)) (made js.Value, err error) {
 	defer guard(&err)
 	d.device.Call("pushErrorScope", "validation")
 	d.device.Call("pushErrorScope", "out-of-memory")
+	var module js.Value
 	func() {
 		defer guard(&err)
-		made = create()
+		made, module = create()
 	}()
-	// Both are asked for before the first is waited for: an answer takes a round
-	// trip to the browser's GPU process.
-	verdicts := []js.Value{d.device.Call("popErrorScope"), d.device.Call("popErrorScope")}
-	for _, verdict := range verdicts {
-		problem, failed := await(context.Background(), verdict)
-		switch {
-		case err != nil:
-		case failed != nil:
-			err = failed
-		case problem.Truthy():
-			err = scopeError(problem)
-		}
+	memory, validation := d.device.Call("popErrorScope"), d.device.Call("popErrorScope")
+	if err == nil {
+		d.verdicts = append(d.verdicts, verdict{label, module, [2]js.Value{memory, validation}})
 	}
 	return made, err
+}
+
+// verdict is what two error scopes are still to say of something made.
+type verdict struct {
+	label    string
+	module   js.Value // of a shader
+	promises [2]js.Value
+}
+
+// settle waits for all verdicts and returns the first bad one.
+func (d rawDevice) settle() (err error) {
+	defer guard(&err)
+	for len(d.verdicts) > 0 {
+		v := d.verdicts[0]
+		d.session.verdicts = d.verdicts[1:]
+		for _, promise := range v.promises {
+			problem, failed := await(context.Background(), promise)
+			switch {
+			case err != nil:
+			case failed != nil:
+				err = fmt.Errorf("%s: %w", v.label, failed)
+			case problem.Truthy():
+				err = scopeError(problem)
+				if told := compilation(v.module); told != "" {
+					err = errors.New(told)
+				}
+				err = fmt.Errorf("%s: %w", v.label, err)
+			}
+		}
+	}
+	return err
 }
 
 // Bits of GPUBufferUsage and GPUMapMode, and GPUShaderStage.COMPUTE.
@@ -228,8 +254,8 @@ func (d rawDevice) newBuffer(label string, size int64, usage Usage) (rawBuffer, 
 	if usage == Uniform {
 		bits = usageCopySrc | usageCopyDst | usageUniform
 	}
-	buffer, err := d.scoped(func() js.Value {
-		return d.device.Call("createBuffer", object{"label": label, "size": size, "usage": bits})
+	buffer, err := d.scoped(fmt.Sprintf("%s: allocating %d bytes", label, size), func() (made, module js.Value) {
+		return d.device.Call("createBuffer", object{"label": label, "size": size, "usage": bits}), js.Undefined()
 	})
 	return rawBuffer{buffer}, err
 }
@@ -282,17 +308,13 @@ func (d rawDevice) newLayout(storage int) (layout rawLayout, err error) {
 }
 
 func (d rawDevice) newPipeline(label, wgsl string, layout *rawLayout) (rawPipeline, error) {
-	var module js.Value
-	pipeline, err := d.scoped(func() js.Value {
+	pipeline, err := d.scoped("shader "+label, func() (made, module js.Value) {
 		module = d.device.Call("createShaderModule", object{"label": label, "code": wgsl})
 		return d.device.Call("createComputePipeline", object{
 			"label": label, "layout": layout.pipeline, "compute": object{"module": module, "entryPoint": "main"},
-		})
+		}), module
 	})
 	if err != nil {
-		if told := compilation(module); told != "" {
-			err = errors.New(told)
-		}
 		return rawPipeline{}, err
 	}
 	return d.passes.kernels.add(pipeline), nil

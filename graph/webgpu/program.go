@@ -173,9 +173,11 @@ func (p *program) compile(params map[*graph.Node]graph.Tensor) error {
 	if err := e.device.Write(p.blocks, 0, blocks); err != nil {
 		return err
 	}
-	p.bound, err = p.bindSteps(nil)
+	if p.bound, err = p.bindSteps(nil); err != nil {
+		return err
+	}
 	p.scratch = e.scratch
-	return err
+	return e.device.Settle()
 }
 
 // resolve finds the tensor of each parameter and uploads constants.

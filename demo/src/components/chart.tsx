@@ -95,29 +95,31 @@ export function LineChart(props: LineChartProps): JSX.Element {
         </figcaption>
       )}
       <div ref={box} aria-hidden="true" style={{ height: `${height}px` }} />
-      <table class="hidden">
-        <caption>{label}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{xLabel}</th>
-            {told.map((s) => (
-              <th scope="col" key={s.label}>
-                {s.label}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((i) => (
-            <tr key={i}>
-              <th scope="row">{x[i]}</th>
+      <div class="hidden">
+        <table>
+          <caption>{label}</caption>
+          <thead>
+            <tr>
+              <th scope="col">{xLabel}</th>
               {told.map((s) => (
-                <td key={s.label}>{s.values[i] == null ? '' : show(s.values[i]!)}</td>
+                <th scope="col" key={s.label}>
+                  {s.label}
+                </th>
               ))}
             </tr>
-          ))}
-        </tbody>
-      </table>
+          </thead>
+          <tbody>
+            {rows.map((i) => (
+              <tr key={i}>
+                <th scope="row">{x[i]}</th>
+                {told.map((s) => (
+                  <td key={s.label}>{s.values[i] == null ? '' : show(s.values[i]!)}</td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
     </figure>
   )
 }

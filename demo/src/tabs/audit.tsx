@@ -14,7 +14,7 @@ export function AuditTab(): JSX.Element {
   const done = result.value
   return (
     <div class="stack audit">
-      <header>
+      <header class="stack tight">
         <h2>Audit</h2>
         <p class="lead">
           A shortcut is only worth its speed if it points the right way. Here your goal’s gradient by one call is held against full back-propagation, the true one.

@@ -15,7 +15,7 @@ export function DeviceTab(): JSX.Element {
   const d = device.value
   return (
     <div class="stack device-tab">
-      <header>
+      <header class="stack tight">
         <h2>Device</h2>
         <p class="lead">What computes on this page. The same kernels run natively and here; below you can see that they agree, and how fast they are.</p>
       </header>

@@ -16,7 +16,7 @@ export function ModelsTab(): JSX.Element {
   useEffect(() => void measureStorage(), [])
   return (
     <div class="stack models">
-      <header>
+      <header class="stack tight">
         <h2>Models</h2>
         <p class="lead">Small diffusion models are built in. Bring your own: a diffusers folder of a UNet2DModel stays in this browser and is never sent anywhere.</p>
       </header>

@@ -23,7 +23,7 @@ export function ShortcutTab(): JSX.Element {
   }, [idle.value])
   return (
     <div class="stack shortcut">
-      <header>
+      <header class="stack tight">
         <h2>See the shortcut</h2>
         <p class="lead">
           A picture is made in many steps, each a call of the network. To improve it, a gradient has to travel back to the noise it began from. Full
@@ -36,8 +36,8 @@ export function ShortcutTab(): JSX.Element {
         </Notice>
       )}
       <Update />
+      {trials.value.length > 0 && <Measured rows={trials.value} />}
       <Memory />
-      <Comparison />
     </div>
   )
 }
@@ -72,8 +72,8 @@ function Update(): JSX.Element {
             <Strip way={w} steps={n} film={f?.steps === n ? f : null} index={index} />
           </div>
           <Legend w={w} />
-          <div class="row split shortcut-foot">
-            <p class="small muted" aria-live="off">
+          <div class="shortcut-foot">
+            <p class="small muted">
               <Where />
             </p>
             <div class="row tight" role="group" aria-label="Which picture of the batch">
@@ -88,21 +88,47 @@ function Update(): JSX.Element {
               </Button>
             </div>
           </div>
+          <Measure />
         </>
       )}
     </section>
   )
 }
 
+/** Which methods to measure, and the button that does. */
+function Measure(): JSX.Element {
+  const busy = running.value !== null && !running.value.background
+  const chosen = offered.value.filter((o) => compared.value.includes(o.name))
+  return (
+    <div class="shortcut-measure">
+      {comparing.value ? (
+        <JobBar tab="shortcut" />
+      ) : (
+        <>
+          <fieldset class="methods" disabled={busy}>
+            <legend>Run for real, on the same noise</legend>
+            {offered.value.map((o) => (
+              <Check key={o.name} label={o.name} checked={compared.value.includes(o.name)} onChange={() => toggle(o.name)} data-testid={`${ids.shortcutMethod}-${o.name}`} />
+            ))}
+          </fieldset>
+          <Button kind="primary" disabled={busy || chosen.length === 0 || core.value.phase !== 'ready'} onClick={() => void compare()} data-testid={ids.shortcutCompare}>
+            {trials.value.length > 0 ? 'Measure again' : chosen.length > 1 ? 'Measure them' : 'Measure it'}
+          </Button>
+        </>
+      )}
+    </div>
+  )
+}
+
 /** Where the run that is drawn stands. */
 function Where(): JSX.Element {
   const f = film.value
-  if (!f) return <>The states appear here as soon as the first steps are made.</>
+  if (!f || f.pictures.length === 0) return <>The states appear here as soon as the first steps are made.</>
   switch (f.phase) {
     case 'forward':
       return (
         <>
-          {f.way.name}, update {f.update + 1}: step {f.at} of {f.steps}
+          {f.way.name}, {f.update < f.updates ? `update ${f.update + 1}` : 'a last look'}: step {f.at} of {f.steps}
         </>
       )
     case 'backward':
@@ -159,7 +185,7 @@ function Memory(): JSX.Element {
   const series: Series[] = [{ label: 'sdo', values: rows.map((r) => r.sdo.memory.activation_bytes), style: 'mean', color: 1 }]
   if (full) series.push({ label: 'full', values: rows.map((r) => r.full?.activation_bytes ?? null), style: 'mean', color: 2 })
   return (
-    <section class="card pad" aria-labelledby="shortcut-memory">
+    <section class="card pad stack" aria-labelledby="shortcut-memory">
       <h3 id="shortcut-memory">Memory that waits for the way back</h3>
       <p class="muted">Planned from the network's own buffers, for {plural(trialPictures, 'picture')}; nothing has to run for it. Move the slider above.</p>
       {rows.length === 0 ? (
@@ -200,46 +226,7 @@ function Memory(): JSX.Element {
   )
 }
 
-function Comparison(): JSX.Element {
-  const rows = trials.value
-  const busy = running.value !== null && !running.value.background
-  const chosen = offered.value.filter((o) => compared.value.includes(o.name))
-  return (
-    <section class="card pad" aria-labelledby="shortcut-measured">
-      <h3 id="shortcut-measured">Measured, side by side</h3>
-      <p class="muted">
-        Every method really runs here, on {device.value?.name ?? 'this device'}: the current goal{recipe.value ? ` (${recipe.value.name})` : ''}, the same noise,{' '}
-        {plural(trialPictures, 'picture')}, {plural(trialUpdates, 'update')} each.
-      </p>
-      <fieldset class="methods" disabled={busy}>
-        <legend class="hidden">Methods to compare</legend>
-        {offered.value.map((o) => (
-          <Check
-            key={o.name}
-            label={
-              <>
-                {o.name} <span class="muted">· {o.label}</span>
-              </>
-            }
-            checked={compared.value.includes(o.name)}
-            onChange={() => toggle(o.name)}
-            data-testid={`${ids.shortcutMethod}-${o.name}`}
-          />
-        ))}
-      </fieldset>
-      {comparing.value ? (
-        <JobBar tab="shortcut" />
-      ) : (
-        <Button kind="primary" disabled={busy || chosen.length === 0 || core.value.phase !== 'ready'} onClick={() => void compare()} data-testid={ids.shortcutCompare}>
-          {rows.length > 0 ? 'Measure again' : 'Measure'}
-        </Button>
-      )}
-      {rows.length > 0 && <Results rows={rows} />}
-    </section>
-  )
-}
-
-function Results({ rows }: { rows: readonly Trial[] }): JSX.Element {
+function Measured({ rows }: { rows: readonly Trial[] }): JSX.Element {
   const done = rows.filter((t) => t.state === 'done')
   const bar = (value: (t: Trial) => number, text: (t: Trial) => string, mark?: (t: Trial) => number) =>
     rows.map((t) => ({
@@ -252,7 +239,15 @@ function Results({ rows }: { rows: readonly Trial[] }): JSX.Element {
     }))
   const last = (t: Trial) => t.curve[t.curve.length - 1]?.loss ?? 0
   return (
-    <div class="stack" data-testid={ids.shortcutResults}>
+    <section class="card pad stack" aria-labelledby="shortcut-measured" data-testid={ids.shortcutResults}>
+      <div class="stack tight">
+        <h3 id="shortcut-measured">Measured, side by side</h3>
+        <p class="muted">
+          On {device.value?.name ?? 'this device'}: the current goal{recipe.value ? `, ${recipe.value.name}` : ''}, {plural(trialPictures, 'picture')}, {plural(rows[0]!.steps, 'step')},{' '}
+          {plural(trialUpdates, 'update')} by every method.
+        </p>
+      </div>
+      {done.length > 1 && <Verdict rows={done} />}
       <div class="bar-groups">
         <Bars label="Activations, measured" bars={bar((t) => t.peak, (t) => bytes(t.peak), (t) => t.plan.memory.activation_bytes)} data-testid={ids.shortcutBytes} />
         <Bars label="Network calls of an update" bars={bar((t) => t.calls + t.backward, (t) => `${count(t.calls)} + ${count(t.backward)} back`)} />
@@ -265,12 +260,11 @@ function Results({ rows }: { rows: readonly Trial[] }): JSX.Element {
       </p>
       {done.length > 0 && (
         <>
-          <Verdict rows={done} />
           <h4>Loss for what it costs</h4>
           <Curves rows={rows} />
         </>
       )}
-    </div>
+    </section>
   )
 }
 

@@ -18,7 +18,7 @@ export function TuneTab(): JSX.Element {
   const now = run.value
   return (
     <div class="stack tune">
-      <header>
+      <header class="stack tight">
         <h2>Tune</h2>
         <p class="lead">
           Teach the model itself: small matrices beside its layers, a LoRA, learn on fresh noise by the gradient of one network call a batch. From then on
@@ -303,7 +303,7 @@ function Outcome({ now }: { now: Run }): JSX.Element | null {
         </div>
       </div>
       <div class="row">
-        <Button kind="primary" onClick={() => save(`${now.recipe.name}.safetensors`, new Blob([r.file], { type: 'application/octet-stream' }))} data-testid={ids.tuneDownload}>
+        <Button kind="primary" onClick={() => save(r.lora, new Blob([r.file], { type: 'application/octet-stream' }))} data-testid={ids.tuneDownload}>
           Download the adapter
         </Button>
         <Button onClick={() => steerWith(r.lora)}>Use it in Steer</Button>
@@ -330,8 +330,7 @@ function Adapters(): JSX.Element {
     return () => clearTimeout(soon)
   }, [picked, scale.value, busy])
   const shown = samples.value?.of === picked ? samples.value : null
-  const file = `${picked || 'adapter'}.safetensors`
-  const command = `sdo sample --lora ${file} --lora-scale ${scale.value}${model.value && model.value.name !== 'avatars-16-s' ? ` --model ${model.value.name}` : ''}`
+  const command = `sdo sample --lora ${picked} --lora-scale ${scale.value}${model.value && model.value.name !== 'avatars-16-s' ? ` --model ${model.value.name}` : ''}`
   return (
     <section class="card pad stack" aria-labelledby="tune-adapters">
       <div class="row between">
@@ -364,7 +363,7 @@ function Adapters(): JSX.Element {
             <li key={name} class={name === picked ? 'on' : undefined}>
               <label class="check">
                 <input type="radio" name="adapter" checked={name === picked} onChange={() => (trying.value = name)} />
-                <span>{name}</span>
+                <span>{name.replace(/\.safetensors$/, '')}</span>
               </label>
               <span class="row tight">
                 <Button size="small" kind="quiet" onClick={() => steerWith(name)} data-testid={ids.tuneUse}>

@@ -53,7 +53,7 @@ export function Strip({ way, steps, film, index }: StripProps): JSX.Element {
     <figure class="strip" ref={box} data-testid={ids.shortcutStrip} aria-label={describe(way, steps, kept)}>
       {width > 0 && (
         <>
-          <Ways way={way} at={at} kept={kept} x={x} width={width} height={narrow ? 76 : 112} phase={phase} passed={mine ? mine.hop / Math.max(1, mine.hops) : 0} passes={mine?.passes ?? 0} />
+          <Ways way={way} at={at} kept={kept} x={x} width={width} height={narrow ? 84 : 120} phase={phase} passed={mine ? mine.hop / Math.max(1, mine.hops) : 0} passes={mine?.passes ?? 0} />
           <ol class="strip-tiles" style={{ gap: `${gap}px` }}>
             {at.map((step, i) => (
               <li key={step} class={`${step > dimFrom ? 'dim' : ''}${step === 0 ? ' start' : ''}${step === steps ? ' end' : ''}`}>
@@ -100,7 +100,8 @@ function Ways({ way, at, kept, x, width, height, phase, passed, passes }: WaysPr
   const dot = height - 13 // kept calls sit between two tiles, a little above them
   const hops = way.hops(steps)
   const ready = phase === 'idle' || phase === 'backward'
-  const arcs: { d: string; dashed?: boolean; to: [number, number]; vivid: boolean; key: string }[] = []
+  // A pass may be told all at once; its hops then light up one after the other all the same.
+  const arcs: { d: string; dashed?: boolean; to: [number, number]; vivid: boolean; key: string; delay?: number }[] = []
   const calls = kept.slice(0, hops > 0 ? 0 : 4).flatMap((call) => {
     const i = at.indexOf(call)
     return i >= 0 && at[i + 1] === call + 1 ? [(x(i) + x(i + 1)) / 2] : []
@@ -109,9 +110,9 @@ function Ways({ way, at, kept, x, width, height, phase, passed, passes }: WaysPr
     for (let i = last; i > 0 && steps - at[i]! < hops; i--) {
       const from = x(i)
       const to = x(i - 1)
-      const lift = Math.min(height * 0.5, 16 + (from - to) * 0.32)
+      const lift = Math.min(height * 0.75, 14 + (from - to) * 0.9)
       const d = `M${from - 3} ${foot} C${from - 3} ${foot - lift} ${to + 3} ${foot - lift} ${to + 3} ${foot - 5}`
-      arcs.push({ d, to: [to + 3, foot], vivid: phase === 'idle' || (phase === 'backward' && steps - at[i]! < passed * hops), key: `hop${i}` })
+      arcs.push({ d, to: [to + 3, foot], vivid: phase === 'idle' || (phase === 'backward' && steps - at[i]! < passed * hops), key: `hop${i}`, delay: phase === 'backward' ? (last - i) * 20 : 0 })
     }
   } else {
     const from = x(last)
@@ -125,7 +126,7 @@ function Ways({ way, at, kept, x, width, height, phase, passed, passes }: WaysPr
   return (
     <svg class={`strip-ways ${phase} ${hops > 0 ? 'chain' : 'leap'}`} width={width} height={height} viewBox={`0 0 ${width} ${height}`} aria-hidden="true">
       {arcs.map((a) => (
-        <g key={a.key} class={a.vivid ? 'vivid' : undefined}>
+        <g key={a.key} class={a.vivid ? 'vivid' : undefined} style={a.delay ? { transitionDelay: `${a.delay}ms` } : undefined}>
           <path class={a.dashed ? 'dashed' : undefined} d={a.d} />
           <path class="head" d={`M${a.to[0]} ${a.to[1]} l-4 -8 h8 z`} />
         </g>

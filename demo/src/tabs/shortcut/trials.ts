@@ -37,6 +37,7 @@ export interface Film {
   hop: number // of a backward pass: calls passed
   hops: number // ... of so many
   update: number
+  updates: number // a rollout after all of them only looks at what they made
   passes: number // backward passes begun, so that each is drawn anew
 }
 
@@ -154,6 +155,7 @@ export async function firstLook(): Promise<void> {
     // It was only to show something; what is wrong with the recipe or the device is said where it is used.
   } finally {
     reel.end()
+    if (film.peek()?.pictures.length === 0) film.value = null
   }
 }
 
@@ -197,18 +199,21 @@ async function runTrial(of: Recipe, w: Way, n: number): Promise<SteerResult> {
 class Reel {
   private now: Film
   private due = 0
+  private keeps: number[] // of the latest rollout that a backward pass followed
 
   constructor(w: Way, n: number) {
-    this.now = { way: w, steps: n, pictures: [], kept: w.keeps(n), at: 0, phase: 'idle', hop: 0, hops: 1, update: 0, passes: 0 }
+    this.now = { way: w, steps: n, pictures: [], kept: w.keeps(n), at: 0, phase: 'idle', hop: 0, hops: 1, update: 0, updates: 1, passes: 0 }
     const before = film.peek()
     // The same noise by another method looks the same: its states stay until they come again.
     if (before && before.steps === n) this.now.pictures = [...before.pictures]
+    this.keeps = this.now.kept
     film.value = this.now
   }
 
   take(e: SteerEvent): void {
     const f = this.now
     f.update = e.update
+    f.updates = e.updates
     if (e.kind === 'step') {
       if (e.step === 1) f.kept = []
       f.at = e.step
@@ -219,6 +224,7 @@ class Reel {
       if (e.pictures) f.pictures[e.step] = e.pictures
     } else if (e.kind === 'backward') {
       if (f.phase !== 'backward') f.passes++
+      if (f.kept.length > 0) this.keeps = f.kept
       f.phase = 'backward'
       f.hop = e.step
       f.hops = e.steps
@@ -231,6 +237,7 @@ class Reel {
   end(): void {
     this.now.phase = 'idle'
     this.now.at = this.now.steps
+    this.now.kept = this.keeps
     this.show()
   }
 

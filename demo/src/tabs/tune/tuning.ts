@@ -1,7 +1,7 @@
 // A tuning: its recipe, the run, and what came of it. State outlives the tab's component.
 import { batch, computed, effect, signal } from '@preact/signals'
 import { call, failure } from '../../client'
-import { catalog, checkpoints, core, device, recipe, refreshCatalog, refreshCheckpoints, runJob, running } from '../../state'
+import { catalog, checkpoints, core, device, recipe, refreshCatalog, refreshCheckpoints, runJob, running, tab } from '../../state'
 import type { Checked, Checkpoint, Look, Pictures, Planned, Recipe, TuneEvent, TuneResult } from '../../protocol'
 
 /** The choice that makes a tuning of the current steering recipe. */
@@ -40,7 +40,7 @@ effect(() => {
   const known = catalog.value
   const goal = choice.value === fromGoal ? recipe.value : null
   const what = choice.value + JSON.stringify(goal)
-  if (!known || what === follows) return
+  if (tab.value !== 'tune' || !known || what === follows) return // nothing is planned before someone looks
   follows = what
   const base = known.recipes.find((r) => r.name === choice.value && r.tunes)?.recipe
   const from = base ?? (goal && goalAsTuning(goal, known.recipes.find((r) => r.tunes)!.recipe))

@@ -106,28 +106,44 @@ func (s *Server) readCheckpoint(file string, r *recipes.Recipe) (model.Weights, 
 	return tensors, metadata, nil
 }
 
-// checkpoint keeps a steering run where an update event left it. Single
-// precision is what a device holds, so nothing is lost.
-func (s *steering) checkpoint(e sdo.Event) error {
-	state, err := e.Save(s)
-	if err != nil {
+// readEvery is how often a steering run reads its state back: seldom enough to
+// cost little where updates are quick, and then a stop can wait for the next.
+const readEvery = 250 * time.Millisecond
+
+// save reads back where an update event left a steering run, now and then, and
+// writes it to the store more seldom.
+func (s *steering) save(e sdo.Event) (err error) {
+	if time.Since(s.read) < readEvery && !s.stopped() {
+		return nil
+	}
+	if s.state, err = e.Save(s); err != nil {
 		return err
 	}
-	tensors := model.Weights{}
-	for name, numbers := range state.Tensors {
+	s.read = time.Now()
+	if time.Since(s.written) < checkpointEvery {
+		return nil
+	}
+	return s.write()
+}
+
+// write keeps the state that was read back. Single precision is what a device
+// holds, so nothing is lost.
+func (s *steering) write() error {
+	tensors, plain := model.Weights{}, *s.state
+	for name, numbers := range plain.Tensors {
 		data := make([]float32, len(numbers))
 		for i, v := range numbers {
 			data[i] = float32(v)
 		}
 		tensors[name] = model.Tensor{Shape: []int{len(data)}, Data: data}
 	}
-	state.Tensors = nil
-	text, err := json.Marshal(state)
+	plain.Tensors = nil
+	text, err := json.Marshal(plain)
 	if err != nil {
 		return err
 	}
-	metadata := map[string]string{metadataState: string(text), metadataUpdate: strconv.Itoa(e.Update)}
-	s.saved = time.Now()
+	metadata := map[string]string{metadataState: string(text), metadataUpdate: strconv.Itoa(plain.Result.Updates)}
+	s.written = time.Now()
 	return s.server.writeCheckpoint(steerCheckpoint, tensors, metadata, s.params.Recipe.Recipe)
 }
 

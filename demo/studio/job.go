@@ -19,6 +19,8 @@ type job struct {
 
 	mu       sync.Mutex
 	going    chan struct{} // closed while the job may go on
+	stopping bool
+	patient  bool // a stop waits until the job looks at stopping and cancels itself
 	started  time.Time
 	waited   time.Duration // in pauses
 	breathed time.Time     // when the host last took in messages
@@ -95,7 +97,24 @@ func (j *job) resume() {
 }
 
 // stop ends the job, which keeps what it has.
-func (j *job) stop() { j.cancel() }
+func (j *job) stop() {
+	j.resume()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.stopping = true; !j.patient {
+		j.cancel()
+	}
+}
+
+// stopped reports whether the job was told to stop.
+func (j *job) stopped() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.stopping
+}
+
+// start begins to count the seconds: what came before was preparation.
+func (j *job) start() { j.started, j.waited = time.Now(), 0 }
 
 // gate is passed between two network calls: it waits out a pause and lets the
 // host breathe. Whoever computes on looks at the context itself.

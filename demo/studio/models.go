@@ -376,7 +376,9 @@ type addedLoRA struct {
 
 // adapterFile is the file of an adapter that the page calls by its name, with
 // the ending or without.
-func adapterFile(name string) string { return strings.TrimSuffix(name, ".safetensors") + ".safetensors" }
+func adapterFile(name string) string {
+	return strings.TrimSuffix(name, ".safetensors") + ".safetensors"
+}
 
 // addLoRA takes in a file that the page has put into the store, and removes it
 // again where it is no adapter. Whether it fits a model shows when it is used.

@@ -61,10 +61,14 @@ type steering struct {
 	*job
 	session   *engine.Session
 	params    steerParams
-	pictured  time.Time // when pictures were last sent
-	saved     time.Time // when a checkpoint was last written
-	firstLook bool      // the rollout whose states are shown
-	err       error     // of what an observer did
+	pictured  time.Time     // when pictures were last sent
+	firstLook bool          // the rollout whose states are shown
+	state     *sdo.RunState // of the latest update at which it was read back
+	read      time.Time     // when it was
+	written   time.Time     // when it was last written to the store
+	scored    bool          // there was an update
+	current   bool          // state is of the latest
+	err       error         // of what an observer did
 }
 
 func steer(r *request, p steerParams) (any, error) {
@@ -94,16 +98,16 @@ func steer(r *request, p steerParams) (any, error) {
 	defer session.Close()
 	j.exec.ResetPeak()
 	run := &steering{request: r, job: j, session: session, params: p, firstLook: true}
+	j.patient = p.Checkpoint
+	j.start()
 	result, err := session.SteerFrom(r, from, run.observe)
-	if result == nil {
-		return nil, err
-	}
-	// A run that ended in an error but has something to show keeps its checkpoint;
-	// the page offers to go on from there.
 	if err == nil {
 		err = run.err
 	}
 	if err != nil {
+		if run.state != nil {
+			err = errors.Join(err, run.write()) // the page offers to go on from there
+		}
 		return nil, err
 	}
 	if p.Checkpoint && !result.Cancelled {
@@ -116,7 +120,7 @@ func steer(r *request, p steerParams) (any, error) {
 
 // observe tells the page of an event, with pictures where they are due.
 func (s *steering) observe(e sdo.Event) {
-	if s.err != nil {
+	if s.err != nil || s.Err() != nil {
 		return
 	}
 	told := steerEvent{Event: e, Kept: e.Kept, Seconds: s.seconds()}
@@ -127,8 +131,8 @@ func (s *steering) observe(e sdo.Event) {
 		if last || s.due() {
 			s.err = s.look(&told, true)
 		}
-		if s.err == nil && s.params.Checkpoint && (time.Since(s.saved) > checkpointEvery || last) {
-			s.err = s.checkpoint(e)
+		if s.err == nil && s.params.Checkpoint {
+			s.err = s.save(e)
 		}
 	case sdo.EventStep, sdo.EventInversion:
 		if s.firstLook {
@@ -145,6 +149,18 @@ func (s *steering) observe(e sdo.Event) {
 	}
 	s.tell(told)
 	s.gate(s)
+	// A run that was told to stop goes on to its next update where its latest was
+	// not read back: it is near, or the state would have been.
+	if e.Kind == sdo.EventUpdate {
+		s.scored = true
+		s.current = s.state != nil && s.state.Result.Updates == e.Update
+	}
+	if s.stopped() && (s.current || !s.scored) {
+		if s.current {
+			s.err = s.write()
+		}
+		s.cancel()
+	}
 }
 
 // due reports whether it is time for pictures again.
@@ -221,6 +237,7 @@ func sample(r *request, p struct {
 	}
 	defer session.Close()
 	run := &steering{request: r, job: j, session: session, firstLook: true}
+	j.start()
 	images, err := session.Sample(r, run.observe)
 	if err == nil {
 		err = run.err

@@ -146,6 +146,7 @@ func tune(r *request, p tuneParams) (any, error) {
 			return nil, badInput(err)
 		}
 	}
+	j.start()
 	t := &training{request: r, job: j, params: p, plan: plan, tuning: tuning, saved: time.Now()}
 	return t.run()
 }

@@ -36,11 +36,10 @@ export function App(): JSX.Element {
             </svg>
             sdo
           </a>
-          <p class="pitch">Steer a diffusion model by gradient, live in this tab.</p>
+          <TabBar />
           <DeviceChip />
           <ThemeButton />
         </div>
-        <TabBar />
       </header>
       <main id="content" tabIndex={-1}>
         <CoreStopped />

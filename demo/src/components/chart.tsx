@@ -150,7 +150,7 @@ function options(el: HTMLElement, p: LineChartProps): uPlot.Options {
       y: p.log ? { distr: 3 } : { range: bounds(p.y) },
     },
     axes: [
-      { ...axis, grid: { show: false }, size: 44, label: p.xLabel, labelSize: 16, labelGap: 0, space: 56, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
+      { ...axis, grid: { show: false }, size: 26, gap: 3, label: p.xLabel, labelSize: 18, labelGap: 0, space: 56, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
       { ...axis, grid: { stroke: rule, width: 1 }, size: 52, space: 36, values: (_, at) => at.map((v) => (v == null ? '' : show(v))) },
     ],
     series: [
@@ -164,7 +164,7 @@ function options(el: HTMLElement, p: LineChartProps): uPlot.Options {
           width: each ? 1 : s.style === 'mean' ? 2.6 : 2,
           alpha: each ? Math.max(0.12, Math.min(0.4, 6 / faint)) : 1,
           dash: s.dashed ? [6, 5] : undefined,
-          points: { show: p.x.length === 1, size: 5, fill: stroke },
+          points: { show: (u) => u.data[0].length === 1, size: 5, fill: stroke },
           spanGaps: true,
         }
       }),

@@ -37,7 +37,7 @@ export interface PictureGridProps {
   /** Places, where there are fewer pictures yet. */
   places?: number
   columns?: number
-  /** Under each picture. */
+  /** Under each picture; small ones show the first word. */
   captions?: readonly string[]
   /** true: a green dot, good; false: a hollow one; undefined: none. */
   marks?: readonly (boolean | undefined)[]
@@ -68,14 +68,19 @@ export function PictureGrid(props: PictureGridProps): JSX.Element {
     if (!el) return
     const fit = () => {
       const gap = parseFloat(getComputedStyle(el).columnGap) || 0
-      const room = (el.clientWidth - gap * (columns - 1)) / columns
+      const most = parseFloat(getComputedStyle(el).getPropertyValue('--most')) // of a tile, in pixels
+      const room = Math.min((el.clientWidth - gap * (columns - 1)) / columns, Number.isNaN(most) ? Infinity : most)
       const grain = width / Math.max(1, Math.round(devicePixelRatio))
       setTile(Math.max(grain, Math.floor(room / grain) * grain))
     }
     fit()
     const observer = new ResizeObserver(fit)
     observer.observe(el)
-    return () => observer.disconnect()
+    addEventListener('resize', fit) // the height, too
+    return () => {
+      observer.disconnect()
+      removeEventListener('resize', fit)
+    }
   }, [columns, width])
 
   return (
@@ -166,9 +171,20 @@ function Tile({ index, label, pictures, before, split, caption, mark, resting, o
         </div>
       )}
       {(caption !== undefined || mark !== undefined) && (
-        <figcaption class={mark ? 'yes' : mark === false ? 'no' : undefined}>{caption || '\u00a0'}</figcaption>
+        <figcaption class={mark ? 'yes' : mark === false ? 'no' : undefined}>{caption ? <Caption text={caption} /> : '\u00a0'}</figcaption>
       )}
     </figure>
+  )
+}
+
+/** Small pictures show its first word only. */
+function Caption({ text }: { text: string }): JSX.Element {
+  const [first, ...rest] = text.split(' ')
+  return (
+    <>
+      {first}
+      {rest.length > 0 && <span class="unit"> {rest.join(' ')}</span>}
+    </>
   )
 }
 

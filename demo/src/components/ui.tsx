@@ -85,8 +85,11 @@ export function Select<T extends string>({ label, value, options, onChange, help
 
 interface NumberProps extends Rest {
   label: string
-  value: number
+  value: number | undefined
   onChange: (value: number) => void
+  /** With it, an empty field is allowed and means this. */
+  onEmpty?: () => void
+  placeholder?: string
   min?: number
   max?: number
   step?: number | 'any'
@@ -98,9 +101,9 @@ interface NumberProps extends Rest {
 }
 
 /** A number that is typed. What is half typed or out of range changes nothing. */
-export function NumberField({ label, value, onChange, min, max, step = 1, help, error, after, inline, ...rest }: NumberProps): JSX.Element {
+export function NumberField({ label, value, onChange, onEmpty, min, max, step = 1, help, error, after, inline, ...rest }: NumberProps): JSX.Element {
   const [text, setText] = useState<string | null>(null) // while it is typed in
-  const wrong = text !== null && !inRange(text, min, max)
+  const wrong = text !== null && !(onEmpty && text === '') && !inRange(text, min, max)
   return (
     <Field label={label} help={help} error={wrong ? `A number ${range(min, max)}.` : error} inline={inline}>
       {(ids) => (
@@ -113,11 +116,12 @@ export function NumberField({ label, value, onChange, min, max, step = 1, help, 
             min={min}
             max={max}
             step={step}
-            value={text ?? String(value)}
+            value={text ?? (value === undefined ? '' : String(value))}
             onInput={(e) => {
               const t = e.currentTarget.value
               setText(t)
               if (inRange(t, min, max)) onChange(Number(t))
+              else if (t === '' && !e.currentTarget.validity.badInput) onEmpty?.()
             }}
             onBlur={() => setText(null)}
           />

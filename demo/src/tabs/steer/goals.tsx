@@ -5,8 +5,8 @@ import { useEffect, useState } from 'preact/hooks'
 import { Button, NumberField, Picture, Select, Segmented, Slider } from '../../components'
 import { call, failure } from '../../client'
 import { number, title } from '../../format'
-import type { ModelInfo, Pictures, Term } from '../../protocol'
-import { checked, draft, edit, model } from '../../state'
+import type { ModelInfo, Pictures, Recipe, Term } from '../../protocol'
+import { catalog, checked, draft, edit, library, model } from '../../state'
 import { ids } from '../../testids'
 import { GoalIcon } from './icons'
 import { PixelEditor } from './pixel-editor'
@@ -52,8 +52,12 @@ export function Goals(): JSX.Element | null {
   const r = draft.value
   const [open, setOpen] = useState(0)
   const [adding, setAdding] = useState(false)
-  const name = r?.name
-  useEffect(() => setOpen(-1), [name])
+  const from = library.value
+  useEffect(() => {
+    if (!from) return
+    setOpen(-1)
+    setAdding(false)
+  }, [from])
   if (!r) return null
   const terms = r.objective
   const add = (kind: Kind) => {
@@ -61,14 +65,14 @@ export function Goals(): JSX.Element | null {
     setOpen(terms.length)
     edit((d) => {
       d.objective.push(newTerm(kind, model.value))
-      if (!('name' in d) || d.name === r.name) d.name = renamed(r.name)
+      rename(d)
     })
   }
   return (
     <section class="stack tight" aria-label="Goals">
       {terms.map((t, i) => (
         <Goal
-          key={`${name}.${i}`}
+          key={i}
           index={i}
           term={t}
           open={open === i}
@@ -76,7 +80,10 @@ export function Goals(): JSX.Element | null {
           onToggle={() => setOpen(open === i ? -1 : i)}
           onRemove={() => {
             setOpen(-1)
-            edit((d) => void d.objective.splice(i, 1))
+            edit((d) => {
+              d.objective.splice(i, 1)
+              rename(d)
+            })
           }}
         />
       ))}
@@ -87,7 +94,7 @@ export function Goals(): JSX.Element | null {
             const fixed = k.kind === 'inpaint' && model.value?.channels === 1
             return (
               <button key={k.kind} type="button" disabled={without || fixed} onClick={() => add(k.kind)} data-testid={`${ids.goalKind}-${k.kind}`}>
-                <GoalIcon kind={k.kind} />
+                <GoalIcon term={{ term: k.kind }} />
                 <span>
                   <strong>{k.title}</strong>
                   <small>{without ? 'This model has no guide to see it with.' : fixed ? 'Portraits are for models of coloured pictures.' : k.says}</small>
@@ -110,10 +117,32 @@ export function Goals(): JSX.Element | null {
   )
 }
 
-/** A changed recipe is no longer the library's. */
-function renamed(name: string): string {
-  return name.startsWith('my-') ? name : `my-${name}`
+/** Names a recipe of other goals than the library's after them, unless a person named it. */
+function rename(d: Recipe): void {
+  const given = catalog.value?.recipes.some((r) => r.name === d.name) || d.name.startsWith('my-')
+  if (!given) return
+  const words = d.objective.map((t) => {
+    switch (t.term) {
+      case 'attribute':
+        return t.value === 'yes' ? t.attribute : `${t.value}-${t.attribute}`
+      case 'region_color':
+        return 'colours'
+      case 'pixels':
+        return 'sketch'
+      case 'inpaint':
+        return 'half'
+      case 'symmetry':
+        return 'symmetric'
+      case 'total_variation':
+        return 'smooth'
+    }
+  })
+  d.name = ['my', ...new Set(words)].slice(0, 4).join('-')
+  d.description = ''
 }
+
+// Changes of these leave the goal what it is.
+const minor = new Set(['weight', 'stop_below', 'margin', 'copies', 'noise'])
 
 interface GoalProps {
   index: number
@@ -126,12 +155,16 @@ interface GoalProps {
 
 function Goal({ index, term, open, alone, onToggle, onRemove }: GoalProps): JSX.Element {
   const problem = checked.value.problems.find((p) => p.path.startsWith(`objective[${index}]`) || p.path.startsWith(`objective.${index}.`))
-  const change = (to: Partial<Term>) => edit((d) => Object.assign(d.objective[index]!, to))
+  const change = (to: Partial<Term>) =>
+    edit((d) => {
+      Object.assign(d.objective[index]!, to)
+      if (Object.keys(to).some((k) => !minor.has(k))) rename(d)
+    })
   return (
     <div class={`goal${open ? ' open' : ''}${problem ? ' wrong' : ''}`} data-testid={`${ids.goal}-${index}`}>
       <div class="goal-head">
         <button type="button" class="goal-title" aria-expanded={open} onClick={onToggle}>
-          <GoalIcon kind={term.term} colour={term.color} />
+          <GoalIcon term={term} />
           <span>
             <strong>{goalTitle(term)}</strong>
             <small>
@@ -152,7 +185,15 @@ function Goal({ index, term, open, alone, onToggle, onRemove }: GoalProps): JSX.
           <TermFields term={term} index={index} change={change} />
           <div class="pair-fields">
             <NumberField label="Weight" value={term.weight ?? 1} step="any" onChange={(weight) => change({ weight })} />
-            <NumberField label="Enough below" value={term.stop_below ?? -1} min={-1} step="any" help={term.stop_below === undefined ? '−1: never enough' : undefined} onChange={(v) => change({ stop_below: v < 0 ? undefined : v })} />
+            <NumberField
+              label="Enough at a loss of"
+              value={term.stop_below}
+              min={0}
+              step="any"
+              placeholder="never"
+              onChange={(stop_below) => change({ stop_below })}
+              onEmpty={() => change({ stop_below: undefined })}
+            />
           </div>
         </div>
       )}

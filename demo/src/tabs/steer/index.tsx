@@ -2,7 +2,7 @@
 import { effect, signal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { Button, Notice, Segmented } from '../../components'
-import { addressProblem, catalog, checkpoints, core, device, draft, keeps, library, lost, openDevice, recipe, running, useLibrary } from '../../state'
+import { addressProblem, catalog, core, device, draft, keeps, library, lost, openDevice, recipe, running, useLibrary } from '../../state'
 import { title } from '../../format'
 import { ids } from '../../testids'
 import { Goals } from './goals'
@@ -10,7 +10,7 @@ import { GoalIcon } from './icons'
 import { NoWebGPU } from './no-webgpu'
 import { Progress } from './progress'
 import { RecipeText } from './recipe-text'
-import { discard, goOn, halve, planned, shrunk, steering, story, trouble, unfinished } from './run'
+import { discard, goOn, halve, planned, shrunk, steering, trouble, unfinished } from './run'
 import { Settings } from './settings'
 import { Share } from './share'
 import { PlanLine, Stage } from './stage'
@@ -61,7 +61,7 @@ function Intro(): JSX.Element {
     <header class="intro">
       <h1>Nudge the noise, change the picture</h1>
       <p class="lead">
-        These pictures are made from noise by a small diffusion model, here in this tab. Say what they should become: a gradient through a single network call moves the noise there, in a few updates.
+        A small diffusion model makes these pictures from noise, here in this tab. Say what they should become: the gradient of one network call moves the noise there, in a few updates.
       </p>
     </header>
   )
@@ -87,7 +87,7 @@ function Library(): JSX.Element {
           title={r.description}
           data-testid={`${ids.libraryRecipe}-${r.name}`}
         >
-          <GoalIcon kind={r.recipe.objective[0]!.term} colour={r.recipe.objective[0]!.color} />
+          <GoalIcon term={r.recipe.objective[0]!} />
           {title(r.name)}
         </button>
       ))}
@@ -202,7 +202,7 @@ function Notices(): JSX.Element {
               {t.failure.message}
             </Notice>
           )}
-          {u && !running.value && !(story.value?.result && checkpoints.value.length === 0) && (
+          {u && !running.value && (
             <Notice
               title={`You were at update ${u.update} of ${u.recipe.updates} of “${title(u.recipe.name)}”`}
               data-testid={ids.unfinished}

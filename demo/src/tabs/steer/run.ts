@@ -120,6 +120,10 @@ effect(() => {
 async function look(r: Recipe, mine: string): Promise<void> {
   seen = mine
   const slow = device.peek()?.kind === 'cpu'
+  let few: Pictures | null = null // the first pictures, made in few steps
+  const emerge = (e: SteerEvent) => {
+    if (e.kind === 'step' && e.pictures && seen === mine) stage.value = { of: 'look', pictures: over(e.pictures, few), before: null }
+  }
   const show = (pictures: Pictures) => {
     if (seen !== mine) return
     stage.value = { of: 'look', pictures, before: pictures }
@@ -130,17 +134,28 @@ async function look(r: Recipe, mine: string): Promise<void> {
   }
   try {
     // A few pictures in a few steps first, so that there is something to see at once.
-    const few = bare(r, slow ? 2 : 4, slow ? 5 : 10)
+    const quick = bare(r, slow ? 2 : 4, slow ? 5 : 10)
     const whole = bare(r, r.num_images, r.sampler.num_inference_steps)
-    const small = few.num_images < whole.num_images || few.sampler.num_inference_steps < whole.sampler.num_inference_steps
-    if (small && (!painted || slow)) show(await runJob('steer', 'A first look', 'sample', { recipe: few }, undefined, { background: true }))
+    const small = quick.num_images < whole.num_images || quick.sampler.num_inference_steps < whole.sampler.num_inference_steps
+    if (small && (!painted || slow)) {
+      few = await runJob('steer', 'A first look', 'sample', { recipe: quick }, emerge, { background: true })
+      show(few)
+    }
     if (recipe.peek() && origin(recipe.peek()!) !== mine) return
-    if (!small || !slow) show(await runJob('steer', 'A first look', 'sample', { recipe: whole }, undefined, { background: true }))
+    if (!small || !slow) show(await runJob('steer', 'A first look', 'sample', { recipe: whole }, emerge, { background: true }))
   } catch (error) {
     const f = failure(error)
     if (f.kind === 'cancelled' || f.kind === 'busy') return
     trouble.value = { failure: f, update: 0 }
   }
+}
+
+/** A batch with its first pictures replaced by those that are better. */
+function over(batch: Pictures, first: Pictures | null): Pictures {
+  if (!first || first.count > batch.count || first.width !== batch.width || first.height !== batch.height) return batch
+  const rgba = batch.rgba.slice()
+  rgba.set(first.rgba)
+  return { ...batch, rgba }
 }
 
 // A slow device gets the library's first recipe in a small size.
@@ -201,6 +216,7 @@ export async function steer(from?: Checkpoint): Promise<void> {
     stage.value = { of: 'run', pictures: same ? known.before : null, before: same ? known.before : null }
   })
   seen = origin(r)
+  current = s
   let since = 0 // seconds at the update before
   const onEvent = (e: SteerEvent) => {
     s.phase = e.kind
@@ -260,6 +276,7 @@ export async function steer(from?: Checkpoint): Promise<void> {
   }
 }
 
+let current: Story | null = null // as events change it; the signal has copies
 let due = 0
 /** Shows the story at most some eight times a second: a run of a small model tells hundreds of things. */
 function told(): void {
@@ -269,7 +286,7 @@ function told(): void {
 function flush(): void {
   clearTimeout(due)
   due = 0
-  if (story.peek()) story.value = { ...story.peek()! }
+  if (current) story.value = { ...current }
 }
 
 /** Goes on from the checkpoint, on a fresh device where the old one was lost. */

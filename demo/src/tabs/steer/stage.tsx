@@ -52,20 +52,20 @@ function Recording(): JSX.Element {
   const r = recorded.value
   return (
     <>
-      <div class="stage-head">
+      <div class="label-column">
         <div>
           <h2>Dark glasses</h2>
-          <p class="muted">Put on sixteen people nobody asked to wear any. A run made earlier; yours begins in a moment.</p>
+          <p class="says">Put on sixteen people nobody asked to wear any. A run made earlier; yours begins in a moment.</p>
         </div>
         <Loading />
+        <div class="headline">
+          <p>
+            <b>16 of 16</b> wear dark glasses, <span class="was">1 before</span>
+          </p>
+          <Meter label="Share that wears dark glasses" value={1} before={1 / 16} />
+        </div>
       </div>
-      <div class="headline">
-        <p>
-          <b>16 of 16</b> wear dark glasses, <span class="was">1 before</span>
-        </p>
-        <Meter label="Share that wears dark glasses" value={1} before={1 / 16} />
-      </div>
-      <div class="sweeping">
+      <div class="sweeping shown">
         <PictureGrid
           label="A run made earlier"
           pictures={r?.after ?? null}
@@ -106,36 +106,37 @@ function Live({ shown }: { shown: Shown }): JSX.Element {
   const captions = s && captionsOf(s)
   return (
     <>
-      <div class="stage-head">
+      <div class="label-column">
         <div>
           <h2 data-testid={ids.stageTitle}>{title(name)}</h2>
-          {says && <p class="muted">{says}</p>}
+          {says && <p class="says">{says}</p>}
         </div>
-        {!steering.value && <Start again={done !== null} />}
+        {steering.value ? <JobBar tab="steer" /> : <Start again={done !== null} />}
+        <Headline />
       </div>
-      <JobBar tab="steer" />
-      <Headline />
-      <PictureGrid
-        label={shown.of === 'look' ? 'Before steering' : done ? 'After steering' : 'While steering'}
-        pictures={after}
-        before={compare ? shown.before : null}
-        split={split.value}
-        places={count}
-        marks={s?.verdicts ?? undefined}
-        captions={captions ?? undefined}
-        onPick={setPicked}
-        data-testid={ids.stagePictures}
-      />
-      <div class="stage-foot">
-        {compare ? (
-          <div class="compare">
-            <span>Before</span>
-            <Slider label="From before to after" hideLabel min={0} max={1} step={0.01} value={split.value} show={() => ''} onChange={(v) => (split.value = v)} data-testid={ids.split} />
-            <span>After</span>
-          </div>
-        ) : (
-          <p class="help">{footnote(shown, count)}</p>
-        )}
+      <div class="shown">
+        <PictureGrid
+          label={shown.of === 'look' ? 'Before steering' : done ? 'After steering' : 'While steering'}
+          pictures={after}
+          before={compare ? shown.before : null}
+          split={split.value}
+          places={count}
+          marks={s?.verdicts ?? undefined}
+          captions={captions ?? undefined}
+          onPick={setPicked}
+          data-testid={ids.stagePictures}
+        />
+        <div class="stage-foot">
+          {compare ? (
+            <div class="compare">
+              <span>Before</span>
+              <Slider label="From before to after" hideLabel min={0} max={1} step={0.01} value={split.value} show={() => ''} onChange={(v) => (split.value = v)} data-testid={ids.split} />
+              <span>After</span>
+            </div>
+          ) : (
+            <p class="help">{footnote(shown, count)}</p>
+          )}
+        </div>
       </div>
       {picked !== null && after && picked < after.count && <Enlarged index={picked} onClose={() => setPicked(null)} onMove={(i) => setPicked((i + after.count) % after.count)} />}
     </>
@@ -152,7 +153,7 @@ function footnote(shown: Shown, count: number): string {
 function captionsOf(s: NonNullable<typeof story.value>): string[] {
   const n = s.recipe.num_images
   if (s.result) return Array.from({ length: n }, (_, i) => (s.result!.drifted[i] ? 'drifted' : plural(s.result!.row_updates[i] ?? s.update, 'update')))
-  return Array.from({ length: n }, (_, i) => (s.stopped[i] ? 'done' : s.losses.length > 0 ? `loss ${number(s.losses.at(-1)![i] ?? 0)}` : ''))
+  return Array.from({ length: n }, (_, i) => (s.stopped[i] ? 'done' : s.losses.length > 0 ? `${number(s.losses.at(-1)![i] ?? 0)} loss` : ''))
 }
 
 function Start({ again }: { again: boolean }): JSX.Element {

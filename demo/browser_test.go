@@ -187,10 +187,7 @@ func openPage(t *testing.T, o options) *page {
 		o.base = "/"
 	}
 	if o.handler == nil {
-		if !demo.Built(demo.Site()) {
-			lacking(t, "the page is not built; make site builds it")
-		}
-		o.handler = demo.Handler(demo.Site())
+		o.handler = demo.Handler(built(t))
 	}
 	p := &page{T: t, opt: o, heard: &heard{}}
 	mux := http.NewServeMux()

@@ -13,12 +13,20 @@ export interface Bar {
   note?: string // in place of a bar
 }
 
-/** Rows of a label, a bar and its number. most: the scale's end; the largest value without it. */
-export function Bars({ label, bars, most, 'data-testid': testid }: { label: string; bars: readonly Bar[]; most?: number; 'data-testid'?: string }): JSX.Element {
+interface BarsProps {
+  label: string
+  bars: readonly Bar[]
+  most?: number // the scale's end; the largest value without it
+  compact?: boolean // a row is one line
+  'data-testid'?: string
+}
+
+/** Rows of a label, a bar and its number. */
+export function Bars({ label, bars, most, compact, 'data-testid': testid }: BarsProps): JSX.Element {
   const end = most ?? Math.max(1e-12, ...bars.flatMap((b) => [b.value, b.mark ?? 0]))
   const share = (v: number) => `${Math.max(0, Math.min(1, v / end)) * 100}%`
   return (
-    <div class="bars" data-testid={testid}>
+    <div class={`bars${compact ? ' compact' : ''}`} data-testid={testid}>
       <h4>{label}</h4>
       <ul>
         {bars.map((b) => (

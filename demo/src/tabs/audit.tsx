@@ -52,7 +52,7 @@ export function AuditTab(): JSX.Element {
         </div>
         {auditing.value && <JobBar tab="audit" unit="pass" pausable={false} />}
       </section>
-      {done ? <Findings done={done} /> : !auditing.value && <Expect />}
+      {done ? <Findings done={done} /> : <Expect />}
     </div>
   )
 }
@@ -89,7 +89,6 @@ function Findings({ done }: { done: AuditResult }): JSX.Element {
               {sentence(line)}
             </p>
           ))}
-          <p class="small muted">It is a statement about directions where a run begins. How far a run comes by them, only runs tell.</p>
         </section>
       )}
       {variables(done.rows).map((v) => (
@@ -118,17 +117,20 @@ function Variable({ name, rows, done }: { name: string; rows: readonly AuditRow[
   const units = Math.max(...rows.map((r) => r.units))
   const left = Math.max(...rows.map((r) => r.left_out))
   const several = units > 1
+  const frozen = drawn[0]?.freezes.filter((f) => f !== '') ?? []
+  const alike = drawn.every((c) => c.freezes.join() === drawn[0]!.freezes.join())
   const series: Series[] = drawn.flatMap((c, i): Series[] => {
     const color = colour(c, i)
-    const mean: Series = { label: label(c), values: steps.map((s) => c.mean.get(s) ?? null), style: 'mean', color }
-    return several ? [mean, { label: `${label(c)}, lowest`, values: steps.map((s) => c.low.get(s) ?? null), style: 'plain', color, dashed: true }] : [mean]
+    const named = alike ? c.rule : label(c)
+    const mean: Series = { label: named, values: steps.map((s) => c.mean.get(s) ?? null), style: 'mean', color }
+    return several ? [mean, { label: `${named}, lowest`, values: steps.map((s) => c.low.get(s) ?? null), style: 'plain', color, dashed: true }] : [mean]
   })
   const lowest = Math.min(...rows.map((r) => (r.step >= 0 ? r.cosine_min : r.cosine)))
   return (
     <section class="card pad stack" aria-labelledby={`audit-${name}`}>
       <div class="row between">
         <h3 id={`audit-${name}`}>{titles[name] ?? title(name)}</h3>
-        <span class="small muted">
+        <span class="small muted facts">
           {plural(units, unit, unit === 'batch' ? 'batches' : 'pictures')}
           {left > 0 ? `, ${left} left out as already satisfied` : ''} · {duration(done.seconds)}
         </span>
@@ -141,16 +143,18 @@ function Variable({ name, rows, done }: { name: string; rows: readonly AuditRow[
           series={series}
           y={[Math.min(0, Math.floor(lowest * 5) / 5), 1]}
           height={260}
-          format={(v) => v.toFixed(1)}
+          format={(v) => String(Math.round(v * 100) / 100)}
           legend
           data-testid={ids.auditChart}
         />
       )}
       <p class="small muted">
+        1 is the direction of full back-propagation, 0 has nothing in common with it, below 0 a small step makes things worse.{' '}
         {name === 'latents'
           ? 'Left is the start noise, which steering changes; right, one step before the picture, where one call is exact.'
           : 'Each point keeps one call alone; rules that draw calls are in the table.'}
-        {several ? ' Dashed is the picture or batch that agrees least.' : ''}
+        {several ? ` Dashed is the ${unit} that agrees least.` : ''}
+        {alike && frozen.length > 1 ? ` Freezing ${frozen.join(' or ')} gives the same direction and another length.` : ''}
       </p>
       <Disclosure title="All numbers" data-testid={ids.auditTable}>
         <Table rows={rows} unit={unit} name={name} />

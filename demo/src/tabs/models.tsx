@@ -98,11 +98,11 @@ function Found(): JSX.Element | null {
         <p class="muted">Looking into {plural(b.folder.files.length, 'file')}…</p>
       ) : !i.ok ? (
         <Notice kind="error" title="This one does not work here" onClose={() => (brought.value = null)}>
-          {i.message}
+          {sentence(i.message)}
         </Notice>
       ) : (
         <>
-          <p class="said">{i.message}</p>
+          <p class="said">{sentence(i.message)}</p>
           <div class="numbers">
             <div>
               <b>{millions(i.parameters)}</b>
@@ -145,6 +145,11 @@ function Found(): JSX.Element | null {
   )
 }
 
+function sentence(text: string): string {
+  const t = text.charAt(0).toUpperCase() + text.slice(1)
+  return /[.!]$/.test(t) ? t : `${t}.`
+}
+
 function Here(): JSX.Element {
   const models = catalog.value?.models ?? []
   const yours = models.filter((m) => m.yours)
@@ -171,7 +176,7 @@ function Model({ m }: { m: ModelInfo }): JSX.Element {
   const busy = running.value !== null && !running.value.background
   return (
     <li class="card pad model">
-      <div class="row between">
+      <div class="row between model-head">
         <h4>
           {m.name} <span class="chip">{m.yours ? 'yours' : 'built in'}</span> {current && <span class="chip now">in use</span>}
         </h4>

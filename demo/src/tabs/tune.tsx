@@ -153,7 +153,7 @@ function Settings(): JSX.Element {
       )}
       {p && !p.refusal && (
         <p class="small muted">
-          Needs {bytes(p.memory.total_bytes)}, {bytes(p.memory.activation_bytes)} of it activations: {plural(p.calls, 'network call')} an update, {plural(p.backward_calls, 'one', 'of them')}{' '}
+          Needs {bytes(p.memory.total_bytes)}, {bytes(p.memory.activation_bytes)} of it activations: {plural(p.calls, 'network call')} an update, {count(p.backward_calls)} of them
           differentiated.
         </p>
       )}
@@ -165,13 +165,20 @@ function Settings(): JSX.Element {
         </Button>
       )}
       {checked.value.command && !first && (
-        <div class="command small">
-          <span class="muted">The same natively{checked.value.command_needs_file ? `, with the recipe saved as ${checked.value.command_needs_file}` : ''}</span>
-          <code>{checked.value.command}</code>
-          <CopyButton text={checked.value.command}>Copy</CopyButton>
-        </div>
+        <Native label={`The same natively${checked.value.command_needs_file ? `, with the recipe saved as ${checked.value.command_needs_file}` : ''}`} command={checked.value.command} />
       )}
     </section>
+  )
+}
+
+/** A command of the native program. */
+function Native({ label, command, testid }: { label: string; command: string; testid?: string }): JSX.Element {
+  return (
+    <div class="native">
+      <span class="small muted">{label}</span>
+      <CopyButton text={command}>Copy</CopyButton>
+      <code data-testid={testid}>{command}</code>
+    </div>
   )
 }
 
@@ -233,7 +240,7 @@ function ended(now: Run): string {
 }
 
 function Looks({ first, last, label }: { first: Look; last: Look; label: string }): JSX.Element {
-  const [split, setSplit] = useState(0)
+  const [split, setSplit] = useState(1)
   const same = first === last
   const shown = last.attributes
   return (
@@ -256,11 +263,11 @@ function Looks({ first, last, label }: { first: Look; last: Look; label: string 
             split={split}
             columns={8}
           />
-          {!same && <Slider label="Show" hideLabel min={0} max={1} step={0.05} value={split} onChange={setSplit} show={(v) => (v < 0.02 ? 'after' : v > 0.98 ? 'before' : 'between')} />}
+          {!same && <Slider label="Show" hideLabel min={0} max={1} step={0.05} value={split} onChange={setSplit} show={(v) => (v > 0.98 ? 'after' : v < 0.02 ? 'before' : 'both')} />}
         </div>
         {!same && (
           <div class="stack">
-            <Bars label="What has shifted" most={1} bars={shown.map((a) => ({ label: shift(a, first), value: a.shift, text: number(Math.round(a.shift * 100) / 100), color: label.startsWith(`${a.name}:`) ? 1 : 6 }))} />
+            <Bars compact label="What has shifted" most={1} bars={shown.map((a) => ({ label: shift(a, first), value: a.shift, text: number(Math.round(a.shift * 100) / 100), color: label.startsWith(`${a.name}:`) ? 1 : 6 }))} />
             <p class="small muted">
               The share of pictures that changed hands between the values of an attribute, as the judge sees them: 0 none, 1 all. Pictures moved by {number(Math.round(last.drift * 1000) / 1000)}{' '}
               on average, of a possible 2.
@@ -397,11 +404,7 @@ function Adapters(): JSX.Element {
               </div>
             </div>
           </div>
-          <div class="command small">
-            <span class="muted">With the downloaded file, natively</span>
-            <code data-testid={ids.tuneCommand}>{command}</code>
-            <CopyButton text={command}>Copy</CopyButton>
-          </div>
+          <Native label="With the downloaded file, natively" command={command} testid={ids.tuneCommand} />
         </>
       )}
     </section>

@@ -1,7 +1,7 @@
 // Bringing a model: looked into first, kept only when asked. State outlives the tab's component.
 import { signal } from '@preact/signals'
 import { call, failure } from '../../client'
-import { edit, go, refreshCatalog } from '../../state'
+import { catalog, edit, go, recipe, refreshCatalog } from '../../state'
 import type { Inspected, Result } from '../../protocol'
 import { described, type Folder } from './folder'
 
@@ -68,6 +68,8 @@ export async function remove(model: string): Promise<void> {
   try {
     await call('remove_model', { name: model })
     await refreshCatalog()
+    const other = catalog.peek()?.models[0]
+    if (other && recipe.peek()?.model === model) edit((d) => (d.model = other.name))
   } catch (error) {
     problem.value = failure(error).message
   } finally {

@@ -185,7 +185,7 @@ function take(now: Run, e: TuneEvent): void {
       : e.kind === 'backward'
         ? `update ${e.update + 1}: gradient of one call`
         : e.kind === 'step'
-          ? `update ${e.update + 1}: sampling fresh pictures, step ${e.step} of ${e.steps}`
+          ? `update ${e.update + 1}: sampling fresh pictures`
           : now.says
 }
 
@@ -212,6 +212,7 @@ export const scale = signal(1)
 export const samples = signal<{ of: string; scale: number; before: Pictures; after: Pictures } | null>(null)
 export const sampling = signal(false)
 
+const tryPictures = 16
 let wanted = ''
 let plain: { of: string; pictures: Pictures } | null = null
 
@@ -228,14 +229,11 @@ export async function trySamples(): Promise<void> {
   wanted = what
   sampling.value = true
   try {
-    const without = sampleRecipe(base)
+    const without: Recipe = { ...base, num_images: tryPictures, lora: undefined }
     const key = JSON.stringify(without)
-    if (plain?.of !== key) {
-      const made = await runJob('tune', 'Sampling', 'sample', { recipe: await whole(without) }, undefined, { background: true })
-      plain = { of: key, pictures: made }
-    }
+    if (plain?.of !== key) plain = { of: key, pictures: await runJob('tune', 'Sampling', 'sample', { recipe: without }, undefined, { background: true }) }
     if (wanted !== what) return
-    const after = await runJob('tune', 'Sampling', 'sample', { recipe: await whole({ ...without, lora: { path: name, scale: at } }) }, undefined, { background: true })
+    const after = await runJob('tune', 'Sampling', 'sample', { recipe: { ...without, lora: { path: name, scale: at } } }, undefined, { background: true })
     if (wanted === what) samples.value = { of: name, scale: at, before: plain.pictures, after }
   } catch (error) {
     const f = failure(error)
@@ -244,20 +242,6 @@ export async function trySamples(): Promise<void> {
   } finally {
     if (wanted === what || wanted === '') sampling.value = false
   }
-}
-
-const tryPictures = 16
-
-function sampleRecipe(base: Recipe): Partial<Recipe> {
-  const { version, model, guide, judge, seed, sampler, guidance_scale, condition } = base
-  return { version, name: 'sample', model, guide, judge, seed, num_images: tryPictures, sampler, guidance_scale, condition, updates: 0 }
-}
-
-/** The recipe with its defaults. */
-async function whole(part: Partial<Recipe>): Promise<Recipe> {
-  const answer = await call('check', { text: JSON.stringify(part) })
-  if (!answer.recipe) throw new Error(answer.problems[0]?.message ?? 'The core could not read the recipe of the samples.')
-  return answer.recipe
 }
 
 export async function load(name: string, file: File): Promise<void> {

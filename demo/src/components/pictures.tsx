@@ -61,6 +61,7 @@ export function PictureGrid(props: PictureGridProps): JSX.Element {
   const root = useRef<HTMLDivElement>(null)
   const [tile, setTile] = useState(0)
   const width = pictures?.width ?? 16
+  const rows = Math.max(1, Math.ceil(count / columns))
 
   // Whole device pixels for every picture pixel, so that all are equally large.
   useLayoutEffect(() => {
@@ -68,8 +69,8 @@ export function PictureGrid(props: PictureGridProps): JSX.Element {
     if (!el) return
     const fit = () => {
       const gap = parseFloat(getComputedStyle(el).columnGap) || 0
-      const most = parseFloat(getComputedStyle(el).getPropertyValue('--most')) // of a tile, in pixels
-      const room = Math.min((el.clientWidth - gap * (columns - 1)) / columns, Number.isNaN(most) ? Infinity : most)
+      const tall = parseFloat(getComputedStyle(el).getPropertyValue('--tall')) / rows // in pixels, or not a number
+      const room = Math.min((el.clientWidth - gap * (columns - 1)) / columns, Number.isNaN(tall) ? Infinity : Math.max(3 * width, tall))
       const grain = width / Math.max(1, Math.round(devicePixelRatio))
       setTile(Math.max(grain, Math.floor(room / grain) * grain))
     }
@@ -81,7 +82,7 @@ export function PictureGrid(props: PictureGridProps): JSX.Element {
       observer.disconnect()
       removeEventListener('resize', fit)
     }
-  }, [columns, width])
+  }, [columns, rows, width])
 
   return (
     <div

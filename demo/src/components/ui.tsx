@@ -274,16 +274,18 @@ interface NoticeProps extends Rest {
 /** A message with what to do next. Warnings and errors are announced. */
 export function Notice({ kind = 'info', title, children, actions, onClose, ...rest }: NoticeProps): JSX.Element {
   return (
-    <div class={`notice ${kind}`} role={kind === 'error' || kind === 'warning' ? 'alert' : 'status'} {...rest}>
+    <div class={`notice ${kind}${onClose ? ' closes' : ''}`} role={kind === 'error' || kind === 'warning' ? 'alert' : 'status'} {...rest}>
       <div class="notice-text">
         {title && <strong>{title}</strong>}
         {children && <div>{children}</div>}
-        {actions && <div class="row">{actions}</div>}
       </div>
+      {actions && <div class="row tight">{actions}</div>}
       {onClose && (
-        <Button kind="quiet" size="small" label="Dismiss" onClick={onClose}>
-          ✕
-        </Button>
+        <span class="notice-close">
+          <Button kind="quiet" size="small" label="Dismiss" onClick={onClose}>
+            ✕
+          </Button>
+        </span>
       )}
     </div>
   )

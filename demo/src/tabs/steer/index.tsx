@@ -2,7 +2,7 @@
 import { effect, signal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { Button, Notice, Segmented } from '../../components'
-import { addressProblem, catalog, core, device, draft, keeps, library, lost, openDevice, recipe, running, useLibrary } from '../../state'
+import { addressProblem, catalog, core, device, draft, keeps, library, lost, openDevice, running, useLibrary } from '../../state'
 import { title } from '../../format'
 import { ids } from '../../testids'
 import { Goals } from './goals'
@@ -10,7 +10,7 @@ import { GoalIcon } from './icons'
 import { NoWebGPU } from './no-webgpu'
 import { Progress } from './progress'
 import { RecipeText } from './recipe-text'
-import { discard, goOn, halve, planned, shrunk, steering, trouble, unfinished } from './run'
+import { discard, endedHere, goOn, halve, planned, steering, trouble, unfinished } from './run'
 import { Settings } from './settings'
 import { Share } from './share'
 import { PlanLine, Stage } from './stage'
@@ -202,7 +202,7 @@ function Notices(): JSX.Element {
               {t.failure.message}
             </Notice>
           )}
-          {u && !running.value && (
+          {u && !running.value && !endedHere.value && (
             <Notice
               title={`You were at update ${u.update} of ${u.recipe.updates} of “${title(u.recipe.name)}”`}
               data-testid={ids.unfinished}
@@ -219,25 +219,6 @@ function Notices(): JSX.Element {
             />
           )}
         </>
-      )}
-      {shrunk.value && !steering.value && (
-        <Notice
-          onClose={() => (shrunk.value = false)}
-          actions={
-            <Button
-              size="small"
-              onClick={() => {
-                shrunk.value = false
-                const whole = catalog.value?.recipes.find((r) => r.name === recipe.value?.name)
-                if (whole) void useLibrary(whole.name)
-              }}
-            >
-              Use the full size
-            </Button>
-          }
-        >
-          The recipe is made small for the CPU: {recipe.value?.num_images} pictures, {recipe.value?.sampler.num_inference_steps} steps.
-        </Notice>
       )}
       {!keeps.value && <Notice>This window keeps nothing: models, adapters and unfinished runs are gone when the tab is closed.</Notice>}
     </div>

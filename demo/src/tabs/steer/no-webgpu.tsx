@@ -1,9 +1,10 @@
 // What to do where the browser has no WebGPU.
 import { signal } from '@preact/signals'
 import type { JSX } from 'preact'
-import { Notice } from '../../components'
-import { chosenDevice, device } from '../../state'
+import { Button, Notice } from '../../components'
+import { catalog, chosenDevice, device, recipe, useLibrary } from '../../state'
 import { ids } from '../../testids'
+import { shrunk, steering } from './run'
 
 const dismissed = signal(false)
 
@@ -11,9 +12,28 @@ export function NoWebGPU(): JSX.Element | null {
   const d = device.value
   if (!d || d.kind !== 'cpu' || chosenDevice.value === 'cpu' || dismissed.value) return null
   return (
-    <Notice kind="warning" title="This browser offers no WebGPU, so everything runs on the CPU" onClose={() => (dismissed.value = true)} data-testid={ids.noWebgpu}>
-      <p>It works the same, only slower, so begin small. {howTo()}</p>
-      {d.why && <p class="help">{d.why}</p>}
+    <Notice
+      kind="warning"
+      title="This browser offers no WebGPU, so everything runs on the CPU"
+      onClose={() => (dismissed.value = true)}
+      data-testid={ids.noWebgpu}
+      actions={
+        shrunk.value &&
+        !steering.value && (
+          <Button
+            size="small"
+            onClick={() => {
+              shrunk.value = false
+              const whole = catalog.value?.recipes.find((r) => r.name === recipe.value?.name)
+              if (whole) void useLibrary(whole.name)
+            }}
+          >
+            Full size all the same
+          </Button>
+        )
+      }
+    >
+      It works the same, only slower{shrunk.value ? `, so the recipe begins small: ${recipe.value?.num_images} pictures, ${recipe.value?.sampler.num_inference_steps} steps` : ''}. {howTo()}
     </Notice>
   )
 }

@@ -68,6 +68,9 @@ export const looking = computed(() => running.value?.tab === 'steer' && running.
 /** The checkpoint of a run that did not end, while none is running. */
 export const unfinished = computed(() => (steering.value ? null : (checkpoints.value.find((c) => c.name === 'steer') ?? null)))
 
+/** Whether that is the run on the stage, which was ended before its end. */
+export const endedHere = computed(() => unfinished.value !== null && story.value?.result?.cancelled === true)
+
 // ---- the plan -------------------------------------------------------------
 
 let plans = 0
@@ -142,7 +145,7 @@ async function look(r: Recipe, mine: string): Promise<void> {
       show(few)
     }
     if (recipe.peek() && origin(recipe.peek()!) !== mine) return
-    if (!small || !slow) show(await runJob('steer', 'A first look', 'sample', { recipe: whole }, emerge, { background: true }))
+    if (!small || !slow || whole.num_images * whole.sampler.num_inference_steps <= 64) show(await runJob('steer', 'A first look', 'sample', { recipe: whole }, emerge, { background: true }))
   } catch (error) {
     const f = failure(error)
     if (f.kind === 'cancelled' || f.kind === 'busy') return
@@ -278,9 +281,9 @@ export async function steer(from?: Checkpoint): Promise<void> {
 
 let current: Story | null = null // as events change it; the signal has copies
 let due = 0
-/** Shows the story at most some eight times a second: a run of a small model tells hundreds of things. */
+/** Shows the story at most some six times a second: a run of a small model tells hundreds of things. */
 function told(): void {
-  due ||= window.setTimeout(flush, 120)
+  due ||= window.setTimeout(flush, 160)
 }
 
 function flush(): void {

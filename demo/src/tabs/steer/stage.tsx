@@ -5,10 +5,10 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import recording from '../../assets/dark-glasses.png'
 import { Button, JobBar, Meter, Picture, PictureGrid, Slider } from '../../components'
 import { bytes, number, plural, title } from '../../format'
-import type { Pictures } from '../../protocol'
+import type { Pictures, Recipe } from '../../protocol'
 import { core, draft, lost, recipe, running, valid } from '../../state'
 import { ids } from '../../testids'
-import { judged, looking, planned, stage, steer, steering, story, type Stage as Shown } from './run'
+import { endedHere, goOn, judged, looking, planned, stage, steer, steering, story, unfinished, type Stage as Shown } from './run'
 import { labelPhrase } from './words'
 
 /** Where the slider of the whole batch stands: 0 before, 1 after. */
@@ -97,8 +97,8 @@ function Live({ shown }: { shown: Shown }): JSX.Element {
   const r = recipe.value
   const s = shown.of === 'run' ? story.value : null
   const [picked, setPicked] = useState<number | null>(null)
-  const name = s?.recipe.name ?? r?.name ?? ''
-  const says = (s?.recipe ?? r)?.description
+  const next = steering.value ? s?.recipe : r // what the button will run, or what runs
+  const other = s?.result && r && !sameRecipe(s.recipe, r)
   const count = s?.recipe.num_images ?? r?.num_images ?? 16
   const after = shown.pictures
   const compare = shown.of === 'run' && shown.before && after && shown.before !== after
@@ -108,11 +108,17 @@ function Live({ shown }: { shown: Shown }): JSX.Element {
     <>
       <div class="label-column">
         <div>
-          <h2 data-testid={ids.stageTitle}>{title(name)}</h2>
-          {says && <p class="says">{says}</p>}
+          <h2 data-testid={ids.stageTitle}>{title(next?.name ?? '')}</h2>
+          {next?.description && <p class="says">{next.description}</p>}
         </div>
-        {steering.value ? <JobBar tab="steer" /> : <Start again={done !== null} />}
+        {steering.value ? <JobBar tab="steer" /> : <Start again={done !== null && !other} />}
+        {endedHere.value && !running.value && (
+          <Button onClick={() => void goOn(unfinished.value!)} data-testid={ids.continue}>
+            Go on from update {unfinished.value!.update}
+          </Button>
+        )}
         <Headline />
+        {other && <p class="help">The pictures are of the run before. Press Steer for this one.</p>}
       </div>
       <div class="shown">
         <PictureGrid
@@ -141,6 +147,10 @@ function Live({ shown }: { shown: Shown }): JSX.Element {
       {picked !== null && after && picked < after.count && <Enlarged index={picked} onClose={() => setPicked(null)} onMove={(i) => setPicked((i + after.count) % after.count)} />}
     </>
   )
+}
+
+function sameRecipe(a: Recipe, b: Recipe): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b)
 }
 
 function footnote(shown: Shown, count: number): string {

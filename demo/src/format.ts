@@ -50,6 +50,11 @@ export function plural(n: number, one: string, many = one + 's'): string {
   return `${count(n)} ${n === 1 ? one : many}`
 }
 
+/** What the core says, as a sentence among others. */
+export function sentence(text: string): string {
+  return text && text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.')
+}
+
 /** dark-glasses → "Dark glasses". */
 export function title(name: string): string {
   const words = name.replace(/[-_]+/g, ' ').trim()

@@ -204,6 +204,9 @@ export async function runJob<M extends Method>(
   }
   try {
     return await mine.result
+  } catch (error) {
+    if (failure(error).kind === 'device_lost') lost.value = failure(error).message
+    throw error
   } finally {
     if (job === mine) {
       job = null

@@ -3,7 +3,7 @@ import { effect, signal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { Button, Notice, Segmented } from '../../components'
 import { addressProblem, catalog, core, device, draft, keeps, library, lost, openDevice, running, useLibrary } from '../../state'
-import { title } from '../../format'
+import { sentence, title } from '../../format'
 import { ids } from '../../testids'
 import { Goals } from './goals'
 import { GoalIcon } from './icons'
@@ -192,8 +192,8 @@ function Notices(): JSX.Element {
             </>
           }
         >
-          {t?.failure.message || lost.value}
-          {u && ' Nothing is lost: what the run had found is kept.'}
+          {sentence(t?.failure.message || lost.value)}
+          {u && ' Nothing else is lost: what the run had found is kept.'}
         </Notice>
       ) : (
         <>

@@ -25,7 +25,8 @@ export function Progress(): JSX.Element {
         <h3>Loss over the updates</h3>
         <p class="help">Each picture faint, their mean bold. Below is better.</p>
       </div>
-      <LineChart label="Loss over the updates" x={x} xLabel="updates" series={lines} height={230} y={[0, null]} data-testid={ids.lossChart} />
+      {s.losses.length === 0 && <p class="chart-place muted">The first sample is on its way.</p>}
+      {s.losses.length > 0 && <LineChart label="Loss over the updates" x={x} xLabel="updates" series={lines} height={230} y={[0, null]} data-testid={ids.lossChart} />}
       <div class="numbers" data-testid={ids.counters}>
         <Fact value={`${s.update}`} unit={`of ${s.updates}`} says={r?.cancelled ? 'updates, then ended by you' : r && s.update < s.updates ? 'updates were enough' : s.from > 0 ? `updates, resumed at ${s.from}` : 'updates'} />
         <Fact value={count(s.counters.network_calls)} unit={`+ ${count(s.counters.backward_calls)} back`} says="network calls" />

@@ -113,7 +113,7 @@ let painted = false // whether any pictures of this device were
 
 effect(() => {
   const r = recipe.value
-  const ready = core.value.phase === 'ready' && device.value !== null
+  const ready = core.value.phase === 'ready' && device.value !== null && lost.value === ''
   if (!r || !ready || tab.value !== 'steer' || running.value !== null || origin(r) === seen) return
   const mine = origin(r)
   const timer = setTimeout(() => void look(r, mine), painted ? 150 : 0)
@@ -148,8 +148,12 @@ async function look(r: Recipe, mine: string): Promise<void> {
     if (!small || !slow || whole.num_images * whole.sampler.num_inference_steps <= 64) show(await runJob('steer', 'A first look', 'sample', { recipe: whole }, emerge, { background: true }))
   } catch (error) {
     const f = failure(error)
-    if (f.kind === 'cancelled' || f.kind === 'busy') return
-    trouble.value = { failure: f, update: 0 }
+    if (f.kind === 'cancelled' || f.kind === 'busy') {
+      if (tab.peek() !== 'steer') seen = '' // it gave way to another tab
+      return
+    }
+    seen = '' // so that it is tried again on the next device or recipe
+    if (f.kind !== 'device_lost') trouble.value = { failure: f, update: 0 }
   }
 }
 
@@ -295,8 +299,9 @@ function flush(): void {
 /** Goes on from the checkpoint, on a fresh device where the old one was lost. */
 export async function goOn(c: Checkpoint, which = chosenDevice.peek()): Promise<void> {
   try {
+    // After a failure the device may be gone without having said so.
+    if (!device.peek() || lost.peek() || trouble.peek() || which !== chosenDevice.peek()) await openDevice(which)
     trouble.value = null
-    if (!device.peek() || lost.peek() || which !== chosenDevice.peek()) await openDevice(which)
     await useText(JSON.stringify(c.recipe))
     library.value = matching(c.recipe)
     await steer(c)

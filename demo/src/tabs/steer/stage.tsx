@@ -154,7 +154,7 @@ function sameRecipe(a: Recipe, b: Recipe): boolean {
 }
 
 function footnote(shown: Shown, count: number): string {
-  if (shown.of === 'run') return 'The first pictures come out of noise.'
+  if (shown.of === 'run') return steering.value ? 'The first pictures come out of noise.' : ''
   const have = shown.pictures?.count ?? 0
   if (looking.value || have < count) return `A first look: ${plural(have, 'picture')}, made just now on your device.`
   return 'Made just now on your device, from noise, not steered yet. Press Steer to change the noise they begin from.'

@@ -51,8 +51,8 @@ async function open(): Promise<void> {
     const known = await call('catalog', {})
     performance.mark('core-ready')
     catalog.value = known
-    await opened
-    if (!recipe.peek()) await useAddress()
+    // The recipe is there when the device is, so that a first look begins at once.
+    await Promise.all([opened, recipe.peek() ? null : useAddress()])
     core.value = { phase: 'ready' }
     await refreshCheckpoints()
   } catch (error) {
@@ -116,8 +116,13 @@ export function useText(text: string): Promise<Checked> {
 export async function useLibrary(name: string): Promise<void> {
   const found = catalog.peek()?.recipes.find((r) => r.name === name)
   if (!found) return
+  batch(() => {
+    recipe.value = found.recipe
+    draft.value = found.recipe
+    library.value = name
+  })
   await useText(found.yaml)
-  library.value = name
+  if (recipe.peek()?.name === name) library.value = name
 }
 
 async function check(text: string, mine: number, replace = false): Promise<Checked> {

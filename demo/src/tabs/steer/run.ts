@@ -71,21 +71,6 @@ export const unfinished = computed(() => (steering.value ? null : (checkpoints.v
 /** Whether that is the run on the stage, which was ended before its end. */
 export const endedHere = computed(() => unfinished.value !== null && story.value?.result?.cancelled === true)
 
-// ---- the plan -------------------------------------------------------------
-
-let plans = 0
-effect(() => {
-  const r = recipe.value
-  if (!r || core.value.phase !== 'ready' || !device.value) return
-  const mine = ++plans
-  void call('plan', { recipe: r }).then(
-    (p) => mine === plans && (planned.value = p),
-    (error) => mine === plans && (planned.value = { ...noPlan, refusal: failure(error).message }),
-  )
-})
-const none = { param_bytes: 0, activation_bytes: 0, state_bytes: 0, total_bytes: 0 }
-const noPlan: Planned = { memory: none, steps: 0, calls: 0, backward_calls: 0, refusal: '' }
-
 // ---- the first look -------------------------------------------------------
 
 /** All of a recipe that its pictures before any update depend on. */
@@ -109,14 +94,18 @@ function bare(r: Recipe, pictures: number, steps: number): Recipe {
 }
 
 let seen = '' // origin of the pictures on the stage
-let painted = false // whether any pictures of this device were
+const painted = signal(false) // whether there were any, or none could be made
 
 effect(() => {
   const r = recipe.value
   const ready = core.value.phase === 'ready' && device.value !== null && lost.value === ''
   if (!r || !ready || tab.value !== 'steer' || running.value !== null || origin(r) === seen) return
   const mine = origin(r)
-  const timer = setTimeout(() => void look(r, mine), painted ? 150 : 0)
+  if (!painted.peek()) {
+    void look(r, mine)
+    return
+  }
+  const timer = setTimeout(() => void look(r, mine), 150)
   return () => clearTimeout(timer)
 })
 
@@ -130,17 +119,17 @@ async function look(r: Recipe, mine: string): Promise<void> {
   const show = (pictures: Pictures) => {
     if (seen !== mine) return
     stage.value = { of: 'look', pictures, before: pictures }
-    if (!painted) {
-      painted = true
+    if (!painted.peek()) {
+      painted.value = true
       requestAnimationFrame(() => requestAnimationFrame(() => performance.mark('first-picture')))
     }
   }
   try {
     // A few pictures in a few steps first, so that there is something to see at once.
-    const quick = bare(r, slow ? 2 : 4, slow ? 5 : 10)
+    const quick = slow ? bare(r, 2, 5) : bare(r, 4, device.peek()?.software ? 6 : 10)
     const whole = bare(r, r.num_images, r.sampler.num_inference_steps)
     const small = quick.num_images < whole.num_images || quick.sampler.num_inference_steps < whole.sampler.num_inference_steps
-    if (small && (!painted || slow)) {
+    if (small && (!painted.peek() || slow)) {
       few = await runJob('steer', 'A first look', 'sample', { recipe: quick }, emerge, { background: true })
       show(few)
     }
@@ -153,6 +142,7 @@ async function look(r: Recipe, mine: string): Promise<void> {
       return
     }
     seen = '' // so that it is tried again on the next device or recipe
+    painted.value = true
     if (f.kind !== 'device_lost') trouble.value = { failure: f, update: 0 }
   }
 }
@@ -186,6 +176,22 @@ export function halve(): void {
     r.num_images = Math.max(1, Math.floor(r.num_images / 2))
   })
 }
+
+// ---- the plan -------------------------------------------------------------
+
+let plans = 0
+effect(() => {
+  const r = recipe.value
+  // Not before the first pictures, which it would keep waiting.
+  if (!r || core.value.phase !== 'ready' || !device.value || (!painted.value && tab.value === 'steer')) return
+  const mine = ++plans
+  void call('plan', { recipe: r }).then(
+    (p) => mine === plans && (planned.value = p),
+    (error) => mine === plans && (planned.value = { ...noPlan, refusal: failure(error).message }),
+  )
+})
+const none = { param_bytes: 0, activation_bytes: 0, state_bytes: 0, total_bytes: 0 }
+const noPlan: Planned = { memory: none, steps: 0, calls: 0, backward_calls: 0, refusal: '' }
 
 // ---- the run --------------------------------------------------------------
 

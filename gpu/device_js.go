@@ -28,6 +28,7 @@ type (
 type session struct {
 	failure   error // that the browser reported outside of any call
 	closed    bool
+	onLoss    func(error)
 	callbacks []js.Func
 	verdicts  []verdict
 	upload    scratch // bytes on their way to a buffer
@@ -156,8 +157,12 @@ func (d rawDevice) listen() {
 		return nil
 	})
 	lost := js.FuncOf(func(_ js.Value, args []js.Value) any {
-		if !d.closed {
-			d.failure = fmt.Errorf("%w: %s", ErrLost, message(args[0]))
+		if d.closed {
+			return nil
+		}
+		d.session.failure = fmt.Errorf("%w: %s", ErrLost, message(args[0]))
+		if d.onLoss != nil {
+			go d.onLoss(d.failure) // a callback must not wait
 		}
 		return nil
 	})
@@ -186,6 +191,9 @@ func (d rawDevice) close() {
 	d.closed = true
 	d.device.Call("destroy")
 }
+
+// WhenLost calls tell once the device is lost, also when no work is under way.
+func (d *Device) WhenLost(tell func(error)) { d.raw.onLoss = tell }
 
 // Lose ends the device as a crash of its driver would, to see what becomes of
 // the work on it.

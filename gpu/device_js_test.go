@@ -103,7 +103,12 @@ func TestLostDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	told := make(chan error, 1)
+	d.WhenLost(func(err error) { told <- err })
 	d.Lose()
+	if err := <-told; !errors.Is(err, ErrLost) {
+		t.Errorf("told: %v", err)
+	}
 	for range 2 {
 		if err := d.Read(context.Background(), data, 0, make([]byte, 4)); !errors.Is(err, ErrLost) {
 			t.Errorf("reading: %v", err)

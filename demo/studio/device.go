@@ -53,6 +53,9 @@ func open(r *request, p struct {
 		exec, err := webgpu.Open(r, "")
 		if err == nil {
 			s.device = &device{exec, exec.GPU()}
+			if d, ok := any(s.device.gpu).(interface{ WhenLost(func(error)) }); ok {
+				d.WhenLost(func(err error) { s.host.Post(Message{Event: lossEvent{"device_lost", failure(err).Message}}) })
+			}
 			return s.device.info(""), nil
 		}
 		if p.Device == "webgpu" || !errors.Is(err, gpu.ErrNoAdapter) {
@@ -88,6 +91,12 @@ func (d *device) info(why string) deviceInfo {
 		"maxUniformBufferBindingSize":       l.MaxUniformLen,
 	}
 	return i
+}
+
+// lossEvent tells of a device that is lost, whether a job runs or not.
+type lossEvent struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
 }
 
 // loseDevice loses the device where the platform can.

@@ -44,6 +44,7 @@ export function App(): JSX.Element {
       <main id="content" tabIndex={-1}>
         <CoreStopped />
         <div role="tabpanel" id={`panel-${tab.value}`} aria-labelledby={`tab-${tab.value}`} key={tab.value}>
+          {tab.value !== 'steer' && <h1 class="hidden">{tabs[tab.value].title}</h1>}
           <Content />
         </div>
       </main>

@@ -109,7 +109,7 @@ export function edit(change: (draft: Recipe) => void): void {
 
 /** Replaces the recipe by a text, YAML or JSON. Resolves to what the core says of it. */
 export function useText(text: string): Promise<Checked> {
-  return check(text, ++edits, true)
+  return check(text, ++edits, '')
 }
 
 /** Replaces the recipe by one of the library. */
@@ -121,20 +121,18 @@ export async function useLibrary(name: string): Promise<void> {
     draft.value = found.recipe
     library.value = name
   })
-  await useText(found.yaml)
-  if (recipe.peek()?.name === name) library.value = name
+  await check(found.yaml, ++edits, name)
 }
 
-async function check(text: string, mine: number, replace = false): Promise<Checked> {
+async function check(text: string, mine: number, name = library.peek()): Promise<Checked> {
   const answer = await call('check', { text })
   if (mine !== edits) return answer
   batch(() => {
     if (answer.recipe && answer.problems.length === 0) {
       checked.value = answer
       recipe.value = answer.recipe
-      // What a person is typing stays as it is; a replaced recipe is shown as the core reads it.
       draft.value = answer.recipe
-      if (replace) library.value = ''
+      library.value = name
     } else {
       checked.value = { ...checked.peek(), problems: answer.problems }
     }
@@ -284,11 +282,14 @@ export async function shareLink(): Promise<string> {
 /** Tabs that show the current recipe carry it in their address. */
 const withRecipe: TabName[] = ['steer', 'shortcut', 'audit']
 
+let writes = 0
+
 async function writeHash(name: TabName): Promise<void> {
+  const mine = ++writes
   const r = recipe.peek()
   const packed = r && !library.peek() ? await pack(JSON.stringify(r)) : ''
+  if (mine !== writes) return
   packedNow = packed
-  if (tab.peek() !== name) return
   const shown = withRecipe.includes(name) && r
   const hash = writeAddress(shown ? { tab: name, library: library.peek() || undefined, packed: packed || undefined } : { tab: name })
   if (location.hash !== hash) history.replaceState(null, '', hash)
@@ -296,9 +297,9 @@ async function writeHash(name: TabName): Promise<void> {
 
 effect(() => {
   const name = tab.value
-  void recipe.value
   void library.value
-  if (catalog.value) void writeHash(name)
+  // Not before the address was read.
+  if (recipe.value) void writeHash(name)
 })
 
 /** Moves to a tab, with an entry in the history. */

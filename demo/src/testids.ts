@@ -41,6 +41,7 @@ export const ids = {
   toolFill: 'tool-fill',
   sketchUndo: 'sketch-undo',
   sketchClear: 'sketch-clear',
+  startPicture: 'start-picture',
   condition: 'condition',
   pictures: 'pictures',
   steps: 'steps',

@@ -91,13 +91,13 @@ export function Goals(): JSX.Element | null {
         <div class="kinds" role="group" aria-label="Kinds of goals">
           {kinds.map((k) => {
             const without = k.kind === 'attribute' && model.value?.guide.length === 0
-            const fixed = k.kind === 'inpaint' && model.value?.channels === 1
+            const fixed = k.kind === 'inpaint' && model.value !== null && (model.value.channels !== 3 || model.value.width !== 16)
             return (
               <button key={k.kind} type="button" disabled={without || fixed} onClick={() => add(k.kind)} data-testid={`${ids.goalKind}-${k.kind}`}>
                 <GoalIcon term={{ term: k.kind }} />
                 <span>
                   <strong>{k.title}</strong>
-                  <small>{without ? 'This model has no guide to see it with.' : fixed ? 'Portraits are for models of coloured pictures.' : k.says}</small>
+                  <small>{without ? 'This model has no guide to see it with.' : fixed ? 'Portraits have 16 × 16 coloured pixels; this model makes other pictures.' : k.says}</small>
                 </span>
               </button>
             )
@@ -154,7 +154,7 @@ interface GoalProps {
 }
 
 function Goal({ index, term, open, alone, onToggle, onRemove }: GoalProps): JSX.Element {
-  const problem = checked.value.problems.find((p) => p.path.startsWith(`objective[${index}]`) || p.path.startsWith(`objective.${index}.`))
+  const problem = checked.value.problems.find((p) => p.path.startsWith(`objective.${index}.`))
   const change = (to: Partial<Term>) =>
     edit((d) => {
       Object.assign(d.objective[index]!, to)

@@ -2,7 +2,7 @@
 import { effect, signal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { Button, Notice, Segmented } from '../../components'
-import { addressProblem, catalog, core, device, draft, keeps, library, lost, openDevice, running, useLibrary } from '../../state'
+import { addressProblem, catalog, checked, core, device, draft, keeps, library, lost, openDevice, running, useLibrary } from '../../state'
 import { sentence, title } from '../../format'
 import { ids } from '../../testids'
 import { Goals } from './goals'
@@ -22,7 +22,7 @@ const panel = signal<Panel>('goal')
 // A run that begins shows its numbers.
 let was = false
 effect(() => {
-  if (steering.value && !was) panel.value = 'run'
+  if (steering.value && !was) setTimeout(() => (panel.value = 'run')) // a task of its own, to keep each short
   was = steering.value
 })
 
@@ -79,8 +79,9 @@ function Library(): JSX.Element {
           type="button"
           class="library-item"
           aria-pressed={library.value === r.name}
-          disabled={steering.value}
+          aria-disabled={steering.value}
           onClick={() => {
+            if (steering.value) return
             panel.value = 'goal'
             void useLibrary(r.name)
           }}
@@ -97,6 +98,7 @@ function Library(): JSX.Element {
 
 function GoalPanel(): JSX.Element {
   const refusal = planned.value?.refusal ?? ''
+  const wrong = checked.value.problems.filter((p) => !/^objective\.\d/.test(p.path)) // goals show their own
   if (!draft.value) {
     return (
       <div class="stack">
@@ -120,7 +122,13 @@ function GoalPanel(): JSX.Element {
       <legend class="hidden">What to steer towards</legend>
       <Goals />
       <Settings />
-      {refusal ? (
+      {wrong.length > 0 ? (
+        <Notice kind="warning" title="Not yet a recipe" data-testid={ids.refusal}>
+          {wrong.map((p) => (
+            <p key={p.path}>{sentence(p.message)}</p>
+          ))}
+        </Notice>
+      ) : refusal ? (
         <Notice
           kind="warning"
           title="This does not fit"

@@ -114,7 +114,7 @@ async function look(r: Recipe, mine: string): Promise<void> {
   const slow = device.peek()?.kind === 'cpu'
   let few: Pictures | null = null // the first pictures, made in few steps
   const emerge = (e: SteerEvent) => {
-    if (e.kind === 'step' && e.pictures && seen === mine) stage.value = { of: 'look', pictures: over(e.pictures, few), before: null }
+    if (e.kind === 'step' && e.pictures && seen === mine) stage.value = { of: 'look', pictures: over(forming(e.pictures, e.step / e.steps), few), before: null }
   }
   const show = (pictures: Pictures) => {
     if (seen !== mine) return
@@ -145,6 +145,14 @@ async function look(r: Recipe, mine: string): Promise<void> {
     painted.value = true
     if (f.kind !== 'device_lost') trouble.value = { failure: f, update: 0 }
   }
+}
+
+/** States on their way from noise: the fainter, the more noise. */
+function forming(p: Pictures, share: number): Pictures {
+  const rgba = p.rgba.slice()
+  const alpha = 255 * (0.12 + 0.88 * share ** 2)
+  for (let i = 3; i < rgba.length; i += 4) rgba[i] = alpha
+  return { ...p, rgba }
 }
 
 /** A batch with its first pictures replaced by those that are better. */
@@ -253,14 +261,13 @@ export async function steer(from?: Checkpoint): Promise<void> {
       if (since > 0) s.perUpdate = s.perUpdate ? 0.7 * s.perUpdate + 0.3 * (e.seconds - since) : e.seconds - since
       since = e.seconds
     }
-    if (e.pictures) {
-      if (e.kind === 'update') {
-        if (s.frames.length >= mostFrames) s.frames = s.frames.filter((_, i) => i % 2 === 0)
-        s.frames.push(e.pictures)
-      }
-      const before = e.kind === 'update' && e.update === 0 ? e.pictures : stage.peek().before
-      // The state of a step is noise at first: nothing to compare with.
-      stage.value = { of: 'run', pictures: e.pictures, before }
+    if (e.pictures && e.kind === 'update') {
+      if (s.frames.length >= mostFrames) s.frames = s.frames.filter((_, i) => i % 2 === 0)
+      s.frames.push(e.pictures)
+      stage.value = { of: 'run', pictures: e.pictures, before: e.update === 0 ? e.pictures : stage.peek().before }
+    } else if (e.pictures && !stage.peek().before) {
+      // Where the first sample is known already, its steps show nothing new.
+      stage.value = { of: 'run', pictures: e.kind === 'step' ? forming(e.pictures, e.step / e.steps) : e.pictures, before: null }
     }
     told()
   }

@@ -13,6 +13,7 @@ export function Settings(): JSX.Element | null {
   if (!r || !c) return null
   return (
     <section class="stack" aria-label="Settings">
+      <StartFields r={r} />
       <Conditions r={r} />
       <div class="three-fields">
         <NumberField label="Pictures" value={r.num_images} min={1} max={256} onChange={(n) => edit((d) => void (d.num_images = n))} data-testid={ids.pictures} />
@@ -55,6 +56,29 @@ function Dice(): JSX.Element {
         <circle cx="11" cy="11" r="1.3" />
       </g>
     </svg>
+  )
+}
+
+interface Start {
+  seed: number
+  index: number
+  strength: number
+}
+
+/** The portrait a run begins from instead of noise. */
+function StartFields({ r }: { r: Recipe }): JSX.Element | null {
+  const s = r.start as Partial<Start> | undefined
+  if (s?.seed === undefined || s.index === undefined) return null
+  const set = (to: Partial<Start>) =>
+    edit((d) => {
+      d.start = { ...(d.start as Start), ...to }
+    })
+  return (
+    <div class="three-fields">
+      <NumberField label="Begin from portrait" value={s.index} min={0} max={9999} onChange={(index) => set({ index })} data-testid={ids.startPicture} />
+      <NumberField label="of seed" value={s.seed} min={0} max={Number.MAX_SAFE_INTEGER} onChange={(seed) => set({ seed })} />
+      <NumberField label="taken back by" value={s.strength} min={0.01} max={1} step="any" onChange={(strength) => set({ strength })} />
+    </div>
   )
 }
 

@@ -156,6 +156,7 @@ function sameRecipe(a: Recipe, b: Recipe): boolean {
 function footnote(shown: Shown, count: number): string {
   if (shown.of === 'run') return steering.value ? 'The first pictures come out of noise.' : ''
   const have = shown.pictures?.count ?? 0
+  if (!shown.before) return 'Coming out of noise, on your device.'
   if (looking.value || have < count) return `A first look: ${plural(have, 'picture')}, made just now on your device.`
   return 'Made just now on your device, from noise, not steered yet. Press Steer to change the noise they begin from.'
 }

@@ -51,7 +51,7 @@ export function judgeLabel(r: Recipe): string {
 export function goalTitle(t: Term): string {
   switch (t.term) {
     case 'attribute':
-      return title(phrase(t.attribute ?? '', t.value ?? ''))
+      return title(phrase(t.attribute ?? '', t.value ?? '').replace(/^are /, ''))
     case 'region_color':
       return 'Colour of a region'
     case 'pixels':

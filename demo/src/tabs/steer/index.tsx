@@ -1,7 +1,7 @@
 // Steer: choose what pictures should become, and watch a gradient take them there.
 import { effect, signal } from '@preact/signals'
 import type { JSX } from 'preact'
-import { Button, Notice, Segmented } from '../../components'
+import { Button, Disclosure, Notice, Segmented } from '../../components'
 import { addressProblem, catalog, checked, core, device, draft, keeps, library, lost, openDevice, running, useLibrary } from '../../state'
 import { sentence, title } from '../../format'
 import { ids } from '../../testids'
@@ -99,24 +99,7 @@ function Library(): JSX.Element {
 function GoalPanel(): JSX.Element {
   const refusal = planned.value?.refusal ?? ''
   const wrong = checked.value.problems.filter((p) => !/^objective\.\d/.test(p.path)) // goals show their own
-  if (!draft.value) {
-    return (
-      <div class="stack">
-        <ol class="how">
-          <li>
-            <strong>Sample.</strong> The model turns noise into pictures, in 20 small steps.
-          </li>
-          <li>
-            <strong>Judge.</strong> A goal says how far each picture is from what you want.
-          </li>
-          <li>
-            <strong>Nudge.</strong> Its gradient goes back through one of those steps, and the noise moves a little. Then again.
-          </li>
-        </ol>
-        <p class="help">Going back through one step instead of all is the shortcut: memory that does not grow with the number of steps.</p>
-      </div>
-    )
-  }
+  if (!draft.value) return <How />
   return (
     <fieldset class="stack plain" disabled={steering.value}>
       <legend class="hidden">What to steer towards</legend>
@@ -146,7 +129,31 @@ function GoalPanel(): JSX.Element {
       ) : (
         <PlanLine />
       )}
+      <Disclosure title="How this works">
+        <How />
+      </Disclosure>
     </fieldset>
+  )
+}
+
+function How(): JSX.Element {
+  return (
+    <div class="stack">
+      <ol class="how">
+        <li>
+          <strong>Sample.</strong> The model turns noise into pictures, in many small steps.
+        </li>
+        <li>
+          <strong>Score.</strong> The goals say how far each picture is from what you want.
+        </li>
+        <li>
+          <strong>Nudge.</strong> The gradient of that goes back through one of the steps, and the noise moves a little. Then again.
+        </li>
+      </ol>
+      <p class="help">
+        Going back through one step instead of all is the shortcut: memory that does not grow with the number of steps. <a href="#shortcut">See it at work</a>
+      </p>
+    </div>
   )
 }
 

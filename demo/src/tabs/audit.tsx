@@ -1,7 +1,7 @@
 // Audit: how far one-step gradients agree with full back-propagation, for the current goal.
 import type { JSX } from 'preact'
 import { Button, Disclosure, JobBar, LineChart, Notice, Segmented, type Series } from '../components'
-import { duration, number, percent, plural, title } from '../format'
+import { duration, number, percent, plural, sentence, title } from '../format'
 import { core, device, go, recipe, running } from '../state'
 import { ids } from '../testids'
 import type { AuditResult, AuditRow } from '../protocol'
@@ -96,11 +96,6 @@ function Findings({ done }: { done: AuditResult }): JSX.Element {
       ))}
     </>
   )
-}
-
-function sentence(text: string): string {
-  const t = text.charAt(0).toUpperCase() + text.slice(1)
-  return /[.!]$/.test(t) ? t : `${t}.`
 }
 
 const titles: Record<string, string> = {

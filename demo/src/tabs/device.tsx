@@ -2,13 +2,13 @@
 import type { JSX } from 'preact'
 import { Button, CopyButton, Disclosure, JobBar, Notice, Segmented } from '../components'
 import { Bars } from '../components/bars'
-import { bytes, count, number, plural } from '../format'
+import { count, number, plural, sentence } from '../format'
 import { catalog, chosenDevice, core, device, running } from '../state'
 import { ids } from '../testids'
 import type { Device, KernelCheck, Measured } from '../protocol'
 import { adviceFor, browser } from './device/advice'
 import { checkKernels, complete, kernels, measure, measured, problem, switching, switchTo, working } from './device/checks'
-import { isBytes, report, words } from './device/report'
+import { binary, isBytes, report, words } from './device/report'
 import './device.css'
 
 export function DeviceTab(): JSX.Element {
@@ -50,7 +50,7 @@ export function DeviceTab(): JSX.Element {
           </p>
         )}
         {d?.software && <Notice kind="warning">This adapter is software: a CPU that acts as a GPU. Times are good for ratios only.</Notice>}
-        {d?.why && <Notice kind="warning">{d.why}</Notice>}
+        {d?.why && <Notice kind="warning">{sentence(d.why)}</Notice>}
       </section>
       {d?.kind === 'cpu' && <Help />}
       <Speed m={measured.value} d={d} />
@@ -102,7 +102,7 @@ function Speed({ m, d }: { m: Measured | null; d: Device | null }): JSX.Element 
       <div class="row between">
         <div>
           <h3 id="device-speed">Speed</h3>
-          <p class="small muted">A large matrix product, one call of the embedded network, and what it costs to say so.</p>
+          <p class="small muted">A large matrix product, one call of the embedded network, and what it costs to hand that call over.</p>
         </div>
         <Button kind={m ? 'plain' : 'primary'} disabled={!idle()} busy={mine} onClick={() => void measure()} data-testid={ids.deviceMeasure}>
           {mine ? 'Measuring…' : m ? 'Measure again' : 'Measure'}
@@ -171,7 +171,7 @@ function Kernels({ rows }: { rows: readonly KernelCheck[] }): JSX.Element {
                   <th scope="col">Operation and shape</th>
                   <th scope="col">Error</th>
                   <th scope="col">Bound</th>
-                  <th scope="col" class="share">
+                  <th scope="col" class="share" title="By powers of ten: an empty bar is a hundred-millionth of the bound, a full one all of it">
                     Of the bound
                   </th>
                 </tr>
@@ -214,7 +214,7 @@ function Limits({ d }: { d: Device }): JSX.Element {
         {limits.map(([name, value]) => (
           <div key={name}>
             <dt title={name}>{words(name)}</dt>
-            <dd>{isBytes(name) ? bytes(value) : count(value)}</dd>
+            <dd>{isBytes(name) ? binary(value) : count(value)}</dd>
           </div>
         ))}
       </dl>
@@ -222,7 +222,7 @@ function Limits({ d }: { d: Device }): JSX.Element {
         <h4>Features</h4>
         {d.features.length > 0 ? (
           <ul class="features">
-            {d.features.map((f) => (
+            {[...d.features].sort().map((f) => (
               <li key={f} class="chip">
                 {f}
               </li>

@@ -4,7 +4,7 @@ import type { JSX } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { Button, Disclosure, Meter, Notice, TextField } from '../components'
 import { Bars } from '../components/bars'
-import { bytes, millions, plural } from '../format'
+import { bytes, millions, plural, sentence } from '../format'
 import { catalog, keeps, recipe, running } from '../state'
 import { ids } from '../testids'
 import type { Attribute, ModelInfo } from '../protocol'
@@ -143,11 +143,6 @@ function Found(): JSX.Element | null {
       )}
     </div>
   )
-}
-
-function sentence(text: string): string {
-  const t = text.charAt(0).toUpperCase() + text.slice(1)
-  return /[.!]$/.test(t) ? t : `${t}.`
 }
 
 function Here(): JSX.Element {

@@ -10,17 +10,19 @@ import { core, device, recipe, running } from '../state'
 import { ids } from '../testids'
 import { Strip } from './shortcut/strip'
 import type { Way } from './shortcut/methods'
-import { compare, compared, comparing, film, firstLook, offered, planned, problem, shown, stepChoices, steps, toggle, trialPictures, trials, trialUpdates, way, type Trial } from './shortcut/trials'
+import { compare, compared, comparing, film, firstLook, offered, pictures, planned, problem, shown, stepChoices, steps, toggle, trials, trialUpdates, way, type Trial } from './shortcut/trials'
 import './shortcut.css'
 
 /** Colours of the methods, the same in strip, bars and charts. */
 const colours: Record<string, number> = { sdo: 1, full: 2, identity: 3, 'full-checkpoint': 4, 'stale-4': 5, jump: 6, 'draft-1': 3, 'draft-5': 5 }
 
 export function ShortcutTab(): JSX.Element {
-  const idle = useComputed(() => core.value.phase === 'ready' && device.value !== null && running.value === null && film.value === null)
+  const blank = useComputed(() => core.value.phase === 'ready' && device.value !== null && running.value === null && film.value?.chosen !== steps.value)
   useEffect(() => {
-    if (idle.value) void firstLook()
-  }, [idle.value])
+    if (!blank.value) return
+    const soon = setTimeout(() => void firstLook(), film.value ? 600 : 0) // a slider may move on
+    return () => clearTimeout(soon)
+  }, [blank.value, steps.value, recipe.value])
   return (
     <div class="stack shortcut">
       <header class="stack tight">
@@ -69,21 +71,21 @@ function Update(): JSX.Element {
           </div>
           <p class="way">{w.says}</p>
           <div class={`drawn c${colours[w.name] ?? 1}`}>
-            <Strip way={w} steps={n} film={f?.steps === n ? f : null} index={index} />
+            <Strip way={w} steps={f?.chosen === n ? f.steps : n} film={f?.chosen === n ? f : null} index={index % pictures.value} />
           </div>
           <Legend w={w} />
           <div class="shortcut-foot">
             <p class="small muted">
               <Where />
             </p>
-            <div class="row tight" role="group" aria-label="Which picture of the batch">
-              <Button size="small" kind="quiet" label="Picture before" onClick={() => setIndex((index + trialPictures - 1) % trialPictures)}>
+            <div class="row tight" role="group" aria-label="Which picture of the batch" hidden={pictures.value < 2}>
+              <Button size="small" kind="quiet" label="Picture before" onClick={() => setIndex((index + pictures.value - 1) % pictures.value)}>
                 ‹
               </Button>
               <span class="small muted">
-                picture {index + 1} of {trialPictures}
+                picture {(index % pictures.value) + 1} of {pictures.value}
               </span>
-              <Button size="small" kind="quiet" label="Next picture" onClick={() => setIndex((index + 1) % trialPictures)}>
+              <Button size="small" kind="quiet" label="Next picture" onClick={() => setIndex((index + 1) % pictures.value)}>
                 ›
               </Button>
             </div>
@@ -187,7 +189,7 @@ function Memory(): JSX.Element {
   return (
     <section class="card pad stack" aria-labelledby="shortcut-memory">
       <h3 id="shortcut-memory">Memory that waits for the way back</h3>
-      <p class="muted">Planned from the network's own buffers, for {plural(trialPictures, 'picture')}; nothing has to run for it. Move the slider above.</p>
+      <p class="muted">Planned from the network's own buffers, for {plural(pictures.value, 'picture')}; nothing has to run for it. Move the slider above.</p>
       {rows.length === 0 ? (
         <p class="muted small">Planning…</p>
       ) : (
@@ -243,7 +245,7 @@ function Measured({ rows }: { rows: readonly Trial[] }): JSX.Element {
       <div class="stack tight">
         <h3 id="shortcut-measured">Measured, side by side</h3>
         <p class="muted">
-          On {device.value?.name ?? 'this device'}: the current goal{recipe.value ? `, ${recipe.value.name}` : ''}, {plural(trialPictures, 'picture')}, {plural(rows[0]!.steps, 'step')},{' '}
+          On {device.value?.name ?? 'this device'}: the current goal{recipe.value ? `, ${recipe.value.name}` : ''}, {plural(pictures.value, 'picture')}, {plural(rows[0]!.steps, 'step')},{' '}
           {plural(trialUpdates, 'update')} by every method.
         </p>
       </div>

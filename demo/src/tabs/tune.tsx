@@ -3,7 +3,7 @@ import type { JSX } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { Button, CopyButton, Disclosure, JobBar, LineChart, Meter, Notice, NumberField, PictureGrid, save, Select, Slider, type Series } from '../components'
 import { Bars } from '../components/bars'
-import { bytes, count, duration, number, percent, plural, title } from '../format'
+import { bytes, count, duration, number, percent, plural, sentence, title } from '../format'
 import { catalog, edit, go, keeps, model, recipe, running } from '../state'
 import { ids } from '../testids'
 import type { Look } from '../protocol'
@@ -143,12 +143,12 @@ function Settings(): JSX.Element {
       )}
       {first && (
         <p class="help error" role="alert">
-          {first.message}
+          {sentence(first.message)}
         </p>
       )}
       {p?.refusal && (
         <p class="help error" role="alert">
-          {p.refusal}
+          {sentence(p.refusal)}
         </p>
       )}
       {p && !p.refusal && (
@@ -157,13 +157,9 @@ function Settings(): JSX.Element {
           differentiated.
         </p>
       )}
-      {busy ? (
-        <JobBar tab="tune" />
-      ) : (
-        <Button kind="primary" size="large" disabled={!ready.value} onClick={() => void begin()} data-testid={ids.tuneStart}>
-          Start tuning
-        </Button>
-      )}
+      <Button kind="primary" size="large" disabled={!ready.value} busy={busy} onClick={() => void begin()} data-testid={ids.tuneStart}>
+        {busy ? 'Tuning…' : 'Start tuning'}
+      </Button>
       {checked.value.command && !first && (
         <Native label={`The same natively${checked.value.command_needs_file ? `, with the recipe saved as ${checked.value.command_needs_file}` : ''}`} command={checked.value.command} />
       )}
@@ -205,12 +201,19 @@ function Progress({ now }: { now: Run }): JSX.Element {
   const series: Series[] = [{ label: 'loss of the batch', values: now.losses, style: 'mean', color: 1 }]
   const held = now.looks.filter((l) => l.update > now.first)
   if (held.length > 0) series.push({ label: 'held-out pictures', values: x.map((u) => held.find((l) => l.update === u)?.loss ?? null), style: 'mean', color: 2, dashed: true })
+  const box = useRef<HTMLElement>(null)
+  useEffect(() => {
+    // On a phone it lies below the settings.
+    const el = box.current
+    if (tuning.value && el && el.getBoundingClientRect().top > innerHeight * 0.7) el.scrollIntoView({ behavior: 'smooth', block: 'start' })
+  }, [tuning.value])
   return (
-    <section class="card pad stack tune-progress" aria-label="The tuning">
+    <section class="card pad stack tune-progress" aria-label="The tuning" ref={box}>
       <div class="row between">
         <h3>{title(now.recipe.name)}</h3>
         <span class="small muted">{tuning.value ? now.says : ended(now)}</span>
       </div>
+      {tuning.value && <JobBar tab="tune" />}
       {x.length > 0 ? (
         <LineChart label="Loss over the updates" x={x} xLabel="updates" series={series} y={[0, null]} height={200} legend data-testid={ids.tuneLoss} />
       ) : (

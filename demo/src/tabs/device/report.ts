@@ -7,6 +7,13 @@ export function isBytes(limit: string): boolean {
   return /Size$/.test(limit) && !/WorkgroupSize/.test(limit)
 }
 
+/** Limits are powers of two: 1073741824 → "1 GiB". */
+export function binary(n: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB']
+  const at = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, n)) / 10))
+  return `${+(n / 1024 ** at).toPrecision(3)} ${units[at]}`
+}
+
 /** maxStorageBufferBindingSize → "max storage buffer binding size". */
 export function words(limit: string): string {
   return limit.replace(/([a-z])([A-Z])/g, '$1 $2').toLowerCase()
@@ -21,7 +28,7 @@ export function report(version: string, d: Device | null, m: Measured | null, ro
   if (d) {
     lines.push(`device: ${d.kind}, ${d.name}${d.driver ? `, ${d.driver}` : ''}${d.software ? ', software' : ''}`)
     if (d.why) lines.push(`why: ${d.why}`)
-    if (d.features.length) lines.push(`features: ${d.features.join(', ')}`)
+    if (d.features.length) lines.push(`features: ${[...d.features].sort().join(', ')}`)
     for (const [name, value] of Object.entries(d.limits)) lines.push(`${name}: ${value}`)
   } else {
     lines.push('device: none is open')

@@ -45,7 +45,7 @@ export function Strip({ way, steps, film, index }: StripProps): JSX.Element {
   const gap = narrow ? 4 : 6
   const tile = Math.max(8, (width - gap * (at.length - 1)) / at.length)
   const x = (i: number): number => i * (tile + gap) + tile / 2
-  const size = Math.min(tile, 72)
+  const size = Math.min(tile, 88)
   const frames = at.map((step) => film?.pictures[step])
   const dimFrom = phase === 'forward' ? mine!.at : steps
 

@@ -2,12 +2,12 @@
 // first and then really run for a few updates. State outlives the tab's component.
 import { batch, computed, effect, signal } from '@preact/signals'
 import { call, failure } from '../../client'
-import { catalog, device, recipe, runJob, running, tab } from '../../state'
+import { cancelJob, catalog, device, recipe, runJob, running, tab } from '../../state'
 import type { Pictures, Planned, Recipe, SteerEvent, SteerResult } from '../../protocol'
 import { trialRecipe, ways, type Way } from './methods'
 
 /** Pictures and updates of a trial: few, since full back-propagation really runs. */
-export const trialPictures = 4
+const trialPictures = 4
 export const trialUpdates = 3
 /** Numbers of steps one can choose. */
 export const stepChoices = [5, 10, 20, 50]
@@ -29,7 +29,8 @@ export interface Trial {
 /** The states of one rollout, as they came, and where the run is now. */
 export interface Film {
   way: Way
-  steps: number
+  chosen: number // steps asked for
+  steps: number // steps made: fewer where a run begins from a picture
   pictures: (Pictures | undefined)[] // by steps taken; none for the start noise
   kept: number[] // calls that keep their buffers, from 0
   at: number // steps taken in the rollout that is going on
@@ -43,6 +44,8 @@ export interface Film {
 
 /** Steps of the sampler here; the recipe of the other tabs stays as it is. */
 export const steps = signal(20)
+/** Pictures of a trial. */
+export const pictures = computed(() => Math.min(trialPictures, recipe.value?.num_images ?? trialPictures))
 /** Methods to compare. */
 export const compared = signal<string[]>(['sdo', 'full'])
 /** The method whose way is drawn. */
@@ -59,21 +62,20 @@ export const way = computed(() => offered.value.find((w) => w.name === shown.val
 /** Whether the comparison is the job that runs. */
 export const comparing = computed(() => running.value?.tab === 'shortcut' && !running.value.background)
 
-// Another recipe makes what was measured and drawn stale.
+// Another recipe or device makes what was measured and drawn stale.
 let measuredOf = ''
 effect(() => {
-  const now = recipe.value && JSON.stringify({ ...recipe.value, method: null })
+  const now = recipe.value && JSON.stringify([{ ...recipe.value, method: null }, device.value?.kind, device.value?.name])
   if (!now || now === measuredOf) return
-  const first = measuredOf === ''
   measuredOf = now
+  if (running.peek()?.tab === 'shortcut' && running.peek()?.background) void cancelJob()
   batch(() => {
+    shown.value = 'sdo'
     trials.value = []
     film.value = null
     planned.value = []
     problem.value = ''
-    const n = recipe.peek()!.sampler.num_inference_steps
-    if (first || !stepChoices.includes(n)) steps.value = nearest(n)
-    else steps.value = n
+    steps.value = nearest(recipe.peek()!.sampler.num_inference_steps)
   })
 })
 
@@ -91,16 +93,18 @@ let planning = 0
 async function planAll(of: Recipe): Promise<void> {
   const mine = ++planning
   const rows: typeof planned.value = []
-  try {
-    for (const n of stepChoices) {
-      const sdo = await call('plan', { recipe: trialRecipe(of, 'sdo', n, trialPictures, trialUpdates) })
-      if (mine !== planning) return
+  let why = ''
+  for (const n of stepChoices) {
+    try {
+      const sdo = await call('plan', { recipe: trialRecipe(of, 'sdo', n, pictures.peek(), trialUpdates) })
       rows.push({ steps: n, sdo, full: sdo.full })
+    } catch (error) {
+      why = failure(error).message // not every solver takes every number of steps
     }
-    planned.value = rows
-  } catch (error) {
-    problem.value = failure(error).message
+    if (mine !== planning) return
   }
+  if (rows.length > 0) planned.value = rows
+  else problem.value = why
 }
 
 export function toggle(name: string): void {
@@ -118,7 +122,7 @@ export async function compare(): Promise<void> {
   try {
     const rows: Trial[] = []
     for (const w of chosen) {
-      const plan = await call('plan', { recipe: trialRecipe(of, w.name, n, trialPictures, trialUpdates) })
+      const plan = await call('plan', { recipe: trialRecipe(of, w.name, n, pictures.peek(), trialUpdates) })
       rows.push({ way: w, steps: n, plan, state: plan.refusal ? 'refused' : 'waiting', why: plan.refusal, peak: 0, calls: 0, backward: 0, seconds: 0, curve: [] })
     }
     trials.value = rows
@@ -134,6 +138,7 @@ export async function compare(): Promise<void> {
     if (f.kind !== 'cancelled') problem.value = f.message
   } finally {
     // What never ran, or was cut short, says nothing.
+    if (compared.peek().includes('sdo')) shown.value = 'sdo'
     trials.value = trials.peek().filter((t) => t.state === 'done' || t.state === 'refused')
   }
 }
@@ -143,14 +148,14 @@ let lookedAt = ''
 /** One update in the background, so that the strip shows a real rollout when the tab opens. */
 export async function firstLook(): Promise<void> {
   const of = recipe.peek()
-  const w = way.peek()
+  const w = offered.peek()[0]
   const n = steps.peek()
-  const what = JSON.stringify([of, n])
+  const what = JSON.stringify([measuredOf, n])
   if (!of || !w || what === lookedAt) return
   lookedAt = what
   const reel = new Reel(w, n)
   try {
-    await runJob('shortcut', 'A first look', 'steer', { recipe: trialRecipe(of, w.name, n, trialPictures, 1), previews: 0 }, (e) => reel.take(e), { background: true })
+    await runJob('shortcut', 'A first look', 'steer', { recipe: trialRecipe(of, w.name, n, pictures.peek(), 1), previews: 0 }, (e) => reel.take(e), { background: true })
   } catch {
     // It was only to show something; what is wrong with the recipe or the device is said where it is used.
   } finally {
@@ -170,7 +175,7 @@ async function runTrial(of: Recipe, w: Way, n: number): Promise<SteerResult> {
     'shortcut',
     `Measuring ${w.name}`,
     'steer',
-    { recipe: trialRecipe(of, w.name, n, trialPictures, trialUpdates), previews: 0 },
+    { recipe: trialRecipe(of, w.name, n, pictures.peek(), trialUpdates), previews: 0 },
     (e: SteerEvent) => {
       reel.take(e)
       if (e.kind !== 'update' || !e.losses) return
@@ -199,13 +204,14 @@ async function runTrial(of: Recipe, w: Way, n: number): Promise<SteerResult> {
 class Reel {
   private now: Film
   private due = 0
+  private readonly of = measuredOf
   private keeps: number[] // of the latest rollout that a backward pass followed
 
   constructor(w: Way, n: number) {
-    this.now = { way: w, steps: n, pictures: [], kept: w.keeps(n), at: 0, phase: 'idle', hop: 0, hops: 1, update: 0, updates: 1, passes: 0 }
+    this.now = { way: w, chosen: n, steps: n, pictures: [], kept: w.keeps(n), at: 0, phase: 'idle', hop: 0, hops: 1, update: 0, updates: 1, passes: 0 }
     const before = film.peek()
     // The same noise by another method looks the same: its states stay until they come again.
-    if (before && before.steps === n) this.now.pictures = [...before.pictures]
+    if (before && before.chosen === n) this.now.pictures = [...before.pictures]
     this.keeps = this.now.kept
     film.value = this.now
   }
@@ -244,7 +250,7 @@ class Reel {
   private show(): void {
     cancelAnimationFrame(this.due)
     this.due = 0
-    film.value = { ...this.now }
+    if (this.of === measuredOf) film.value = { ...this.now }
   }
 }
 

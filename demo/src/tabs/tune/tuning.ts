@@ -129,6 +129,12 @@ export async function begin(): Promise<void> {
 
 /** Goes on from the checkpoint, with its recipe. */
 export async function goOn(from: Checkpoint): Promise<void> {
+  const name = from.recipe.name
+  if (catalog.peek()?.recipes.some((r) => r.tunes && r.name === name)) {
+    follows = name + JSON.stringify(null) // its own settings, not the library's
+    choice.value = name
+  }
+  use(from.recipe)
   await go(from.recipe, true, from.update)
 }
 

@@ -92,6 +92,8 @@ export const library = signal('')
 export const valid = computed(() => checked.value.problems.length === 0)
 
 let edits = 0
+let asked: Promise<unknown> = Promise.resolve() // the newest check
+let soon = 0 // timer of one that is about to be asked for
 
 /** Changes the draft. The core checks it soon after. */
 export function edit(change: (draft: Recipe) => void): void {
@@ -101,10 +103,21 @@ export function edit(change: (draft: Recipe) => void): void {
   change(after)
   draft.value = after
   library.value = ''
-  const mine = ++edits
-  setTimeout(() => {
-    if (mine === edits) void check(JSON.stringify(draft.peek()), mine)
-  }, 80)
+  ++edits
+  clearTimeout(soon)
+  soon = window.setTimeout(checkDraft, 80)
+}
+
+function checkDraft(): void {
+  clearTimeout(soon)
+  soon = 0
+  void check(JSON.stringify(draft.peek()), edits)
+}
+
+/** Waits until the recipe is what was edited last, or has problems. */
+export async function settled(): Promise<void> {
+  if (soon) checkDraft()
+  await asked
 }
 
 /** Replaces the recipe by a text, YAML or JSON. Resolves to what the core says of it. */
@@ -125,7 +138,9 @@ export async function useLibrary(name: string): Promise<void> {
 }
 
 async function check(text: string, mine: number, name = library.peek()): Promise<Checked> {
-  const answer = await call('check', { text })
+  const question = call('check', { text })
+  asked = question.catch(() => {})
+  const answer = await question
   if (mine !== edits) return answer
   batch(() => {
     if (answer.recipe && answer.problems.length === 0) {

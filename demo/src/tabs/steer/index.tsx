@@ -207,7 +207,7 @@ function Notices(): JSX.Element {
             </>
           }
         >
-          {sentence(t?.failure.message || lost.value)}
+          {sentence(t?.failure.kind === 'out_of_memory' ? t.failure.message : lost.value || (t?.failure.message ?? ''))}
           {u && ' Nothing else is lost: what the run had found is kept.'}
         </Notice>
       ) : (

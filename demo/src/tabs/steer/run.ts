@@ -3,11 +3,13 @@
 import { batch, computed, effect, signal } from '@preact/signals'
 import { call, failure } from '../../client'
 import {
+  cancelJob,
   catalog,
   checkpoints,
   chosenDevice,
   core,
   device,
+  draft,
   edit,
   library,
   lost,
@@ -16,6 +18,7 @@ import {
   refreshCheckpoints,
   runJob,
   running,
+  settled,
   tab,
   useText,
   valid,
@@ -109,6 +112,12 @@ effect(() => {
   return () => clearTimeout(timer)
 })
 
+// A first look of what has been edited since is not worth waiting for.
+effect(() => {
+  const d = draft.value
+  if (d && looking.value && !running.peek()!.cancelling && origin(d) !== seen) void cancelJob()
+})
+
 async function look(r: Recipe, mine: string): Promise<void> {
   seen = mine
   const slow = device.peek()?.kind === 'cpu'
@@ -138,7 +147,7 @@ async function look(r: Recipe, mine: string): Promise<void> {
   } catch (error) {
     const f = failure(error)
     if (f.kind === 'cancelled' || f.kind === 'busy') {
-      if (tab.peek() !== 'steer') seen = '' // it gave way to another tab
+      if (seen === mine && stage.peek().of !== 'run') seen = '' // it gave way, and is due again
       return
     }
     seen = '' // so that it is tried again on the next device or recipe
@@ -207,6 +216,8 @@ const mostFrames = 240
 
 /** Starts the recipe, or goes on from the checkpoint. */
 export async function steer(from?: Checkpoint): Promise<void> {
+  if (looking.peek()) await cancelJob() // so that the core has time for what comes
+  await settled()
   const r = from?.recipe ?? recipe.peek()
   if (!r || (!from && !valid.peek())) return
   const s: Story = {

@@ -45,10 +45,11 @@ type Executor[T Float] struct {
 	kernels map[string]maker[T]
 	pool    *pool[T]
 
-	scratch []T           // arena shared by all programs
-	shared  []T           // working memory of one kernel
-	spare   map[int][][]T // released tapes by size
-	usage   graph.Usage
+	programs int           // not released
+	scratch  []T           // arena shared by all programs
+	shared   []T           // working memory of one kernel
+	spare    map[int][][]T // released tapes by size
+	usage    graph.Usage
 }
 
 // New returns an executor. Close ends its workers.

@@ -337,3 +337,38 @@ func TestOutOfMemoryIsAnError(t *testing.T) {
 		t.Errorf("the small executor holds %+v", u)
 	}
 }
+
+// The arena goes with the last program, so that what one run needed is not
+// counted as the next one's.
+func TestArenaGoesWithTheLastProgram(t *testing.T) {
+	e := New[float32](Options{})
+	defer e.Close()
+	compile := func(n int) graph.Program {
+		g := graph.New()
+		y := g.MatMul(g.Input("a", n, n), g.Input("b", n, n), nil, graph.MatMulAttrs{})
+		plan, err := graph.Compile(g, []*graph.Node{y})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := e.Compile(plan, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	large, small := compile(64), compile(8)
+	both := e.Usage().Activations
+	large.Release()
+	large.Release() // a second time is harmless
+	if got := e.Usage().Activations; got != both || got == 0 {
+		t.Errorf("%d bytes while a program is left, were %d", got, both)
+	}
+	small.Release()
+	if got := e.Usage().Activations; got != 0 {
+		t.Errorf("%d bytes without programs", got)
+	}
+	compile(8)
+	if got := e.Usage().Activations; got >= both || got == 0 {
+		t.Errorf("%d bytes for the small program alone, %d for both", got, both)
+	}
+}

@@ -17,6 +17,7 @@ type program[T Float] struct {
 	params   map[*graph.Node]*vector[T]
 	owned    []*vector[T] // constants uploaded by Compile
 	segments [][]step[T]
+	live     bool // not released
 }
 
 // step is one kernel and where its operands lie.
@@ -48,7 +49,8 @@ func (p place[T]) of(scratch, tape []T) []T {
 // Compile makes a plan's kernels and reserves its memory. Constants that params
 // does not hold are uploaded.
 func (e *Executor[T]) Compile(plan *graph.Plan, params map[*graph.Node]graph.Tensor) (graph.Program, error) {
-	p := &program[T]{e: e, plan: plan, params: map[*graph.Node]*vector[T]{}}
+	p := &program[T]{e: e, plan: plan, params: map[*graph.Node]*vector[T]{}, live: true}
+	e.programs++
 	if err := p.bind(params); err != nil {
 		p.Release()
 		return nil, err
@@ -124,12 +126,21 @@ func (p *program[T]) place(n *graph.Node) place[T] {
 // Plan is the plan the program was made of.
 func (p *program[T]) Plan() *graph.Plan { return p.plan }
 
-// Release frees the constants; the arena stays for other programs.
+// Release frees the constants; with the last program go the arena and the
+// tapes that were kept for others.
 func (p *program[T]) Release() {
+	if !p.live {
+		return
+	}
 	for _, v := range p.owned {
 		p.e.FreeVector(v)
 	}
-	p.owned, p.segments = nil, nil
+	p.owned, p.segments, p.live = nil, nil, false
+	if p.e.programs--; p.e.programs == 0 {
+		p.e.activate(-len(p.e.scratch))
+		p.e.scratch, p.e.shared = nil, nil
+		clear(p.e.spare)
+	}
 }
 
 // tape is the arena of one kept call.

@@ -637,7 +637,8 @@ func (e *Executor) copy(to, from gpu.Range, n int) error {
 	return e.enqueue("vector_copy", []uint32{uint32(n)}, e.spread(n), to, from)
 }
 
-// Release frees the program's own buffers and tapes; parameters stay.
+// Release frees the program's own buffers and tapes, and with the last program
+// the scratch arena; parameters stay.
 func (p *program) Release() {
 	for t := range p.tapes {
 		t.Release()
@@ -657,5 +658,10 @@ func (p *program) Release() {
 		p.owner.discard(p.blocks)
 		p.blocks = nil
 	}
-	delete(p.owner.programs, p)
+	e := p.owner
+	if delete(e.programs, p); len(e.programs) == 0 && e.scratch != nil {
+		e.activations(-e.scratch.Size())
+		e.discard(e.scratch)
+		e.scratch = nil
+	}
 }

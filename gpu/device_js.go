@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall/js"
+	"time"
 )
 
 // The browser half speaks to navigator.gpu itself. The binding's js half cannot
@@ -299,10 +300,24 @@ func (d rawDevice) read(ctx context.Context, b *rawBuffer, offset int64, into []
 	encoder.Call("copyBufferToBuffer", b.Value, offset, staging, 0, len(into))
 	d.queue.Call("submit", []any{encoder.Call("finish")})
 	if _, err := await(ctx, staging.Call("mapAsync", mapModeRead)); err != nil {
+		if ctx.Err() == nil {
+			d.awaitLoss()
+		}
+		if errors.Is(d.failure, ErrLost) {
+			return d.failure
+		}
 		return err
 	}
 	js.CopyBytesToGo(into, js.Global().Get("Uint8Array").New(staging.Call("getMappedRange")))
 	return nil
+}
+
+// awaitLoss gives the news that a device is lost time to arrive: mappings of a
+// lost device may be refused before.
+func (d rawDevice) awaitLoss() {
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	await(ctx, d.device.Get("lost")) // listen takes it in
 }
 
 func (d rawDevice) newLayout(storage int) (layout rawLayout, err error) {

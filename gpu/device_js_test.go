@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall/js"
 	"testing"
+	"time"
 )
 
 // spins keep a device busy for a tenth of a second or so: a browser ends the
@@ -101,6 +102,18 @@ func TestLostDevice(t *testing.T) {
 	d := open(t)
 	data, err := d.NewBuffer("data", 1024, Storage)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run(d, spin, spins, data); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(time.Millisecond, d.Lose)
+	if err := d.Read(context.Background(), data, 0, make([]byte, 4)); !errors.Is(err, ErrLost) {
+		t.Errorf("reading when it happens: %v", err)
+	}
+
+	d = open(t)
+	if data, err = d.NewBuffer("data", 1024, Storage); err != nil {
 		t.Fatal(err)
 	}
 	told := make(chan error, 1)

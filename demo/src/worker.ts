@@ -109,8 +109,20 @@ function nextTask(): Promise<void> {
 }
 
 async function fetchFile(path: string): Promise<Uint8Array> {
+  return (await early.get(path)) ?? (await read(path))
+}
+
+async function read(path: string): Promise<Uint8Array> {
   return new Uint8Array(await (await get(path)).arrayBuffer())
 }
+
+/** What nearly every visit needs, fetched while the core is compiled. One that fails is fetched again, and then says why. */
+const early = new Map(
+  ['diffusion_pytorch_model.fp16', 'attribute_embedder'].map((name) => {
+    const path = `models/avatars-16-s/${name}.safetensors`
+    return [path, read(path).catch(() => null)]
+  }),
+)
 
 async function get(path: string): Promise<Response> {
   let response: Response

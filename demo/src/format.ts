@@ -50,9 +50,10 @@ export function plural(n: number, one: string, many = one + 's'): string {
   return `${count(n)} ${n === 1 ? one : many}`
 }
 
-/** What the core says, as a sentence among others. */
+/** What the core says, as a sentence among others; a file it begins with keeps its name. */
 export function sentence(text: string): string {
-  return text && text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.')
+  const first = /^[\w-]+\.[a-z]+\b/.test(text) ? text.charAt(0) : text.charAt(0).toUpperCase()
+  return text && first + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.')
 }
 
 /** dark-glasses → "Dark glasses". */

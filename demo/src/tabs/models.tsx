@@ -7,8 +7,8 @@ import { Bars } from '../components/bars'
 import { bytes, millions, plural, sentence } from '../format'
 import { catalog, keeps, recipe, running } from '../state'
 import { ids } from '../testids'
-import type { Attribute, ModelInfo } from '../protocol'
-import { brought, keep, keeping, look, measureStorage, name, persist, pictures, problem, remove, storage, use } from './models/bring'
+import type { Attribute, Inspected, ModelInfo } from '../protocol'
+import { brought, keep, keeping, look, measureStorage, name, persist, pictures, problem, remove, storage, use, type Brought } from './models/bring'
 import { chosen, dropped } from './models/folder'
 import './models.css'
 
@@ -36,7 +36,8 @@ function Bring(): JSX.Element {
   const over = useSignal(false)
   const folder = useRef<HTMLInputElement>(null)
   const files = useRef<HTMLInputElement>(null)
-  const folders = typeof document !== 'undefined' && 'webkitdirectory' in document.createElement('input')
+  // Browsers of phones know the attribute and choose no folders.
+  const folders = 'webkitdirectory' in document.createElement('input') && !matchMedia('(pointer: coarse)').matches
   useEffect(() => {
     // Not an attribute that JSX knows.
     if (folder.current) folder.current.webkitdirectory = true
@@ -64,7 +65,7 @@ function Bring(): JSX.Element {
         }}
       >
         <p>
-          <strong>Drop the model’s folder here</strong>
+          <strong>{folders ? 'Drop the model’s folder here' : 'A diffusers folder of a UNet2DModel'}</strong>
           <br />
           <span class="muted small">config.json, scheduler_config.json and diffusion_pytorch_model.safetensors, also in unet/ and scheduler/</span>
         </p>
@@ -76,7 +77,9 @@ function Bring(): JSX.Element {
               Choose a folder…
             </Button>
           )}
-          <Button onClick={() => files.current?.click()}>Choose its files…</Button>
+          <Button kind={folders ? 'plain' : 'primary'} onClick={() => files.current?.click()}>
+            Choose its files…
+          </Button>
         </div>
       </div>
       <p class="small muted">First only the small configuration files are read, to say what the model is and what it needs. Weights are read when you decide to keep it.</p>
@@ -89,59 +92,75 @@ function Found(): JSX.Element | null {
   const b = brought.value
   if (!b) return null
   const i = b.inspected
+  return (
+    <div class="found" data-testid={ids.modelInspected} aria-live="polite">
+      {!i && <p class="muted">Looking into {plural(b.folder.files.length, 'file')}…</p>}
+      {i && !i.ok && (
+        <Notice kind="error" title="This one does not work here" onClose={() => (brought.value = null)}>
+          {sentence(i.message)}
+        </Notice>
+      )}
+      {i?.ok && <p class="said">{sentence(i.message)}</p>}
+      {i && i.parameters > 0 && <Needs i={i} b={b} />}
+      {i?.ok && <Keep />}
+    </div>
+  )
+}
+
+/** A name for it, and the button that keeps it. */
+function Keep(): JSX.Element {
   const taken = catalog.value?.models.some((m) => m.name === name.value) ?? false
   const wrong = !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name.value) ? 'Letters, digits, dots, dashes and underscores.' : taken ? 'There is a model of that name; choose another.' : ''
   const k = keeping.value
   return (
-    <div class="found" data-testid={ids.modelInspected} aria-live="polite">
-      {!i ? (
-        <p class="muted">Looking into {plural(b.folder.files.length, 'file')}…</p>
-      ) : !i.ok ? (
-        <Notice kind="error" title="This one does not work here" onClose={() => (brought.value = null)}>
-          {sentence(i.message)}
-        </Notice>
-      ) : (
-        <>
-          <p class="said">{sentence(i.message)}</p>
-          <div class="numbers">
-            <div>
-              <b>{millions(i.parameters)}</b>
-              <p>parameters</p>
-            </div>
-            <div>
-              <b>
-                {i.width} × {i.height}
-              </b>
-              <p>pictures of {plural(i.channels, 'channel')}</p>
-            </div>
-            <div>
-              <b>{bytes(i.bytes || b.bytes)}</b>
-              <p>in {plural(b.folder.files.length, 'file')}</p>
-            </div>
-          </div>
-          <Bars
-            label={`Memory for ${plural(pictures, 'picture')} at once`}
-            bars={[
-              { label: 'to sample', value: i.sample.total_bytes, text: bytes(i.sample.total_bytes), color: 5 },
-              { label: 'to steer, by one call', value: i.steer.total_bytes, text: bytes(i.steer.total_bytes), color: 1 },
-            ]}
-          />
-          <div class="keep">
-            <TextField label="Keep it as" value={name.value} error={wrong || undefined} disabled={k !== null} onChange={(v) => (name.value = v)} />
-            <div class="row">
-              <Button kind="primary" disabled={wrong !== '' || k !== null} busy={k !== null} onClick={() => void keep()} data-testid={ids.modelKeep}>
-                {k ? 'Keeping…' : 'Keep and use'}
-              </Button>
-              <Button disabled={k !== null} onClick={() => (brought.value = null)}>
-                Not this one
-              </Button>
-            </div>
-          </div>
-          {k && <progress max={Math.max(1, k.of)} value={k.done} aria-label="Keeping the model" />}
-          {!keeps.value && <p class="small muted">This window keeps nothing once it is closed; the model stays as long as the tab.</p>}
-        </>
+    <>
+      <div class="keep">
+        <TextField label="Keep it as" value={name.value} error={wrong || undefined} disabled={k !== null} onChange={(v) => (name.value = v)} />
+        <div class="row">
+          <Button kind="primary" disabled={wrong !== '' || k !== null} busy={k !== null} onClick={() => void keep()} data-testid={ids.modelKeep}>
+            {k ? 'Keeping…' : 'Keep and use'}
+          </Button>
+          <Button disabled={k !== null} onClick={() => (brought.value = null)}>
+            Not this one
+          </Button>
+        </div>
+      </div>
+      {k && <progress max={Math.max(1, k.of)} value={k.done} aria-label="Keeping the model" />}
+      {!keeps.value && <p class="small muted">This window keeps nothing once it is closed; the model stays as long as the tab.</p>}
+    </>
+  )
+}
+
+/** Sizes, and the memory it takes to use. */
+function Needs({ i, b }: { i: Inspected; b: Brought }): JSX.Element {
+  return (
+    <>
+      <div class="numbers">
+        <div>
+          <b>{millions(i.parameters)}</b>
+          <p>parameters</p>
+        </div>
+        <div>
+          <b>
+            {i.width} × {i.height}
+          </b>
+          <p>pictures of {plural(i.channels, 'channel')}</p>
+        </div>
+        <div>
+          <b>{bytes(b.bytes)}</b>
+          <p>in {plural(b.folder.files.length, 'file')}</p>
+        </div>
+      </div>
+      {i.steer.total_bytes > 0 && (
+        <Bars
+          label={`Memory for ${plural(pictures, 'picture')} at once`}
+          bars={[
+            { label: 'to sample', value: i.sample.total_bytes, text: bytes(i.sample.total_bytes), color: 5 },
+            { label: 'to steer, by one call', value: i.steer.total_bytes, text: bytes(i.steer.total_bytes), color: 1 },
+          ]}
+        />
       )}
-    </div>
+    </>
   )
 }
 

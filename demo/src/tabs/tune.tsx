@@ -9,7 +9,7 @@ import { ids } from '../testids'
 import type { Look } from '../protocol'
 import { named } from './models/folder'
 import {
-  begin, checked, choice, discard, draft, fromGoal, goOn, judged, load, parameters, planned, problem, ready, remove, run, samples, sampling, scale, set, trying, trySamples, tuning, unfinished,
+  begin, checked, choice, discard, draft, fromGoal, goOn, judged, load, loading, parameters, planned, problem, ready, remove, run, samples, sampling, scale, set, trying, trySamples, tuning, unfinished,
   type Run,
 } from './tune/tuning'
 import './tune.css'
@@ -360,8 +360,8 @@ function Adapters(): JSX.Element {
               e.currentTarget.value = ''
             }}
           />
-          <Button size="small" onClick={() => input.current?.click()}>
-            Load a file…
+          <Button size="small" busy={loading.value} disabled={loading.value} onClick={() => input.current?.click()}>
+            {loading.value ? 'Loading…' : 'Load a file…'}
           </Button>
         </span>
       </div>

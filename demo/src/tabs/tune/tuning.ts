@@ -250,14 +250,20 @@ export async function trySamples(): Promise<void> {
   }
 }
 
+/** A file that is being read; the core may have to end a call first. */
+export const loading = signal(false)
+
 export async function load(name: string, file: File): Promise<void> {
   problem.value = ''
+  loading.value = true
   try {
     const added = await call('add_lora', { name, file })
     await refreshCatalog()
     trying.value = added.name
   } catch (error) {
     problem.value = failure(error).message
+  } finally {
+    loading.value = false
   }
 }
 

@@ -12,6 +12,8 @@ export interface Way {
   hops: (steps: number) => number
   /** A scalar carries it past the network, straight to the noise. */
   straight: boolean
+  /** It makes no sample: what lies between noise and picture is left out. */
+  skips?: boolean
   /** Calls that keep their buffers, as far as that is known before a run; counted from 0. */
   keeps: (steps: number) => number[]
 }
@@ -69,6 +71,7 @@ const own: Way[] = [
     says: "Judges the first call's guess of the finished picture instead of a sample.",
     hops: () => 0,
     straight: true,
+    skips: true,
     keeps: first,
   },
 ]

@@ -56,7 +56,7 @@ export function Strip({ way, steps, film, index }: StripProps): JSX.Element {
           <Ways way={way} at={at} kept={kept} x={x} width={width} height={narrow ? 84 : 120} phase={phase} passed={mine ? mine.hop / Math.max(1, mine.hops) : 0} passes={mine?.passes ?? 0} />
           <ol class="strip-tiles" style={{ gap: `${gap}px` }}>
             {at.map((step, i) => (
-              <li key={step} class={`${step > dimFrom ? 'dim' : ''}${step === 0 ? ' start' : ''}${step === steps ? ' end' : ''}`}>
+              <li key={step} class={`${step > dimFrom || (way.skips && step > 0 && step < steps) ? 'dim' : ''}${step === 0 ? ' start' : ''}${step === steps ? ' end' : ''}`}>
                 <span style={{ width: `${size}px`, height: `${size}px` }}>
                   {frames[i] && index < frames[i].count ? (
                     <Picture of={frames[i]} index={index} label={step === steps ? 'the picture' : `the state after step ${step}`} />

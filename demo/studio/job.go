@@ -26,10 +26,6 @@ type job struct {
 	breathed time.Time     // when the host last took in messages
 }
 
-type jobParams struct {
-	Job int `json:"job"`
-}
-
 // breath is how long a job computes before it lets the host take in messages.
 const breath = 40 * time.Millisecond
 
@@ -48,6 +44,9 @@ func (s *Server) begin(r *request) (*job, error) {
 	j := &job{id: r.id, host: s.host, exec: s.device.Executor, going: closed(), started: now, breathed: now}
 	r.Context, j.cancel = context.WithCancel(r.Context)
 	s.job = j
+	for _, do := range s.early[r.id] {
+		do(j)
+	}
 	return j, nil
 }
 
@@ -59,15 +58,27 @@ func (s *Server) end(j *job) {
 	s.job = nil
 }
 
-// control does something to the job of a request.
-func (s *Server) control(id int, do func(*job)) error {
+// control does something to the job of a request: at once, or when it begins,
+// where its networks are still being read. Messages cross, so that it may also
+// have ended meanwhile; then there is nothing to do.
+func (s *Server) control(id int, do func(*job)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.job == nil || s.job.id != id {
-		return inputError{fmt.Errorf("job %d is not running", id)}
+	if s.job != nil && s.job.id == id {
+		do(s.job)
+	} else if early, waiting := s.early[id]; waiting {
+		s.early[id] = append(early, do)
 	}
-	do(s.job)
-	return nil
+}
+
+// controlling is the method that does this to the job it is told.
+func controlling(do func(*job)) handler {
+	return method(func(r *request, p struct {
+		Job int `json:"job"`
+	}) (any, error) {
+		r.server.control(p.Job, do)
+		return nil, nil
+	})
 }
 
 func closed() chan struct{} {

@@ -102,6 +102,9 @@ func check(r *request, p struct {
 	var several recipes.Problems
 	switch {
 	case err == nil:
+		if parsed.Objective == nil {
+			parsed.Objective = []recipes.Term{} // JSON would say null, which no recipe may
+		}
 		c.Recipe, c.YAML = parsed, string(parsed.Canonical())
 		c.Command, c.File = parsed.Command()
 	case errors.As(err, &several):

@@ -158,13 +158,16 @@ type Server struct {
 	host    Host
 	version string
 
-	mu     sync.Mutex // of what follows
-	device *device    // nil until opened
-	job    *job       // what uses the device now; nil for nothing
+	mu     sync.Mutex           // of what follows
+	device *device              // nil until opened
+	job    *job                 // what uses the device now; nil for nothing
+	early  map[int][]func(*job) // by request that is not answered: what to do when its job begins
 }
 
 // New makes a server without a device. version is the program's.
-func New(host Host, version string) *Server { return &Server{host: host, version: version} }
+func New(host Host, version string) *Server {
+	return &Server{host: host, version: version, early: map[int][]func(*job){}}
+}
 
 // request is what a handler gets.
 type request struct {
@@ -203,9 +206,9 @@ var handlers = map[string]handler{
 	"steer":        method(steer),
 	"tune":         method(tune),
 	"audit":        method(auditRecipe),
-	"pause":        method(func(r *request, p jobParams) (any, error) { return nil, r.server.control(p.Job, (*job).pause) }),
-	"resume":       method(func(r *request, p jobParams) (any, error) { return nil, r.server.control(p.Job, (*job).resume) }),
-	"cancel":       method(func(r *request, p jobParams) (any, error) { return nil, r.server.control(p.Job, (*job).stop) }),
+	"pause":        controlling((*job).pause),
+	"resume":       controlling((*job).resume),
+	"cancel":       controlling((*job).stop),
 	"checkpoints":  method(checkpoints),
 	"discard":      method(discard),
 	"inspect":      method(inspect),
@@ -244,6 +247,14 @@ func (s *Server) Handle(ctx context.Context, text []byte) {
 	if len(q.Params) == 0 {
 		q.Params = json.RawMessage("{}")
 	}
+	s.mu.Lock()
+	s.early[q.ID] = nil
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.early, q.ID)
+	}()
 	result, err := answer(&request{Context: ctx, id: q.ID, server: s}, q.Params)
 	if err != nil {
 		s.host.Post(Message{ID: q.ID, Error: failure(err)})

@@ -26,6 +26,7 @@ type page struct {
 	files    map[string][]byte
 	messages []posted
 	on       func(posted) // called with every message
+	reading  func()       // called when a file is read
 }
 
 // posted is a message as it arrives: JSON, and the bytes beside it.
@@ -63,6 +64,9 @@ func (p *page) Yield() {}
 func (p *page) Read(path string) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.reading != nil {
+		p.reading()
+	}
 	data, ok := p.files[path]
 	if !ok {
 		return nil, fs.ErrNotExist
@@ -214,6 +218,12 @@ func TestCheckReadsOrSaysWhatIsWrong(t *testing.T) {
 	if again, err := recipes.Parse([]byte(c.YAML), "again"); err != nil || !reflect.DeepEqual(again.Canonical(), c.Recipe.Canonical()) {
 		t.Errorf("the YAML does not read back: %v", err)
 	}
+	// What check returns may be sent back, a recipe that only samples too.
+	var plain struct {
+		Recipe json.RawMessage `json:"recipe"`
+	}
+	b.must("check", map[string]any{"text": "{version: 1, name: x, updates: 0, num_images: 1, sampler: {num_inference_steps: 2}}"}, &plain)
+	b.must("sample", map[string]any{"recipe": plain.Recipe}, nil)
 	for text, want := range map[string]problem{
 		"version: 1\nname: x\nseed: -4\n":                                                           {"seed: expected a whole number", 3, "seed"},
 		"version: 1\nname: x\nupdates: 0\nobjectiv: []\n":                                           {"objectiv: expected one of", 4, "objectiv"},
@@ -432,7 +442,7 @@ func TestOneJobAtATime(t *testing.T) {
 			t.Errorf("reply %d: %+v", m.ID, m.Error)
 		}
 	}
-	b.refused(kindInput, "is not running", "cancel", map[string]any{"job": 1})
+	b.must("cancel", map[string]any{"job": 2}, nil) // it has ended meanwhile
 	b.must("sample", map[string]any{"recipe": r}, nil) // the device is free again
 }
 
@@ -604,6 +614,12 @@ func TestBringAModel(t *testing.T) {
 	if p.Count != 2 || p.Width != info.Width || len(reply.buffers[0]) != 4*2*p.Width*p.Height {
 		t.Errorf("got %+v", p)
 	}
+	// What arrives while its weights are read is heard when the job begins.
+	b.reading = func() {
+		b.reading = nil
+		b.server.control(b.last, (*job).stop)
+	}
+	b.refused(kindCancelled, "before there was anything to keep", "sample", map[string]any{"recipe": small(t, "dark-glasses", func(r *recipes.Recipe) { r.Model = "brought" })})
 	b.must("remove_model", map[string]any{"name": "brought"}, nil)
 	b.refused(kindInput, "does not exist", "sample", map[string]any{"recipe": small(t, "dark-glasses", func(r *recipes.Recipe) { r.Model = "brought" })})
 

@@ -442,7 +442,7 @@ func TestOneJobAtATime(t *testing.T) {
 			t.Errorf("reply %d: %+v", m.ID, m.Error)
 		}
 	}
-	b.must("cancel", map[string]any{"job": 2}, nil) // it has ended meanwhile
+	b.must("cancel", map[string]any{"job": 2}, nil)    // it has ended meanwhile
 	b.must("sample", map[string]any{"recipe": r}, nil) // the device is free again
 }
 

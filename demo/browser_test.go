@@ -60,6 +60,7 @@ type page struct {
 // heard is what a page and its workers told the console, and what failed.
 type heard struct {
 	mu       sync.Mutex
+	asked    map[network.RequestID]string // addresses
 	lines    []string
 	problems []string
 	expected []*regexp.Regexp
@@ -189,7 +190,7 @@ func openPage(t *testing.T, o options) *page {
 	if o.handler == nil {
 		o.handler = demo.Handler(built(t))
 	}
-	p := &page{T: t, opt: o, heard: &heard{}}
+	p := &page{T: t, opt: o, heard: &heard{asked: map[network.RequestID]string{}}}
 	mux := http.NewServeMux()
 	mux.Handle(o.base, http.StripPrefix(strings.TrimSuffix(o.base, "/"), p.heard.requests(o.handler)))
 	p.server = httptest.NewServer(mux)
@@ -264,9 +265,16 @@ func (p *page) hear(who string, event any) {
 		p.heard.note(fmt.Sprintf("%s: not caught: %v", who, &chromedp.ExceptionError{ExceptionDetails: e.ExceptionDetails}), true)
 	case *log.EventEntryAdded:
 		p.heard.note(fmt.Sprintf("%s: %s: %s %s", who, e.Entry.Source, e.Entry.Text, e.Entry.URL), e.Entry.Level == "error")
+	case *network.EventRequestWillBeSent:
+		p.heard.mu.Lock()
+		defer p.heard.mu.Unlock()
+		p.heard.asked[e.RequestID] = e.Request.URL
 	case *network.EventLoadingFailed:
+		p.heard.mu.Lock()
+		address := p.heard.asked[e.RequestID]
+		p.heard.mu.Unlock()
 		if !e.Canceled {
-			p.heard.note(fmt.Sprintf("%s: a request failed: %s %s", who, e.ErrorText, e.BlockedReason), true)
+			p.heard.note(fmt.Sprintf("%s: a request failed: %s %s %s", who, e.ErrorText, e.BlockedReason, address), true)
 		}
 	case *target.EventAttachedToTarget:
 		if who == "page" && e.TargetInfo.Type == "worker" {

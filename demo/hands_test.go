@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -262,11 +263,18 @@ func (p *page) draw(name string, points ...point) {
 	p.do(chromedp.MouseEvent(chromedp.MouseReleased, x, y, chromedp.ButtonLeft, chromedp.ClickCount(1)))
 }
 
-// key types keys into what has the focus; package kb names those without a
-// letter.
-func (p *page) key(keys string) {
+// focus puts the keyboard's focus on the thing called name.
+func (p *page) focus(name string) {
 	p.Helper()
-	p.do(chromedp.KeyEvent(keys))
+	p.wait(name)
+	must(p, func() (chromedp.Void, error) { return query[chromedp.Void](p, "page.one(name, scope).focus()", name) })
+}
+
+// key types keys into what has the focus; package kb names those without a
+// letter. Modifiers are held meanwhile.
+func (p *page) key(keys string, held ...chromedp.Modifier) {
+	p.Helper()
+	p.do(chromedp.KeyEvent(keys, chromedp.KeyModifiers(held...)))
 }
 
 // set gives the field called name a value: of a list, the value or the words of
@@ -305,6 +313,50 @@ func (p *page) upload(name string, paths ...string) {
 		}
 		return true, ""
 	})
+}
+
+// download is the file that the page saves when do is done, and its name.
+func (p *page) download(do func()) (name string, data []byte) {
+	p.Helper()
+	folder := p.TempDir()
+	p.do(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, cdpbrowser.SetDownloadBehavior, cdpbrowser.SetDownloadBehaviorParams{
+			Behavior: cdpbrowser.SetDownloadBehaviorBehaviorAllow, BrowserContextID: chromedp.FromContext(ctx).BrowserContextID, DownloadPath: folder,
+		})
+		return err
+	}))
+	do()
+	p.until("a file to be saved", func() (bool, string) {
+		files, err := os.ReadDir(folder)
+		if err != nil {
+			return false, err.Error()
+		}
+		if len(files) != 1 || strings.HasSuffix(files[0].Name(), ".crdownload") || strings.HasPrefix(files[0].Name(), ".") {
+			return false, fmt.Sprintf("there are %v", files)
+		}
+		name = files[0].Name()
+		data, err = os.ReadFile(filepath.Join(folder, name))
+		return err == nil, fmt.Sprint(err)
+	})
+	return name, data
+}
+
+// copied is the text that the page puts into the clipboard when do is done.
+func (p *page) copied(do func()) string {
+	p.Helper()
+	for _, name := range []string{"clipboard-read", "clipboard-write"} {
+		p.do(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+			_, err := chromedp.Call(ctx, cdpbrowser.SetPermission, cdpbrowser.SetPermissionParams{
+				Permission: &cdpbrowser.PermissionDescriptor{Name: name}, Setting: cdpbrowser.PermissionSettingGranted,
+				BrowserContextID: chromedp.FromContext(ctx).BrowserContextID,
+			})
+			return err
+		}))
+	}
+	evaluate[chromedp.Void](p, "await navigator.clipboard.writeText('')")
+	do()
+	p.waitFor("return await navigator.clipboard.readText()")
+	return evaluate[string](p, "return await navigator.clipboard.readText()")
 }
 
 // reload loads the page again, as after an accident.

@@ -1,5 +1,6 @@
 // A run as files: a contact sheet and a film.
 import type { Film } from '../../gif-worker'
+import FilmWorker from '../../gif-worker?worker&inline' // a page that has loaded needs no network
 import type { Pictures } from '../../protocol'
 import { pictureOf } from '../../components'
 import { plural, title } from '../../format'
@@ -84,7 +85,7 @@ export function film(frames: Pictures[]): Promise<Blob> {
   const columns = Math.min(8, Math.ceil(Math.sqrt(first.count)))
   const scale = Math.max(1, Math.floor(480 / (columns * first.width)))
   const job: Film = { frames: chosen, columns, scale, gap: scale, paper: [250, 249, 247], delay: Math.max(60, Math.min(160, 5000 / chosen.length)), hold: 1800 }
-  const worker = new Worker(new URL('../../gif-worker.ts', import.meta.url), { type: 'module' })
+  const worker = new FilmWorker()
   return new Promise<Blob>((resolve, reject) => {
     worker.onmessage = (e: MessageEvent<Uint8Array<ArrayBuffer>>) => resolve(new Blob([e.data], { type: 'image/gif' }))
     worker.onerror = (e) => reject(new Error(e.message || 'the film could not be made'))

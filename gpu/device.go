@@ -304,5 +304,10 @@ func (r *Recorder) Dispatch(p *Pipeline, b *Bindings, uniformOffset uint32, grou
 // Submit ends the pass and queues it. Invalid work is reported here or by the
 // next Err; either way the recorder is spent.
 func (r *Recorder) Submit() error {
+	if r.device.raw.unfinished() {
+		if err := r.device.Settle(); err != nil {
+			return err
+		}
+	}
 	return r.device.note(r.device.raw.submit(&r.raw))
 }

@@ -32,6 +32,7 @@ type session struct {
 	onLoss    func(error)
 	callbacks []js.Func
 	verdicts  []verdict
+	compiling bool
 	upload    scratch // bytes on their way to a buffer
 	passes    recording
 }
@@ -204,52 +205,70 @@ func (d *Device) Lose() { d.raw.device.Call("destroy") }
 // answer takes a round trip to the browser's GPU process, and a network has
 // hundreds of buffers and kernels. The scopes end even if create throws: one
 // left open would swallow later errors.
-func (d rawDevice) scoped(label string, create func() (made, module js.Value)) (made js.Value, err error) {
+func (d rawDevice) scoped(label string, create func() js.Value) (made js.Value, err error) {
 	defer guard(&err)
 	d.device.Call("pushErrorScope", "validation")
 	d.device.Call("pushErrorScope", "out-of-memory")
-	var module js.Value
 	func() {
 		defer guard(&err)
-		made, module = create()
+		made = create()
 	}()
 	memory, validation := d.device.Call("popErrorScope"), d.device.Call("popErrorScope")
 	if err == nil {
-		d.verdicts = append(d.verdicts, verdict{label, module, [2]js.Value{memory, validation}})
+		d.verdicts = append(d.verdicts, verdict{label: label, scopes: [2]js.Value{memory, validation}})
 	}
 	return made, err
 }
 
-// verdict is what two error scopes are still to say of something made.
+// verdict is what is still to be said of something made.
 type verdict struct {
 	label    string
-	module   js.Value // of a shader
-	promises [2]js.Value
+	scopes   [2]js.Value // promises of error scopes
+	module   js.Value    // of a pipeline, which is on its way too
+	pipeline js.Value    // promise
+	place    entry
 }
 
 // settle waits for all verdicts and returns the first bad one.
-func (d rawDevice) settle() (err error) {
-	defer guard(&err)
+func (d rawDevice) settle() (first error) {
 	for len(d.verdicts) > 0 {
 		v := d.verdicts[0]
 		d.session.verdicts = d.verdicts[1:]
-		for _, promise := range v.promises {
-			problem, failed := await(context.Background(), promise)
-			switch {
-			case err != nil:
-			case failed != nil:
-				err = fmt.Errorf("%s: %w", v.label, failed)
-			case problem.Truthy():
-				err = scopeError(problem)
-				if told := compilation(v.module); told != "" {
-					err = errors.New(told)
-				}
-				err = fmt.Errorf("%s: %w", v.label, err)
-			}
+		if err := v.wait(); err != nil && first == nil {
+			first = fmt.Errorf("%s: %w", v.label, err)
 		}
 	}
-	return err
+	d.session.compiling = false
+	return first
 }
+
+func (v verdict) wait() (err error) {
+	for _, scope := range v.scopes {
+		problem, failed := await(context.Background(), scope)
+		switch {
+		case err != nil:
+		case failed != nil:
+			err = failed
+		case problem.Truthy():
+			err = scopeError(problem)
+		}
+	}
+	if v.place.table == nil {
+		return err
+	}
+	pipeline, failed := await(context.Background(), v.pipeline)
+	if failed == nil {
+		v.place.set(pipeline)
+		return err
+	}
+	if told := compilation(v.module); told != "" {
+		failed = errors.New(told)
+	}
+	return failed
+}
+
+// unfinished reports whether pipelines are still on their way.
+func (d rawDevice) unfinished() bool { return d.compiling }
 
 // Bits of GPUBufferUsage and GPUMapMode, and GPUShaderStage.COMPUTE.
 const (
@@ -263,8 +282,8 @@ func (d rawDevice) newBuffer(label string, size int64, usage Usage) (rawBuffer, 
 	if usage == Uniform {
 		bits = usageCopySrc | usageCopyDst | usageUniform
 	}
-	buffer, err := d.scoped(fmt.Sprintf("%s: allocating %d bytes", label, size), func() (made, module js.Value) {
-		return d.device.Call("createBuffer", object{"label": label, "size": size, "usage": bits}), js.Undefined()
+	buffer, err := d.scoped(fmt.Sprintf("%s: allocating %d bytes", label, size), func() js.Value {
+		return d.device.Call("createBuffer", object{"label": label, "size": size, "usage": bits})
 	})
 	return rawBuffer{buffer}, err
 }
@@ -330,17 +349,22 @@ func (d rawDevice) newLayout(storage int) (layout rawLayout, err error) {
 	return rawLayout{group, d.device.Call("createPipelineLayout", object{"bindGroupLayouts": []any{group}})}, nil
 }
 
+// newPipeline compiles in the background, kernels side by side: the place of the
+// pipeline is filled by settle.
 func (d rawDevice) newPipeline(label, wgsl string, layout *rawLayout) (rawPipeline, error) {
-	pipeline, err := d.scoped("shader "+label, func() (made, module js.Value) {
-		module = d.device.Call("createShaderModule", object{"label": label, "code": wgsl})
-		return d.device.Call("createComputePipeline", object{
-			"label": label, "layout": layout.pipeline, "compute": object{"module": module, "entryPoint": "main"},
-		}), module
+	module, err := d.scoped("shader "+label, func() js.Value {
+		return d.device.Call("createShaderModule", object{"label": label, "code": wgsl})
 	})
 	if err != nil {
 		return rawPipeline{}, err
 	}
-	return d.passes.kernels.add(pipeline), nil
+	v := &d.verdicts[len(d.verdicts)-1]
+	v.module, v.place = module, d.passes.kernels.add(js.Undefined())
+	v.pipeline = d.device.Call("createComputePipelineAsync", object{
+		"label": label, "layout": layout.pipeline, "compute": object{"module": module, "entryPoint": "main"},
+	})
+	d.session.compiling = true
+	return v.place, nil
 }
 
 // compilation is the compiler's first error in a module with its line, empty

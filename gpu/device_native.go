@@ -298,6 +298,8 @@ func (d rawDevice) await(ctx context.Context, m mapping) error {
 // settle has nothing to wait for: here everything is made when it is asked for.
 func (d rawDevice) settle() error { return nil }
 
+func (d rawDevice) unfinished() bool { return false }
+
 func (d rawDevice) newLayout(storage int) (rawLayout, error) {
 	entries := []wgpu.BindGroupLayoutEntry{{
 		Binding: 0, Visibility: wgpu.ShaderStageCompute,

@@ -119,7 +119,9 @@ type entry struct {
 	at    uint32
 }
 
+func (e entry) set(v js.Value) { e.table.values.SetIndex(int(e.at), v) }
+
 func (e entry) release() {
-	e.table.values.SetIndex(int(e.at), js.Undefined())
+	e.set(js.Undefined())
 	e.table.free = append(e.table.free, e.at)
 }

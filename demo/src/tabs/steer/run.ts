@@ -135,7 +135,7 @@ async function look(r: Recipe, mine: string): Promise<void> {
   }
   try {
     // A few pictures in a few steps first, so that there is something to see at once.
-    const quick = slow ? bare(r, 2, 5) : bare(r, 4, device.peek()?.software ? 6 : 10)
+    const quick = slow ? bare(r, 2, 5) : bare(r, 4, device.peek()?.software ? 5 : 10)
     const whole = bare(r, r.num_images, r.sampler.num_inference_steps)
     const small = quick.num_images < whole.num_images || quick.sampler.num_inference_steps < whole.sampler.num_inference_steps
     if (small && (!painted.peek() || slow)) {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/sdo-go/sdo/recipes"
@@ -237,5 +236,3 @@ func TestFirstVisit(t *testing.T) {
 		t.Errorf("the film %s has %d bytes", name, len(film))
 	}
 }
-
-var _ = chromedp.ModifierShift

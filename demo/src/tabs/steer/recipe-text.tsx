@@ -1,16 +1,23 @@
 // The recipe as text, with what is wrong with it at its line.
+import { effect } from '@preact/signals'
 import type { JSX } from 'preact'
 import { useEffect, useId, useRef, useState } from 'preact/hooks'
 import { Button } from '../../components'
 import type { Checked } from '../../protocol'
-import { checked, catalog, library, useText } from '../../state'
+import { checked, catalog, library, useLibrary, useText } from '../../state'
 import { ids } from '../../testids'
+
+// A text with mistakes, to come back to from another panel.
+let mistaken = ''
+effect(() => {
+  if (checked.value.problems.length === 0) mistaken = ''
+})
 
 export function RecipeText(): JSX.Element {
   const canonical = catalog.value?.recipes.find((r) => r.name === library.value)?.yaml ?? checked.value.yaml ?? ''
-  const [text, setText] = useState(canonical)
-  const [problems, setProblems] = useState<Checked['problems']>([])
-  const [typing, setTyping] = useState(false)
+  const [text, setText] = useState(mistaken || canonical)
+  const [problems, setProblems] = useState<Checked['problems']>(mistaken ? checked.value.problems : [])
+  const [typing, setTyping] = useState(mistaken !== '')
   const timer = useRef(0)
   const area = useRef<HTMLTextAreaElement>(null)
   const gutter = useRef<HTMLDivElement>(null)
@@ -20,13 +27,26 @@ export function RecipeText(): JSX.Element {
     setText(canonical)
     setProblems([])
   }, [canonical, typing])
-  useEffect(() => () => clearTimeout(timer.current), [])
+  const typed = useRef<string | null>(null) // not read yet
+  const read = () => {
+    clearTimeout(timer.current)
+    const t = typed.current
+    typed.current = null
+    if (t === null) return
+    void useText(t).then((c) => {
+      setProblems(c.problems)
+      if (c.problems.length > 0) mistaken = t
+      if (c.problems.length === 0 && document.activeElement !== area.current) setTyping(false)
+    })
+  }
+  useEffect(() => read, [])
 
   const type = (t: string) => {
     setText(t)
     setTyping(true)
+    typed.current = t
     clearTimeout(timer.current)
-    timer.current = window.setTimeout(() => void useText(t).then((c) => setProblems(c.problems)), 350)
+    timer.current = window.setTimeout(read, 350)
   }
   const goTo = (line: number) => {
     const el = area.current
@@ -64,7 +84,10 @@ export function RecipeText(): JSX.Element {
           aria-invalid={problems.length > 0}
           aria-describedby={`${id}-problems`}
           onInput={(e) => type(e.currentTarget.value)}
-          onBlur={() => problems.length === 0 && setTyping(false)}
+          onBlur={() => {
+            if (typed.current !== null) read()
+            else if (problems.length === 0) setTyping(false) // what is shown is the recipe's own text again
+          }}
           onScroll={(e) => gutter.current && (gutter.current.scrollTop = e.currentTarget.scrollTop)}
           data-testid={ids.recipeText}
         />
@@ -89,7 +112,7 @@ export function RecipeText(): JSX.Element {
             size="small"
             onClick={() => {
               setTyping(false)
-              void useText(canonical)
+              void (library.value ? useLibrary(library.value) : useText(canonical))
             }}
           >
             Back to the last valid recipe

@@ -29,8 +29,7 @@ type job struct {
 // breath is how long a job computes before it lets the host take in messages.
 const breath = 40 * time.Millisecond
 
-// begin gives the device to a request until the returned job's end. Every device
-// error ends a job, so the device is looked at here for a loss.
+// begin gives the device to a request until the returned job's end.
 func (s *Server) begin(r *request) (*job, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,7 +9,6 @@ import (
 	"image/png"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -206,14 +205,7 @@ func TestShare(t *testing.T) {
 		t.Errorf("the command is %q", command)
 	}
 	folder := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(folder, "sdo"), "../native").CombinedOutput(); err != nil {
-		t.Fatalf("building sdo: %v\n%s", err, out)
-	}
-	shell := exec.Command("sh", "-c", command+" --device cpu --out report")
-	shell.Dir, shell.Env = folder, append(os.Environ(), "PATH="+folder+":"+os.Getenv("PATH"))
-	if out, err := shell.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", command, err, out)
-	}
+	natively(t, folder, command+" --device cpu --out report")
 	text, err := os.ReadFile(filepath.Join(folder, "report", "run.json"))
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -54,10 +56,16 @@ func golden(t *testing.T, name string, set ...string) *recipes.Recipe {
 	return r
 }
 
-// native runs a recipe on the CPU executor.
-func native(t *testing.T, r *recipes.Recipe) (*sdo.Result, *engine.Session) {
+// native runs a recipe on the CPU executor. Its adapter lies in a folder, where
+// it has one.
+func native(t *testing.T, r *recipes.Recipe, adapters ...string) (*sdo.Result, *engine.Session) {
 	t.Helper()
-	m, err := engine.LoadModel(r, engine.OpenBuiltin)
+	m, err := engine.LoadModel(r, func(name string) (fs.FS, error) {
+		if name == "." && len(adapters) > 0 {
+			return os.DirFS(adapters[0]), nil
+		}
+		return engine.OpenBuiltin(name)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

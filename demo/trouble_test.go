@@ -49,9 +49,9 @@ func (p *page) waitCheckpoint(least int) {
 
 // expectNative compares the losses in the chart with those of a native run,
 // which nobody interrupted.
-func (p *page) expectNative(r *recipes.Recipe) {
+func (p *page) expectNative(r *recipes.Recipe, adapters ...string) {
 	p.Helper()
-	want, _ := native(p.T, r)
+	want, _ := native(p.T, r, adapters...)
 	p.waitText("counters", strconv.Itoa(want.Updates)+" of "+strconv.Itoa(r.Updates))
 	got := p.chart("loss-chart", 1)
 	if _, whole := got[want.Updates]; !whole || len(got) < min(want.Updates, 10) {

@@ -3,7 +3,7 @@
 // object of functions; it is evaluated anew for every question, so nothing of it
 // stays in the page.
 (() => {
-  const parts = 'button, a[href], input, select, textarea, summary, label, canvas, img, svg, [role], [tabindex], [aria-label]'
+  const parts = 'button, a[href], input, select, textarea, summary, label, canvas, img, svg, [role], [tabindex]:not(main), [aria-label]'
   const tidy = (text) => (text ?? '').replace(/\s+/g, ' ').trim()
   const lower = (text) => text.toLowerCase()
 

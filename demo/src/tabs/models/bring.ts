@@ -3,6 +3,7 @@ import { signal } from '@preact/signals'
 import { call, failure } from '../../client'
 import { catalog, edit, go, recipe, refreshCatalog } from '../../state'
 import type { Inspected, Result } from '../../protocol'
+import { setModel } from '../steer/model'
 import { described, type Folder } from './folder'
 
 /** Pictures at once that memory is counted for. */
@@ -67,7 +68,7 @@ export async function keep(): Promise<void> {
 
 /** Steers with a model from now on. */
 export function use(model: string): void {
-  edit((d) => (d.model = model))
+  edit((d) => setModel(d, model))
   go('steer')
 }
 
@@ -77,7 +78,7 @@ export async function remove(model: string): Promise<void> {
     await call('remove_model', { name: model })
     await refreshCatalog()
     const other = catalog.peek()?.models[0]
-    if (other && recipe.peek()?.model === model) edit((d) => (d.model = other.name))
+    if (other && recipe.peek()?.model === model) edit((d) => setModel(d, other.name))
   } catch (error) {
     problem.value = failure(error).message
   } finally {

@@ -5,10 +5,12 @@ import { useEffect, useState } from 'preact/hooks'
 import { Button, NumberField, Picture, Select, Segmented, Slider } from '../../components'
 import { call, failure } from '../../client'
 import { number, title } from '../../format'
-import type { ModelInfo, Pictures, Recipe, Term } from '../../protocol'
-import { catalog, checked, draft, edit, library, model } from '../../state'
+import type { ModelInfo, Pictures, Term } from '../../protocol'
+import { checked, draft, edit, library, model } from '../../state'
 import { ids } from '../../testids'
 import { GoalIcon } from './icons'
+import { portraits } from './model'
+import { rename } from './naming'
 import { PixelEditor } from './pixel-editor'
 import { RegionPicker, type Region } from './region-picker'
 import { stage } from './run'
@@ -91,7 +93,7 @@ export function Goals(): JSX.Element | null {
         <div class="kinds" role="group" aria-label="Kinds of goals">
           {kinds.map((k) => {
             const without = k.kind === 'attribute' && model.value?.guide.length === 0
-            const fixed = k.kind === 'inpaint' && model.value !== null && (model.value.channels !== 3 || model.value.width !== 16)
+            const fixed = k.kind === 'inpaint' && model.value !== null && !portraits(model.value)
             return (
               <button key={k.kind} type="button" disabled={without || fixed} onClick={() => add(k.kind)} data-testid={`${ids.goalKind}-${k.kind}`}>
                 <GoalIcon term={{ term: k.kind }} />
@@ -115,30 +117,6 @@ export function Goals(): JSX.Element | null {
       )}
     </section>
   )
-}
-
-/** Names a recipe of other goals than the library's after them, unless a person named it. */
-function rename(d: Recipe): void {
-  const given = catalog.value?.recipes.some((r) => r.name === d.name) || d.name.startsWith('my-')
-  if (!given) return
-  const words = d.objective.map((t) => {
-    switch (t.term) {
-      case 'attribute':
-        return t.value === 'yes' ? t.attribute : `${t.value}-${t.attribute}`
-      case 'region_color':
-        return 'colours'
-      case 'pixels':
-        return 'sketch'
-      case 'inpaint':
-        return 'half'
-      case 'symmetry':
-        return 'symmetric'
-      case 'total_variation':
-        return 'smooth'
-    }
-  })
-  d.name = ['my', ...new Set(words)].slice(0, 4).join('-')
-  d.description = ''
 }
 
 // Changes of these leave the goal what it is.

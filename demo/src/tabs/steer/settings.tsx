@@ -5,6 +5,7 @@ import { title } from '../../format'
 import type { Recipe } from '../../protocol'
 import { catalog, draft, edit, model } from '../../state'
 import { ids } from '../../testids'
+import { setModel } from './model'
 import { freezeWords, methodWords } from './words'
 
 export function Settings(): JSX.Element | null {
@@ -232,24 +233,4 @@ function More({ r }: { r: Recipe }): JSX.Element {
       )}
     </>
   )
-}
-
-/** Another model knows other words: what it does not know is dropped. */
-function setModel(d: Recipe, name: string): void {
-  const m = catalog.value?.models.find((x) => x.name === name)
-  d.model = name
-  d.guide = undefined
-  d.judge = undefined
-  d.lora = undefined
-  if (!m) return
-  d.condition = undefined
-  d.guidance_scale = 1
-  const fits = d.objective.filter((t) => (t.term !== 'attribute' || m.guide.some((g) => g.name === t.attribute && g.values.includes(t.value ?? ''))) && t.term !== 'pixels' && t.term !== 'inpaint' && t.term !== 'region_color')
-  const g = m.guide[0]
-  d.objective =
-    fits.length > 0
-      ? fits
-      : g
-        ? [{ term: 'attribute', weight: 1, attribute: g.name, value: g.values.at(-1)!, margin: 4, copies: 8, noise: 0.5, stop_below: 0 }]
-        : [{ term: 'symmetry', weight: 1, axis: 'horizontal' }]
 }

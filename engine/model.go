@@ -36,27 +36,47 @@ func OpenBuiltin(name string) (fs.FS, error) { return builtin.Open(name) }
 // guide or judge get the embedded ones where those read images of the model's
 // size.
 func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
+	n, err := LoadNetworks(r, open)
+	if err != nil {
+		return nil, err
+	}
+	return n.Model(r)
+}
+
+// Networks are what a recipe names, read from their files, an adapter merged.
+// They serve every recipe that names the same.
+type Networks struct {
+	UNet         *model.UNet2D
+	Guide, Judge *model.Classifier // nil where there is none
+}
+
+// LoadNetworks reads the networks a recipe names; see LoadModel.
+func LoadNetworks(r *recipes.Recipe, open Open) (*Networks, error) {
 	files, err := openFolder(r.Model, "model", open)
 	if err != nil {
 		return nil, err
 	}
-	unet, err := model.LoadUNet2D(files)
-	if err != nil {
+	n := &Networks{}
+	if n.UNet, err = model.LoadUNet2D(files); err != nil {
 		return nil, fmt.Errorf("model %s: %w", r.Model, err)
 	}
-	if err := adapt(unet, r.LoRA, open); err != nil {
+	if err := adapt(n.UNet, r.LoRA, open); err != nil {
 		return nil, err
 	}
-	m, err := NewModel(r.Model, unet, r)
+	if n.Guide, err = loadClassifier(r.Guide, builtin.Guides, "guide", n.UNet, open); err != nil {
+		return nil, err
+	}
+	n.Judge, err = loadClassifier(r.Judge, builtin.Judges, "judge", n.UNet, open)
+	return n, err
+}
+
+// Model is the networks under a recipe's words.
+func (n *Networks) Model(r *recipes.Recipe) (*Model, error) {
+	m, err := NewModel(r.Model, n.UNet, r)
 	if err != nil {
 		return nil, err
 	}
-	if m.Guide, err = loadClassifier(r.Guide, builtin.Guides, "guide", m.UNet, open); err != nil {
-		return nil, err
-	}
-	if m.Judge, err = loadClassifier(r.Judge, builtin.Judges, "judge", m.UNet, open); err != nil {
-		return nil, err
-	}
+	m.Guide, m.Judge = n.Guide, n.Judge
 	return m, m.check(r)
 }
 

@@ -34,8 +34,8 @@ const matMulSide = 512
 // MatMulFlops is what MatMulSeconds computes.
 const MatMulFlops = 2 * matMulSide * matMulSide * matMulSide
 
-// MatMulSeconds times one f32 matrix product, the read-back of its first row
-// sum included.
+// MatMulSeconds times one f32 matrix product, of as many in a row as take a
+// while: on a GPU the read-back of a result alone takes longer than the product.
 func MatMulSeconds(ctx context.Context, exec graph.Executor) (float64, error) {
 	const n = matMulSide
 	g, err := graph.Build(func(g *graph.Graph) {
@@ -60,17 +60,28 @@ func MatMulSeconds(ctx context.Context, exec graph.Executor) (float64, error) {
 		return 0, err
 	}
 	defer exec.FreeVector(out)
-	return Fastest(time.Second, func() error {
+	products := 1
+	work := func() error {
 		feeds := []graph.Feed{{Node: g.Lookup("a"), Value: 0.5}, {Node: g.Lookup("b"), Value: 2}}
-		if err := p.Run(ctx, nil, 0, feeds, []graph.Fetch{{Node: sum, To: out}}); err != nil {
-			return err
+		for range products {
+			if err := p.Run(ctx, nil, 0, feeds, []graph.Fetch{{Node: sum, To: out}}); err != nil {
+				return err
+			}
 		}
 		sums, err := exec.Read(ctx, out)
 		if err == nil && sums[0] != n*n {
 			return fmt.Errorf("%s multiplies matrices wrongly: a column sum is %g, want %d", exec.Device().Name, sums[0], n*n)
 		}
 		return err
-	})
+	}
+	one, err := Fastest(0, work)
+	if err != nil {
+		return 0, err
+	}
+	const while = 0.2 // seconds, against which a read-back and the tick of a browser's clock are little
+	products = int(min(max(1, while/max(one, 1e-4)), 500))
+	seconds, err := Fastest(time.Second, work)
+	return max(seconds, 1e-9) / float64(products), err
 }
 
 // EncodeSeconds is how long it takes to hand one network call over to a device,

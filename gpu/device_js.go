@@ -106,12 +106,14 @@ func openRaw(ctx context.Context, want wanted, defaultLimits bool) (raw rawDevic
 		return raw, info, limits, noAdapter(fmt.Sprintf("the browser offers %q, not %q", info.Name, want.backend+":"+want.name))
 	}
 
+	// No feature is asked for, since no kernel uses one; of limits all that there is.
 	limits = DefaultLimits()
 	required := object{}
 	if offered := adapter.Get("limits"); !defaultLimits {
-		for name, field := range map[string]*int64{"maxBufferSize": &limits.MaxBuffer, "maxStorageBufferBindingSize": &limits.MaxBinding} {
-			if n := int64(offered.Get(name).Float()); n > *field {
-				*field, required[name] = n, n
+		for name, limit := range limits.byName() {
+			if n := int64(offered.Get(name).Float()); limit.better(n) {
+				limit.set(n)
+				required[name] = n
 			}
 		}
 	}

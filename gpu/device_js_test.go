@@ -26,9 +26,11 @@ func TestLimitsAreAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	offered, granted := adapter.Get("limits"), d.raw.device.Get("limits")
-	for _, name := range []string{"maxBufferSize", "maxStorageBufferBindingSize"} {
-		if got, want := granted.Get(name).Float(), offered.Get(name).Float(); got != want {
-			t.Errorf("%s is %v, the adapter offers %v", name, got, want)
+	told := d.Limits().ByName()
+	for name := range told {
+		got, want := granted.Get(name).Float(), offered.Get(name).Float()
+		if got != want || float64(told[name]) != want {
+			t.Errorf("%s is %v and said to be %v, the adapter offers %v", name, got, told[name], want)
 		}
 	}
 }

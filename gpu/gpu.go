@@ -50,6 +50,45 @@ func DefaultLimits() Limits {
 	}
 }
 
+// limit is one of Limits as the WebGPU standard names it.
+type limit struct {
+	get   int64
+	set   func(int64)
+	lower bool // is better
+}
+
+func (l limit) better(n int64) bool {
+	if l.lower {
+		return n > 0 && n < l.get
+	}
+	return n > l.get
+}
+
+// byName gives access to every limit by its name in the standard.
+func (l *Limits) byName() map[string]limit {
+	long := func(p *int64) limit { return limit{get: *p, set: func(n int64) { *p = n }} }
+	short := func(p *int, lower bool) limit { return limit{int64(*p), func(n int64) { *p = int(n) }, lower} }
+	return map[string]limit{
+		"maxBufferSize": long(&l.MaxBuffer), "maxStorageBufferBindingSize": long(&l.MaxBinding),
+		"maxUniformBufferBindingSize":       long(&l.MaxUniformLen),
+		"maxStorageBuffersPerShaderStage":   short(&l.MaxStorage, false),
+		"maxComputeInvocationsPerWorkgroup": short(&l.MaxThreads, false),
+		"maxComputeWorkgroupStorageSize":    short(&l.MaxWorkgroup, false),
+		"maxComputeWorkgroupsPerDimension":  short(&l.MaxGroups, false),
+		"minStorageBufferOffsetAlignment":   short(&l.OffsetAlign, true),
+		"minUniformBufferOffsetAlignment":   short(&l.UniformAlign, true),
+	}
+}
+
+// ByName lists the limits as the WebGPU standard names them.
+func (l Limits) ByName() map[string]int64 {
+	values := map[string]int64{}
+	for name, limit := range l.byName() {
+		values[name] = limit.get
+	}
+	return values
+}
+
 // Errors that a caller may want to tell apart with errors.Is.
 var (
 	ErrNoAdapter   = errors.New("no usable GPU adapter")

@@ -102,6 +102,7 @@ export interface Catalog {
   methods: string[] // patterns: draft-K and stale-r have a number
   freezes: string[]
   actives: string[]
+  weights: string[] // files under models/ of the embedded networks
 }
 
 /** A recipe that was read, or what is wrong with it. */
@@ -144,13 +145,14 @@ export interface SteerEvent {
   step: number
   steps: number
   kept: boolean // of a step: its call keeps its buffers for the backward pass
-  seconds: number // since the run began, pauses left out
+  seconds: number // of the run, what came before a checkpoint included, without pauses and without looking
   counters: Counters
   losses?: number[] // of an update: one per picture
   best?: number[]
   stopped?: boolean[] // left alone: good enough, or drifted
   verdicts?: boolean[] // of an update with pictures: what the judge says of each
   pictures?: Pictures // the sample of an update or, in the first rollout, the state of a step
+  warning?: string // the run goes on, but cannot be kept
 }
 
 export interface SteerResult {
@@ -194,6 +196,7 @@ export interface TuneEvent {
   loss?: number
   grad_norm?: number
   look?: Look
+  warning?: string // the tuning goes on, but cannot be kept
 }
 
 export interface TuneResult {
@@ -203,7 +206,8 @@ export interface TuneResult {
   stopped: '' | 'drift' | 'judge' | 'objective'
   cancelled: boolean
   trained: number // numbers
-  lora: string // the name to use as recipe.lora.path
+  lora: string // the name to use as recipe.lora.path; empty where it could not be kept
+  warning?: string // what could not be kept
   file: Uint8Array<ArrayBuffer> // the adapter in kohya-ss' form, one safetensors file
   judge_label: string
   seconds: number
@@ -284,7 +288,7 @@ export interface Methods {
     result: SteerResult
     event: SteerEvent
   }
-  tune: { params: { recipe: Recipe; resume?: boolean; name?: string }; result: TuneResult; event: TuneEvent }
+  tune: { params: { recipe: Recipe; resume?: boolean; name?: string; checkpoint?: boolean }; result: TuneResult; event: TuneEvent }
   audit: { params: { recipe: Recipe; batches: number }; result: AuditResult; event: SteerEvent }
   /** Of a job by the id of its request. A paused job waits between two network calls. */
   pause: { params: { job: number }; result: null }

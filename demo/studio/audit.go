@@ -74,7 +74,7 @@ func auditRecipe(r *request, p struct {
 		return nil, err
 	}
 	defer session.Close()
-	j.start()
+	j.start(0)
 	var all []sdo.Comparison
 	for batch := range p.Batches {
 		measured, err := session.Audit(r, batch*recipe.NumImages, plan.Settings, func(e sdo.Event) {

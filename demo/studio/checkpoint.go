@@ -24,11 +24,12 @@ const (
 
 // Keys of a checkpoint's metadata, beside those of engine.Tuning.
 const (
-	metadataRecipe = "recipe"
-	metadataSaved  = "saved"
-	metadataState  = "state" // sdo.RunState without its tensors
-	metadataUpdate = "update"
-	metadataName   = "name" // what a tuning's adapter will be called
+	metadataRecipe  = "recipe"
+	metadataSaved   = "saved"
+	metadataSeconds = "seconds"
+	metadataState   = "state" // sdo.RunState without its tensors
+	metadataUpdate  = "update"
+	metadataName    = "name" // what a tuning's adapter will be called
 )
 
 // savedWork describes a checkpoint.
@@ -111,19 +112,28 @@ func (s *Server) readCheckpoint(file string, r *recipes.Recipe) (model.Weights, 
 const readEvery = 250 * time.Millisecond
 
 // save reads back where an update event left a steering run, now and then, and
-// writes it to the store more seldom.
-func (s *steering) save(e sdo.Event) (err error) {
+// writes it to the store more seldom. A store that takes nothing is no reason to
+// end a run: the warning is for the page.
+func (s *steering) save(e sdo.Event) (warning string, err error) {
 	if time.Since(s.read) < readEvery && !s.stopped() {
-		return nil
+		return "", nil
 	}
 	if s.state, err = e.Save(s); err != nil {
-		return err
+		return "", err
 	}
 	s.read = time.Now()
 	if time.Since(s.written) < checkpointEvery {
-		return nil
+		return "", nil
 	}
-	return s.write()
+	return unkept(s.write()), nil
+}
+
+// unkept says that work in progress is not kept; empty for no error.
+func unkept(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("this run could not be saved and would not survive the tab: %v", err)
 }
 
 // write keeps the state that was read back. Single precision is what a device
@@ -142,20 +152,32 @@ func (s *steering) write() error {
 	if err != nil {
 		return err
 	}
-	metadata := map[string]string{metadataState: string(text), metadataUpdate: strconv.Itoa(plain.Result.Updates)}
+	metadata := map[string]string{metadataState: string(text), metadataUpdate: strconv.Itoa(plain.Result.Updates), metadataSeconds: seconds(s.job)}
 	s.written = time.Now()
 	return s.server.writeCheckpoint(steerCheckpoint, tensors, metadata, s.params.Recipe.Recipe)
 }
 
-// readSteering returns where a steering run goes on.
-func (s *Server) readSteering(r *recipes.Recipe) (*sdo.RunState, error) {
+// seconds is how long a run has taken, for a checkpoint.
+func seconds(j *job) string { return strconv.FormatFloat(j.seconds(), 'g', -1, 64) }
+
+// spent is what seconds wrote; 0 for anything else.
+func spent(metadata map[string]string) float64 {
+	n, err := strconv.ParseFloat(metadata[metadataSeconds], 64)
+	if err != nil || !(n >= 0) {
+		return 0
+	}
+	return n
+}
+
+// readSteering returns where a steering run goes on, and how long it has taken.
+func (s *Server) readSteering(r *recipes.Recipe) (*sdo.RunState, float64, error) {
 	tensors, metadata, err := s.readCheckpoint(steerCheckpoint, r)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	state := &sdo.RunState{}
 	if err := json.Unmarshal([]byte(metadata[metadataState]), state); err != nil {
-		return nil, inputError{fmt.Errorf("the saved run cannot be read (%w); discard it and start anew", err)}
+		return nil, 0, inputError{fmt.Errorf("the saved run cannot be read (%w); discard it and start anew", err)}
 	}
 	state.Tensors = map[string][]float64{}
 	for name, t := range tensors {
@@ -165,5 +187,5 @@ func (s *Server) readSteering(r *recipes.Recipe) (*sdo.RunState, error) {
 		}
 		state.Tensors[name] = numbers
 	}
-	return state, nil
+	return state, spent(metadata), nil
 }

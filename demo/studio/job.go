@@ -22,7 +22,8 @@ type job struct {
 	stopping bool
 	patient  bool // a stop waits until the job looks at stopping and cancels itself
 	started  time.Time
-	waited   time.Duration // in pauses
+	waited   time.Duration // in pauses, and in what is not the run's own work
+	before   float64       // seconds of the run that this one goes on with
 	breathed time.Time     // when the host last took in messages
 }
 
@@ -34,7 +35,7 @@ func (s *Server) begin(r *request) (*job, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.job != nil:
+	case s.job != nil || s.opening:
 		return nil, errBusy
 	case s.device == nil:
 		return nil, inputError{fmt.Errorf("no device is open; open one first")}
@@ -123,8 +124,16 @@ func (j *job) stopped() bool {
 	return j.stopping
 }
 
-// start begins to count the seconds: what came before was preparation.
-func (j *job) start() { j.started, j.waited = time.Now(), 0 }
+// bePatient makes a stop wait for the job.
+func (j *job) bePatient() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.patient = true
+}
+
+// start begins to count the seconds, on top of those of the run it goes on with:
+// what came before was preparation.
+func (j *job) start(before float64) { j.started, j.waited, j.before = time.Now(), 0, before }
 
 // gate is passed between two network calls: it waits out a pause and lets the
 // host breathe. Whoever computes on looks at the context itself.
@@ -144,5 +153,5 @@ func (j *job) gate(ctx context.Context) {
 	j.waited += time.Since(from)
 }
 
-// seconds is how long the job has run, pauses left out.
-func (j *job) seconds() float64 { return (time.Since(j.started) - j.waited).Seconds() }
+// seconds is how long the run has taken, pauses left out.
+func (j *job) seconds() float64 { return j.before + (time.Since(j.started) - j.waited).Seconds() }

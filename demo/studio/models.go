@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 const (
 	modelFolder = "models/"
 	loraFolder  = "loras/"
+	incoming    = "incoming/" // of adapters that nobody has looked into
 )
 
 // Names of a diffusers folder's small files.
@@ -350,6 +352,7 @@ func addModel(r *request, p struct {
 	if _, err := engine.OpenBuiltin(p.Name); err == nil {
 		return nil, inputError{fmt.Errorf("%s is the name of a built-in model; choose another", p.Name)}
 	}
+	s.forget()
 	if _, err := model.LoadUNet2D(folder{s.host, modelFolder + p.Name + "/"}); err != nil {
 		if failed := s.host.Remove(modelFolder + p.Name + "/"); failed != nil {
 			return nil, failed
@@ -365,6 +368,7 @@ func removeModel(r *request, p struct {
 	if err := checkName(p.Name); err != nil {
 		return nil, err
 	}
+	r.server.forget()
 	return nil, r.server.host.Remove(modelFolder + p.Name + "/")
 }
 
@@ -380,24 +384,35 @@ func adapterFile(name string) string {
 	return strings.TrimSuffix(name, ".safetensors") + ".safetensors"
 }
 
-// addLoRA takes in a file that the page has put into the store, and removes it
-// again where it is no adapter. Whether it fits a model shows when it is used.
+// addLoRA takes in a file that the page has put among the incoming ones. Whether
+// it fits a model shows when it is used.
 func addLoRA(r *request, p struct {
 	Name string `json:"name"`
-}) (any, error) {
-	s := r.server
+}) (added any, err error) {
+	host, file := r.server.host, adapterFile(p.Name)
 	if err := checkName(p.Name); err != nil {
 		return nil, err
 	}
-	file := adapterFile(p.Name)
-	info, err := model.InspectLoRA(folder{s.host, loraFolder}, file)
-	if err != nil {
-		if failed := s.host.Remove(loraFolder + file); failed != nil {
-			return nil, failed
+	defer func() {
+		if failed := host.Remove(incoming + file); err == nil {
+			err = failed
 		}
+	}()
+	if _, err := host.Read(loraFolder + file); !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
+			return nil, err
+		}
+		return nil, inputError{fmt.Errorf("there is an adapter named %s; choose another name, or remove that one", p.Name)}
+	}
+	info, err := model.InspectLoRA(folder{host, incoming}, file)
+	if err != nil {
 		return nil, inputError{fmt.Errorf("lora %s: %w", p.Name, err)}
 	}
-	return addedLoRA{file, info.Numbers}, nil
+	data, err := host.Read(incoming + file)
+	if err != nil {
+		return nil, err
+	}
+	return addedLoRA{file, info.Numbers}, host.Write(loraFolder+file, data)
 }
 
 func removeLoRA(r *request, p struct {
@@ -406,5 +421,23 @@ func removeLoRA(r *request, p struct {
 	if err := checkName(p.Name); err != nil {
 		return nil, err
 	}
+	r.server.forget()
 	return nil, r.server.host.Remove(loraFolder + adapterFile(p.Name))
+}
+
+// freeAdapter is the first of name, name-2, name-3, … that no kept adapter has.
+func (s *Server) freeAdapter(name string) (string, error) {
+	kept, err := s.host.List(loraFolder)
+	if err != nil {
+		return "", err
+	}
+	for n := 1; ; n++ {
+		file := adapterFile(name)
+		if n > 1 {
+			file = adapterFile(fmt.Sprintf("%s-%d", name, n))
+		}
+		if !slices.ContainsFunc(kept, func(f File) bool { return f.Path == loraFolder+file }) {
+			return file, nil
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/model/builtin"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -32,6 +33,7 @@ type contents struct {
 	Methods  []string        `json:"methods"`
 	Freezes  []string        `json:"freezes"`
 	Actives  []string        `json:"actives"`
+	Weights  []string        `json:"weights"`
 }
 
 func catalog(r *request, _ none) (any, error) {
@@ -51,6 +53,9 @@ func catalog(r *request, _ none) (any, error) {
 			return nil, err
 		}
 		c.Recipes = append(c.Recipes, libraryRecipe{name, parsed.Description, slices.Contains(tunings, name), string(text), parsed})
+	}
+	for _, f := range builtin.Weights {
+		c.Weights = append(c.Weights, f.Name)
 	}
 	var err error
 	if c.Models, err = s.models(); err != nil {
@@ -141,10 +146,40 @@ func (s *Server) suits(r *recipes.Recipe) error {
 	return r.CheckPictures(info.Width, info.Height)
 }
 
-// load reads the networks of a recipe from the page.
+// networks are those that recipes of a key name.
+type networks struct {
+	key string
+	*engine.Networks
+}
+
+// load reads the networks of a recipe, unless they were read for the latest one.
 func (s *Server) load(r *recipes.Recipe) (*engine.Model, error) {
-	m, err := engine.LoadModel(r, s.open)
+	key, err := json.Marshal([]any{r.Model, r.LoRA, r.Guide, r.Judge})
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	latest := s.latest
+	s.mu.Unlock()
+	if latest.key != string(key) {
+		latest.key = string(key)
+		if latest.Networks, err = engine.LoadNetworks(r, s.open); err != nil {
+			return nil, badInput(err)
+		}
+		s.mu.Lock()
+		s.latest = latest
+		s.mu.Unlock()
+	}
+	m, err := latest.Model(r)
 	return m, badInput(err)
+}
+
+// forget drops the networks that were read last, since a file of the store has
+// changed.
+func (s *Server) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latest = networks{}
 }
 
 // planned reads the networks of a recipe and plans it.

@@ -20,6 +20,7 @@ type steerEvent struct {
 	Seconds  float64   `json:"seconds"`
 	Verdicts []bool    `json:"verdicts,omitempty"`
 	Pictures *Pictures `json:"pictures,omitempty"`
+	Warning  string    `json:"warning,omitempty"`
 }
 
 func (e steerEvent) buffers() []*Buffer { return e.Pictures.buffers() }
@@ -81,8 +82,9 @@ func steer(r *request, p steerParams) (any, error) {
 		return nil, err
 	}
 	var from *sdo.RunState
+	before := 0.0
 	if p.Resume {
-		if from, err = s.readSteering(p.Recipe.Recipe); err != nil {
+		if from, before, err = s.readSteering(p.Recipe.Recipe); err != nil {
 			return nil, err
 		}
 	}
@@ -98,8 +100,10 @@ func steer(r *request, p steerParams) (any, error) {
 	defer session.Close()
 	j.exec.ResetPeak()
 	run := &steering{request: r, job: j, session: session, params: p, firstLook: true}
-	j.patient = p.Checkpoint
-	j.start()
+	if p.Checkpoint {
+		j.bePatient()
+	}
+	j.start(before)
 	result, err := session.SteerFrom(r, from, run.observe)
 	if err == nil {
 		err = run.err
@@ -111,9 +115,7 @@ func steer(r *request, p steerParams) (any, error) {
 		return nil, err
 	}
 	if p.Checkpoint && !result.Cancelled {
-		if err := s.host.Remove(steerCheckpoint); err != nil {
-			return nil, err
-		}
+		s.host.Remove(steerCheckpoint) // one that stays is offered once more, and no result is lost for it
 	}
 	return run.report(result)
 }
@@ -127,15 +129,16 @@ func (s *steering) observe(e sdo.Event) {
 	switch e.Kind {
 	case sdo.EventUpdate:
 		s.firstLook = false
-		last := e.Update == e.Updates || allTrue(e.Stopped)
-		if last || s.due() {
+		from, last := time.Now(), e.Update == e.Updates || allTrue(e.Stopped)
+		if s.due() || last || !s.scored {
 			s.err = s.look(&told, true)
 		}
 		if s.err == nil && s.params.Checkpoint {
-			s.err = s.save(e)
+			told.Warning, s.err = s.save(e)
 		}
+		s.waited += time.Since(from) // looking is not the run's work
 	case sdo.EventStep, sdo.EventInversion:
-		if s.firstLook {
+		if s.firstLook && s.due() {
 			s.err = s.look(&told, false)
 		}
 	}
@@ -157,7 +160,7 @@ func (s *steering) observe(e sdo.Event) {
 	}
 	if s.stopped() && (s.current || !s.scored) {
 		if s.current {
-			s.err = s.write()
+			s.write() // which has said so where it cannot
 		}
 		s.cancel()
 	}
@@ -237,7 +240,7 @@ func sample(r *request, p struct {
 	}
 	defer session.Close()
 	run := &steering{request: r, job: j, session: session, firstLook: true}
-	j.start()
+	j.start(0)
 	images, err := session.Sample(r, run.observe)
 	if err == nil {
 		err = run.err

@@ -158,10 +158,12 @@ type Server struct {
 	host    Host
 	version string
 
-	mu     sync.Mutex           // of what follows
-	device *device              // nil until opened
-	job    *job                 // what uses the device now; nil for nothing
-	early  map[int][]func(*job) // by request that is not answered: what to do when its job begins
+	mu      sync.Mutex           // of what follows
+	device  *device              // nil until opened
+	opening bool                 // another is on its way
+	job     *job                 // what uses the device now; nil for nothing
+	latest  networks             // read last: most requests are of the same
+	early   map[int][]func(*job) // by request that is not answered: what to do when its job begins
 }
 
 // New makes a server without a device. version is the program's.

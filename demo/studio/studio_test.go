@@ -3,6 +3,8 @@ package studio
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"math"
@@ -16,6 +18,8 @@ import (
 	"time"
 
 	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/gpu"
+	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/recipes"
 )
@@ -486,7 +490,7 @@ func TestTuneMakesALoRAThatRecipesUse(t *testing.T) {
 	})
 	var whole, part, rest tuneResult
 	reply := b.must("tune", map[string]any{"recipe": r, "name": "mine"}, &whole)
-	if whole.Updates != 3 || whole.LoRA != "mine.safetensors" || whole.Peak != whole.Planned || len(whole.Before.Attributes) == 0 {
+	if whole.Updates != 3 || whole.LoRA != "mine.safetensors" || whole.Warning != "" || whole.Peak != whole.Planned || len(whole.Before.Attributes) == 0 {
 		t.Errorf("got %+v", whole)
 	}
 	file := reply.buffers[whole.File.Index]
@@ -511,14 +515,22 @@ func TestTuneMakesALoRAThatRecipesUse(t *testing.T) {
 
 	b.stopAt("cancel", "update", 2)
 	b.must("tune", map[string]any{"recipe": r, "name": "mine"}, &part)
-	if !part.Cancelled || part.Updates != 2 {
-		t.Fatalf("cancelled %v after %d updates", part.Cancelled, part.Updates)
+	if !part.Cancelled || part.Updates != 2 || part.LoRA != "mine-after-2.safetensors" {
+		t.Fatalf("cancelled %v after %d updates, kept as %q", part.Cancelled, part.Updates, part.LoRA)
 	}
+	b.must("remove_lora", map[string]any{"name": part.LoRA}, nil)
 	b.expectCheckpoint(&savedWork{Name: "tune", Update: 2})
 	reply = b.must("tune", map[string]any{"recipe": r, "resume": true}, &rest)
 	if !slices.Equal(reply.buffers[rest.File.Index], file) || rest.Cancelled {
 		t.Error("a resumed tuning ends in other bytes")
 	}
+	if rest.LoRA != "mine-2.safetensors" || !slices.Equal(b.files["loras/mine.safetensors"], file) {
+		t.Errorf("kept as %q; the adapter that was there is another: %v", rest.LoRA, !slices.Equal(b.files["loras/mine.safetensors"], file))
+	}
+	if rest.Seconds <= part.Seconds {
+		t.Errorf("%.2f s in all, %.2f s before it was cut short", rest.Seconds, part.Seconds)
+	}
+	b.must("remove_lora", map[string]any{"name": rest.LoRA}, nil)
 	b.expectCheckpoint(nil)
 
 	// The adapter changes what is sampled, as the tuning's last look says.
@@ -537,17 +549,107 @@ func TestTuneMakesALoRAThatRecipesUse(t *testing.T) {
 		t.Errorf("adapters %v", c.LoRAs)
 	}
 
-	b.files["loras/back.safetensors"] = file
+	b.files["incoming/back.safetensors"] = file
 	var added addedLoRA
 	b.must("add_lora", map[string]any{"name": "back"}, &added)
 	if added.Name != "back.safetensors" || added.Parameters != whole.Trained {
 		t.Errorf("got %+v, trained %d", added, whole.Trained)
 	}
-	b.files["loras/bad.safetensors"] = []byte("no adapter at all")
+	// What is no adapter, or has another's name, leaves the one that is there.
+	b.files["incoming/bad.safetensors"] = []byte("no adapter at all")
 	b.refused(kindInput, "lora bad: ", "add_lora", map[string]any{"name": "bad"})
-	b.must("remove_lora", map[string]any{"name": "mine.safetensors"}, nil)
-	if len(b.files) != 1 {
+	b.files["incoming/mine.safetensors"] = []byte("no adapter at all")
+	b.refused(kindInput, "there is an adapter named mine.safetensors", "add_lora", map[string]any{"name": "mine.safetensors"})
+	b.must("remove_lora", map[string]any{"name": "back.safetensors"}, nil)
+	if len(b.files) != 1 || !slices.Equal(b.files["loras/mine.safetensors"], file) {
 		t.Errorf("kept are %v", slices.Collect(maps.Keys(b.files)))
+	}
+}
+
+// full is a page whose store takes nothing.
+type full struct{ *page }
+
+func (full) Write(path string, _ []byte) error { return fmt.Errorf("%s: there is no room", path) }
+
+// A store that is full ends no run and loses no result.
+func TestFullStore(t *testing.T) {
+	b := newBench(t)
+	b.server.host = full{b.page}
+	var s steerResult
+	b.must("steer", map[string]any{"recipe": small(t, "dark-glasses", nil), "checkpoint": true}, &s)
+	warned := 0
+	for _, m := range b.events() {
+		if strings.Contains(string(m.Event), "would not survive the tab: ") {
+			warned++
+		}
+	}
+	if len(s.Losses) != 4 || s.Cancelled || warned == 0 {
+		t.Errorf("%d losses, cancelled %v, %d warnings", len(s.Losses), s.Cancelled, warned)
+	}
+	var tuned tuneResult
+	reply := b.must("tune", map[string]any{"recipe": small(t, "everyone-wears-glasses", func(r *recipes.Recipe) {
+		r.Updates, r.Tune.BatchSize, r.Tune.EvalImages = 1, 2, 2
+	})}, &tuned)
+	if len(reply.buffers[tuned.File.Index]) == 0 || tuned.LoRA != "" || !strings.Contains(tuned.Warning, "download it") {
+		t.Errorf("got %+v", tuned)
+	}
+}
+
+// A device that cannot be had leaves the one that is open.
+func TestFailedSwitchKeepsTheDevice(t *testing.T) {
+	t.Setenv("SDO_ADAPTER", "vulkan:no such adapter")
+	b := newBench(t)
+	b.refused(kindNoAdapter, "no such adapter", "open", map[string]any{"device": "webgpu"})
+	b.must("sample", map[string]any{"recipe": small(t, "dark-glasses", nil)}, nil)
+	var d deviceInfo
+	b.must("open", map[string]any{"device": "auto"}, &d)
+	if d.Kind != "cpu" || !strings.Contains(d.Why, "no such adapter") {
+		t.Errorf("got %+v", d)
+	}
+}
+
+// wrong is an executor whose numbers are not finite, or that is lost.
+type wrong struct {
+	graph.Executor
+	err error
+}
+
+func (w wrong) Read(ctx context.Context, src graph.Tensor) ([]float64, error) {
+	numbers, err := w.Executor.Read(ctx, src)
+	for i := range numbers {
+		numbers[i] = math.NaN()
+	}
+	return numbers, errors.Join(err, w.err)
+}
+
+// A kernel that gives NaN is told of in numbers that JSON has; a lost device ends
+// the check.
+func TestKernelsOfABrokenDevice(t *testing.T) {
+	b := newBench(t)
+	b.server.device.Executor = wrong{b.server.device.Executor, nil}
+	var rows []kernelCheck
+	b.must("kernels", map[string]any{"only": "matmul"}, &rows)
+	for _, r := range rows {
+		if r.OK || r.Error != math.MaxFloat64 || r.Message == "" {
+			t.Errorf("row %+v", r)
+		}
+	}
+	b.server.device.Executor = wrong{b.server.device.Executor, fmt.Errorf("reading: %w", gpu.ErrLost)}
+	b.refused(kindLost, "fewer pictures", "kernels", map[string]any{"only": "matmul"})
+}
+
+// Networks are read once for all recipes of the same.
+func TestNetworksAreReadOnce(t *testing.T) {
+	b := newBench(t)
+	b.must("plan", map[string]any{"recipe": small(t, "dark-glasses", nil)}, nil)
+	first := b.server.latest.UNet
+	b.must("plan", map[string]any{"recipe": small(t, "match-sketch", func(r *recipes.Recipe) { r.Sampler.UseKarrasSigmas, r.Sampler.Name = true, "euler" })}, nil)
+	if b.server.latest.UNet != first {
+		t.Error("read again for another recipe of the same model")
+	}
+	b.must("plan", map[string]any{"recipe": small(t, "ankle-boots", nil)}, nil)
+	if b.server.latest.UNet == first {
+		t.Error("another model, and not read")
 	}
 }
 
@@ -615,6 +717,7 @@ func TestBringAModel(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 	// What arrives while its weights are read is heard when the job begins.
+	b.server.forget()
 	b.reading = func() {
 		b.reading = nil
 		b.server.control(b.last, (*job).stop)
@@ -684,8 +787,10 @@ func TestBadRequests(t *testing.T) {
 	b.refused(kindInput, `no method "dance"`, "dance", nil)
 	b.refused(kindInput, "parameters: ", "steer", map[string]any{"recipe": 4})
 	b.refused(kindInput, `device is "tpu"`, "open", map[string]any{"device": "tpu"})
+	open := b.server.device
+	b.server.device = nil
 	b.refused(kindInput, "no device is open", "sample", map[string]any{"recipe": small(t, "dark-glasses", nil)})
-	b.must("open", map[string]any{"device": "cpu"}, nil)
+	b.server.device = open
 	b.refused(kindInput, "cannot be lost", "lose_device", nil)
 	b.refused(kindInput, "want steer or tune", "discard", map[string]any{"name": "x"})
 	b.server.Handle(context.Background(), []byte("{"))

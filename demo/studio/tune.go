@@ -59,6 +59,7 @@ type tuneEvent struct {
 	Loss     *float64 `json:"loss,omitempty"`
 	GradNorm float64  `json:"grad_norm,omitempty"`
 	Look     *look    `json:"look,omitempty"`
+	Warning  string   `json:"warning,omitempty"`
 }
 
 func (e tuneEvent) buffers() []*Buffer { return e.Look.buffers() }
@@ -72,6 +73,7 @@ type tuneResult struct {
 	Cancelled  bool         `json:"cancelled"`
 	Trained    int          `json:"trained"`
 	LoRA       string       `json:"lora"`
+	Warning    string       `json:"warning,omitempty"`
 	File       *Buffer      `json:"file"`
 	JudgeLabel string       `json:"judge_label"`
 	Seconds    float64      `json:"seconds"`
@@ -85,10 +87,13 @@ func (r *tuneResult) buffers() []*Buffer {
 }
 
 type tuneParams struct {
-	Recipe recipeParam `json:"recipe"`
-	Resume bool        `json:"resume"`
-	Name   string      `json:"name"` // of the adapter; the recipe's for none
+	Recipe     recipeParam `json:"recipe"`
+	Resume     bool        `json:"resume"`
+	Checkpoint *bool       `json:"checkpoint"` // keep one; nil: yes
+	Name       string      `json:"name"`       // of the adapter; the recipe's for none
 }
+
+func (p tuneParams) keeps() bool { return p.Checkpoint == nil || *p.Checkpoint }
 
 // training is a tune request in progress.
 type training struct {
@@ -146,7 +151,7 @@ func tune(r *request, p tuneParams) (any, error) {
 			return nil, badInput(err)
 		}
 	}
-	j.start()
+	j.start(spent(metadata))
 	t := &training{request: r, job: j, params: p, plan: plan, tuning: tuning, saved: time.Now()}
 	return t.run()
 }
@@ -178,22 +183,24 @@ func (t *training) run() (any, error) {
 		if seen != nil {
 			told.Look = newLook(seen, t.tuning)
 		}
-		t.told(told)
 		if time.Since(t.saved) > checkpointEvery && e.Update < updates {
-			if err := t.save(); err != nil {
+			if told.Warning, err = t.save(); err != nil {
 				return nil, err
 			}
 		}
+		t.told(told)
 	}
+	warning := ""
 	if cancelled {
 		if t.tuning.Update() == 0 {
 			return nil, context.Canceled
 		}
-		if err := t.save(); err != nil {
+		var err error
+		if warning, err = t.save(); err != nil {
 			return nil, err
 		}
 	}
-	return t.finish(cancelled)
+	return t.finish(cancelled, warning)
 }
 
 func (t *training) told(e tuneEvent) {
@@ -201,19 +208,25 @@ func (t *training) told(e tuneEvent) {
 	t.tell(e)
 }
 
-// save keeps a checkpoint, also of a job that is cancelled.
-func (t *training) save() error {
+// save keeps a checkpoint, also of a job that is cancelled. The warning says
+// where the store takes none.
+func (t *training) save() (warning string, err error) {
+	if !t.params.keeps() {
+		return "", nil
+	}
 	tensors, metadata, err := t.tuning.Checkpoint(context.WithoutCancel(t.Context))
 	if err != nil {
-		return err
+		return "", err
 	}
 	t.saved = time.Now()
-	metadata[metadataName] = t.params.Name
-	return t.server.writeCheckpoint(tuneCheckpoint, tensors, metadata, t.params.Recipe.Recipe)
+	metadata[metadataName], metadata[metadataSeconds] = t.params.Name, seconds(t.job)
+	return unkept(t.server.writeCheckpoint(tuneCheckpoint, tensors, metadata, t.params.Recipe.Recipe)), nil
 }
 
-// finish keeps the adapter where recipes find it and hands it to the page.
-func (t *training) finish(cancelled bool) (any, error) {
+// finish hands the adapter to the page and keeps it where recipes find it, beside
+// any that are there: under the first free name, one that was cut short with its
+// number of updates.
+func (t *training) finish(cancelled bool, warning string) (any, error) {
 	tuned, err := t.tuning.Finish(context.WithoutCancel(t.Context), model.F16)
 	if err != nil {
 		return nil, err
@@ -222,20 +235,29 @@ func (t *training) finish(cancelled bool) (any, error) {
 	if err := t.tuning.LoRA(tuned).WriteKohya(&file, model.F16); err != nil {
 		return nil, err
 	}
-	name := adapterFile(t.params.Name)
-	host := t.server.host
-	if err := host.Write(loraFolder+name, file.Bytes()); err != nil {
-		return nil, err
+	name := t.params.Name
+	if cancelled {
+		name = fmt.Sprintf("%s-after-%d", name, t.tuning.Update())
 	}
-	if !cancelled {
-		if err := host.Remove(tuneCheckpoint); err != nil {
-			return nil, err
-		}
+	kept, err := t.keep(name, file.Bytes())
+	if err != nil { // a full store; the file itself is handed over all the same
+		kept, warning = "", fmt.Sprintf("the adapter could not be kept here, so download it: %v", err)
+	} else if !cancelled && t.params.keeps() {
+		t.server.host.Remove(tuneCheckpoint) // one that stays is offered once more
 	}
 	return &tuneResult{
 		Before: newLook(t.tuning.Before(), t.tuning), After: newLook(tuned.Look, t.tuning),
-		Updates: t.tuning.Update(), Stopped: string(t.tuning.Stopped()), Cancelled: cancelled,
-		Trained: t.plan.Trained(), LoRA: name, File: &Buffer{Data: file.Bytes()}, JudgeLabel: t.tuning.JudgeLabel(),
+		Updates: t.tuning.Update(), Stopped: string(t.tuning.Stopped()), Cancelled: cancelled, Warning: warning,
+		Trained: t.plan.Trained(), LoRA: kept, File: &Buffer{Data: file.Bytes()}, JudgeLabel: t.tuning.JudgeLabel(),
 		Seconds: t.seconds(), Planned: t.plan.Memory(t.exec).Activations, Peak: t.exec.Usage().PeakActivations, Counters: t.tuning.Counters(),
 	}, nil
+}
+
+// keep writes an adapter under a free name and returns that.
+func (t *training) keep(name string, data []byte) (string, error) {
+	file, err := t.server.freeAdapter(name)
+	if err == nil {
+		err = t.server.host.Write(loraFolder+file, data)
+	}
+	return file, err
 }

@@ -55,7 +55,11 @@ func (h host) Post(m studio.Message) {
 		buffers.Call("push", bytes)
 	}
 	text, err := json.Marshal(m)
-	if err != nil { // a number that is not finite; the page must hear of it all the same
+	if err != nil { // a number that is not finite
+		if m.Event != nil {
+			fmt.Println("sdo: an event was left out:", err) // its request goes on
+			return
+		}
 		text, _ = json.Marshal(studio.Message{ID: m.ID, Error: &studio.Failure{Kind: "fault", Message: err.Error()}})
 	}
 	h.Call("post", string(text), buffers)

@@ -1,5 +1,7 @@
 // Files that stay in this browser: the origin-private file system, or memory
-// where there is none, as in some private windows.
+// where there is none, as in some private windows. All tabs of a site share the
+// files, and a file can be changed by one of them at a time, so they take turns
+// by a lock.
 /// <reference lib="webworker" />
 
 /** Paths have "/" between their parts: models/<name>/config.json. */
@@ -8,22 +10,25 @@ export interface Store {
   keeps: boolean
   /** The file's bytes; null where there is none. */
   read(path: string): Promise<Uint8Array | null>
-  /** Puts a whole file; afterwards either it or what was there before is complete. */
+  /**
+   * Puts a whole file. A tab that is closed meanwhile leaves what was there before,
+   * save in browsers that cannot move a file onto another, which may lose both.
+   */
   write(path: string, bytes: Uint8Array): Promise<void>
   /** The files whose path begins with a prefix, in alphabetical order. */
   list(prefix: string): Promise<{ path: string; size: number }[]>
   /** Removes every file whose path begins with a prefix. */
   remove(prefix: string): Promise<void>
-  /** The file's size; -1 where there is none. */
-  size(path: string): Promise<number>
 }
 
 export async function openStore(): Promise<Store> {
   try {
     const root = await navigator.storage.getDirectory()
     const store = new PrivateFiles(await root.getDirectoryHandle('sdo', { create: true }))
-    await store.write('.probe', new Uint8Array(1)) // some private windows have the folder and refuse files
-    await store.remove('.probe')
+    await store.tidy()
+    const own = `${probe}-${crypto.randomUUID()}`
+    await store.write(own, new Uint8Array(1)) // some private windows have the folder and refuse files
+    await store.remove(own)
     return store
   } catch {
     return new MemoryFiles()
@@ -32,6 +37,8 @@ export async function openStore(): Promise<Store> {
 
 // Half-written files have this ending until they are whole.
 const partial = '.part'
+const probe = '.probe'
+const lock = 'sdo-store'
 
 /** Not in every declaration of the DOM yet. */
 interface Movable {
@@ -40,15 +47,30 @@ interface Movable {
 
 class PrivateFiles implements Store {
   readonly keeps = true
-  private last: Promise<unknown> = Promise.resolve()
 
   constructor(private readonly root: FileSystemDirectoryHandle) {}
 
-  /** One change after the other: a file has one access handle at a time. */
-  private turn<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.last.then(work)
-    this.last = mine.catch(() => {})
-    return mine
+  /** One change at a time, in all tabs together. */
+  private change<T>(work: () => Promise<T>): Promise<T> {
+    return navigator.locks.request(lock, work) as Promise<T>
+  }
+
+  /** Many tabs may look at once, but not while one changes something. */
+  private look<T>(work: () => Promise<T>): Promise<T> {
+    return navigator.locks.request(lock, { mode: 'shared' }, work) as Promise<T>
+  }
+
+  /** Removes what tabs left half-written when they were closed: nobody writes while this one has its turn. */
+  tidy(): Promise<void> {
+    return this.change(async () => {
+      const clear = async (folder: FileSystemDirectoryHandle): Promise<void> => {
+        for (const [name, handle] of await entries(folder)) {
+          if (handle.kind === 'directory') await clear(handle as FileSystemDirectoryHandle)
+          else if (name.endsWith(partial) || name.startsWith(probe)) await folder.removeEntry(name).catch(() => {}) // one still open goes next time
+        }
+      }
+      await clear(this.root)
+    })
   }
 
   private async folder(parts: string[], create: boolean): Promise<FileSystemDirectoryHandle> {
@@ -57,27 +79,21 @@ class PrivateFiles implements Store {
     return at
   }
 
-  private async file(path: string): Promise<File | null> {
-    const { parents, name } = split(path)
-    try {
-      return await (await (await this.folder(parents, false)).getFileHandle(name)).getFile()
-    } catch (error) {
-      if (isMissing(error)) return null
-      throw error
-    }
-  }
-
-  async read(path: string): Promise<Uint8Array | null> {
-    const file = await this.file(path)
-    return file && new Uint8Array(await file.arrayBuffer())
-  }
-
-  async size(path: string): Promise<number> {
-    return (await this.file(path))?.size ?? -1
+  read(path: string): Promise<Uint8Array | null> {
+    return this.look(async () => {
+      const { parents, name } = split(path)
+      try {
+        const handle = await (await this.folder(parents, false)).getFileHandle(name)
+        return new Uint8Array(await (await handle.getFile()).arrayBuffer())
+      } catch (error) {
+        if (isMissing(error)) return null
+        throw error
+      }
+    })
   }
 
   write(path: string, bytes: Uint8Array): Promise<void> {
-    return this.turn(async () => {
+    return this.change(async () => {
       const { parents, name } = split(path)
       const folder = await this.folder(parents, true)
       const temporary = await folder.getFileHandle(name + partial, { create: true })
@@ -94,29 +110,29 @@ class PrivateFiles implements Store {
     })
   }
 
-  async list(prefix: string): Promise<{ path: string; size: number }[]> {
-    const found: { path: string; size: number }[] = []
-    const walk = async (folder: FileSystemDirectoryHandle, at: string): Promise<void> => {
-      for await (const [name, handle] of folder.entries()) {
-        const path = at + name
-        if (handle.kind === 'directory') {
-          const inside = `${path}/`
-          if (inside.startsWith(prefix) || prefix.startsWith(inside)) await walk(handle as FileSystemDirectoryHandle, inside)
-        } else if (path.startsWith(prefix) && !name.endsWith(partial)) {
-          found.push({ path, size: (await (handle as FileSystemFileHandle).getFile()).size })
+  list(prefix: string): Promise<{ path: string; size: number }[]> {
+    return this.look(async () => {
+      const found: { path: string; size: number }[] = []
+      const walk = async (folder: FileSystemDirectoryHandle, at: string): Promise<void> => {
+        for (const [name, handle] of await entries(folder)) {
+          const path = at + name
+          if (handle.kind === 'directory') {
+            const inside = `${path}/`
+            if (inside.startsWith(prefix) || prefix.startsWith(inside)) await walk(handle as FileSystemDirectoryHandle, inside)
+          } else if (path.startsWith(prefix) && !name.endsWith(partial)) {
+            found.push({ path, size: (await (handle as FileSystemFileHandle).getFile()).size })
+          }
         }
       }
-    }
-    await walk(this.root, '')
-    return found.sort((a, b) => (a.path < b.path ? -1 : 1))
+      await walk(this.root, '')
+      return found.sort((a, b) => (a.path < b.path ? -1 : 1))
+    })
   }
 
   remove(prefix: string): Promise<void> {
-    return this.turn(async () => {
+    return this.change(async () => {
       const clear = async (folder: FileSystemDirectoryHandle, at: string): Promise<void> => {
-        const names: [string, FileSystemHandle][] = []
-        for await (const entry of folder.entries()) names.push(entry)
-        for (const [name, handle] of names) {
+        for (const [name, handle] of await entries(folder)) {
           const path = at + name
           const inside = `${path}/`
           if (handle.kind === 'directory' && !inside.startsWith(prefix)) {
@@ -129,6 +145,13 @@ class PrivateFiles implements Store {
       await clear(this.root, '')
     })
   }
+}
+
+/** What a folder holds, all at once, so that it may change meanwhile. */
+async function entries(folder: FileSystemDirectoryHandle): Promise<[string, FileSystemHandle][]> {
+  const all: [string, FileSystemHandle][] = []
+  for await (const entry of folder.entries()) all.push(entry)
+  return all
 }
 
 async function fill(handle: FileSystemFileHandle, bytes: Uint8Array): Promise<void> {
@@ -181,10 +204,6 @@ class MemoryFiles implements Store {
 
   async remove(prefix: string): Promise<void> {
     for (const path of [...this.files.keys()]) if (path.startsWith(prefix)) this.files.delete(path)
-  }
-
-  async size(path: string): Promise<number> {
-    return this.files.get(path)?.length ?? -1
   }
 }
 

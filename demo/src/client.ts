@@ -117,13 +117,7 @@ export function start<M extends Method>(method: M, params: Params<M>, onEvent?: 
   return { id, result, pause: control('pause'), resume: control('resume'), cancel: control('cancel') }
 }
 
-/** One request and its answer. A signal that aborts cancels it. */
-export function call<M extends Method>(
-  method: M,
-  params: Params<M>,
-  options: { onEvent?: (event: EventOf<M>) => void; signal?: AbortSignal } = {},
-): Promise<Result<M>> {
-  const job = start(method, params, options.onEvent)
-  options.signal?.addEventListener('abort', () => void job.cancel(), { once: true })
-  return job.result
+/** One request and its answer. */
+export function call<M extends Method>(method: M, params: Params<M>, onEvent?: (event: EventOf<M>) => void): Promise<Result<M>> {
+  return start(method, params, onEvent).result
 }

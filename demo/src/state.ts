@@ -23,6 +23,24 @@ export const catalog = signal<Catalog | null>(null)
 export const checkpoints = signal<Checkpoint[]>([])
 /** A sentence where the device was lost and none is open; empty otherwise. */
 export const lost = signal('')
+/** A sentence where another device was opened than the one chosen; empty otherwise. */
+export const instead = signal('')
+const opening = signal(false)
+/** Whether there is a device that work can be given to. */
+export const usable = computed(() => core.value.phase === 'ready' && device.value !== null && lost.value === '' && !opening.value)
+
+// Tabs of one site share the files, and one of them at a time keeps checkpoints
+// there: the first, and when it is closed the next. Files in memory are the tab's own.
+const turn = signal(!('locks' in navigator))
+if (!turn.peek()) {
+  void navigator.locks.request('sdo-checkpoints', () => {
+    turn.value = true
+    if (core.peek().phase === 'ready') void refreshCheckpoints().catch(() => {}) // a core that stops tells so
+    return new Promise(() => {}) // for as long as the tab lives
+  })
+}
+/** Whether this tab may keep checkpoints and go on from them. */
+export const keepsCheckpoints = computed(() => turn.value || !keeps.value)
 
 /** Starts the core, once when the page loads and again after it stopped. */
 export function begin(): void {
@@ -33,7 +51,8 @@ export function begin(): void {
 
 function onBoot(event: BootEvent): void {
   if (event.kind === 'loading') {
-    core.value = { phase: 'loading', loaded: event.loaded, total: event.total }
+    // What counts the bytes may lag behind what compiles them.
+    if (core.peek().phase === 'loading') core.value = { phase: 'loading', loaded: event.loaded, total: event.total }
   } else if (event.kind === 'started') {
     keeps.value = event.keeps
     core.value = { phase: 'starting' }
@@ -47,27 +66,53 @@ function onBoot(event: BootEvent): void {
 
 async function open(): Promise<void> {
   try {
-    const opened = openDevice(chosenDevice.peek())
+    const opened = openFirst()
+    opened.catch(() => {}) // it is awaited below, after what may fail before
     const known = await call('catalog', {})
     performance.mark('core-ready')
     catalog.value = known
     // The recipe is there when the device is, so that a first look begins at once.
-    await Promise.all([opened, recipe.peek() ? null : useAddress()])
+    await Promise.all([opened, recipe.peek() ? check(JSON.stringify(draft.peek()), edits) : useAddress()])
+    if (core.peek().phase === 'stopped') return
     core.value = { phase: 'ready' }
-    await refreshCheckpoints()
   } catch (error) {
     if (core.peek().phase !== 'stopped') core.value = { phase: 'stopped', message: failure(error).message }
+    return
+  }
+  await refreshCheckpoints().catch(() => {}) // without them there is only nothing to go on from
+}
+
+/** Opens the device that was chosen or, where it cannot be had, another. */
+async function openFirst(): Promise<void> {
+  const chosen = chosenDevice.peek()
+  const ways = (['webgpu', 'auto', 'cpu'] as const).slice(['webgpu', 'auto', 'cpu'].indexOf(chosen))
+  instead.value = ''
+  for (const which of ways) {
+    try {
+      await openDevice(which)
+      return
+    } catch (error) {
+      if (which === 'cpu' || core.peek().phase === 'stopped') throw error
+      chosenDevice.value = 'auto'
+      instead.value = failure(error).message
+    }
   }
 }
 
-/** Opens a device; after one was lost, a fresh one. */
+/** Opens a device; after one was lost, a fresh one. Where that fails, the one before stays. */
 export async function openDevice(which: 'auto' | 'webgpu' | 'cpu'): Promise<Device> {
-  const opened = await call('open', { device: which })
-  batch(() => {
-    device.value = opened
-    lost.value = ''
-  })
-  return opened
+  opening.value = true // nothing new begins meanwhile
+  try {
+    await giveWay()
+    const opened = await call('open', { device: which })
+    batch(() => {
+      device.value = opened
+      lost.value = ''
+    })
+    return opened
+  } finally {
+    opening.value = false
+  }
 }
 
 /** Reads the catalog again, after models or adapters came or went. */
@@ -76,7 +121,7 @@ export async function refreshCatalog(): Promise<void> {
 }
 
 export async function refreshCheckpoints(): Promise<void> {
-  checkpoints.value = await call('checkpoints', {})
+  checkpoints.value = keepsCheckpoints.peek() ? await call('checkpoints', {}) : []
 }
 
 // ---- the recipe -----------------------------------------------------------
@@ -111,7 +156,12 @@ export function edit(change: (draft: Recipe) => void): void {
 function checkDraft(): void {
   clearTimeout(soon)
   soon = 0
-  void check(JSON.stringify(draft.peek()), edits)
+  void check(JSON.stringify(draft.peek()), edits).catch(notChecked)
+}
+
+/** A check that could not be made leaves the draft in doubt; a core that stopped says so itself. */
+function notChecked(error: unknown): void {
+  if (core.peek().phase !== 'stopped') checked.value = { ...checked.peek(), problems: [{ message: failure(error).message, line: 0, path: '' }] }
 }
 
 /** Waits until the recipe is what was edited last, or has problems. */
@@ -134,7 +184,7 @@ export async function useLibrary(name: string): Promise<void> {
     draft.value = found.recipe
     library.value = name
   })
-  await check(found.yaml, ++edits, name)
+  await check(found.yaml, ++edits, name).catch(notChecked)
 }
 
 async function check(text: string, mine: number, name = library.peek()): Promise<Checked> {
@@ -165,8 +215,9 @@ export interface Running {
   label: string // "Steering", "Tuning"
   done: number
   of: number
-  since: number // performance.now() at its start
   seconds: number // as the core counts them
+  /** Where it stood when it was first heard of: a run that goes on begins in its middle. */
+  from: { done: number; seconds: number } | null
   paused: boolean
   cancelling: boolean
   /** Gives way to any other job: a first look. */
@@ -192,19 +243,15 @@ export async function runJob<M extends Method>(
   options: { background?: boolean; progress?: (event: EventOf<M>) => { done: number; of: number } } = {},
 ): Promise<Result<M>> {
   const busy = running.peek()
-  if (busy && job) {
-    if (!busy.background) throw new CoreError({ kind: 'busy', message: `${busy.label} is still running. Cancel it or wait for it to end.` })
-    const before = job
-    await before.cancel()
-    await before.result.catch(() => {})
-  }
+  if (busy && !busy.background) throw new CoreError({ kind: 'busy', message: `${busy.label} is still running. Cancel it or wait for it to end.` })
+  await giveWay()
   const progress = options.progress ?? defaultProgress
   const mine = start(method, params, (event: EventOf<M>) => {
     const now = running.peek()
     const at = progress(event)
     const seconds = (event as { seconds?: number }).seconds ?? 0
     if (now && job === mine && (now.done !== at.done || now.of !== at.of || seconds - now.seconds > 0.2)) {
-      running.value = { ...now, ...at, seconds }
+      running.value = { ...now, ...at, seconds, from: now.from ?? { done: at.done, seconds } }
     }
     onEvent?.(event)
   })
@@ -214,8 +261,8 @@ export async function runJob<M extends Method>(
     label,
     done: 0,
     of: 0,
-    since: performance.now(),
     seconds: 0,
+    from: null,
     paused: false,
     cancelling: false,
     background: options.background ?? false,
@@ -233,6 +280,14 @@ export async function runJob<M extends Method>(
   }
 }
 
+/** Ends a job in the background and waits until it has ended. */
+async function giveWay(): Promise<void> {
+  const before = job
+  if (!before || !running.peek()?.background) return
+  await before.cancel().catch(() => {}) // it has ended already
+  await before.result.catch(() => {})
+}
+
 function defaultProgress(event: unknown): { done: number; of: number } {
   const e = event as Partial<{ update: number; updates: number; step: number; steps: number; done: number; of: number }>
   if (e.of !== undefined) return { done: e.done ?? 0, of: e.of }
@@ -240,22 +295,22 @@ function defaultProgress(event: unknown): { done: number; of: number } {
   return { done: e.step ?? 0, of: e.steps ?? 0 }
 }
 
-export async function pauseJob(): Promise<void> {
-  if (!running.peek()) return
-  running.value = { ...running.peek()!, paused: true }
-  await job?.pause()
+export function pauseJob(): Promise<void> {
+  return control('pause', { paused: true })
 }
 
-export async function resumeJob(): Promise<void> {
-  if (!running.peek()) return
-  running.value = { ...running.peek()!, paused: false }
-  await job?.resume()
+export function resumeJob(): Promise<void> {
+  return control('resume', { paused: false })
 }
 
-export async function cancelJob(): Promise<void> {
+export function cancelJob(): Promise<void> {
+  return control('cancel', { cancelling: true })
+}
+
+async function control(action: 'pause' | 'resume' | 'cancel', shown: Partial<Running>): Promise<void> {
   if (!running.peek()) return
-  running.value = { ...running.peek()!, cancelling: true }
-  await job?.cancel()
+  running.value = { ...running.peek()!, ...shown }
+  await job?.[action]().catch(() => {}) // where the core stops, the job itself fails and says so
 }
 
 // ---- tabs and the address ---------------------------------------------------

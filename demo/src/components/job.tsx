@@ -41,13 +41,15 @@ export function JobBar({ tab, unit = 'update', pausable = true }: JobBarProps): 
   )
 }
 
-/** Time left, by the pace so far. */
+/** Time left, by the pace of what was made here. */
 function Left({ job }: { job: Running }): JSX.Element | null {
   const [, tick] = useState(0)
   useEffect(() => {
     const timer = setInterval(() => tick((n) => n + 1), 1000)
     return () => clearInterval(timer)
   }, [])
-  if (job.paused || job.done < 1 || job.seconds <= 0) return null
-  return <> · about {duration(((job.of - job.done) * job.seconds) / job.done)} left</>
+  const done = job.done - (job.from?.done ?? 0)
+  const took = job.seconds - (job.from?.seconds ?? 0)
+  if (job.paused || done < 1 || took <= 0) return null
+  return <> · about {duration(((job.of - job.done) * took) / done)} left</>
 }

@@ -54,7 +54,7 @@ export async function keep(): Promise<void> {
   keeping.value = { done: 0, of: b.bytes }
   try {
     await navigator.storage?.persist?.().catch(() => false) // so that the browser does not clear it for room
-    const added = await call('add_model', { name: name.peek(), files: b.folder.files }, { onEvent: (e) => (keeping.value = e) })
+    const added = await call('add_model', { name: name.peek(), files: b.folder.files }, (e) => (keeping.value = e))
     await refreshCatalog()
     brought.value = null
     use(added.name)

@@ -11,6 +11,7 @@ import {
   device,
   draft,
   edit,
+  keepsCheckpoints,
   library,
   lost,
   openDevice,
@@ -20,6 +21,7 @@ import {
   running,
   settled,
   tab,
+  usable,
   useText,
   valid,
 } from '../../state'
@@ -69,7 +71,7 @@ export const shrunk = signal(false)
 export const steering = computed(() => running.value?.tab === 'steer' && !running.value.background)
 export const looking = computed(() => running.value?.tab === 'steer' && running.value.background)
 /** The checkpoint of a run that did not end, while none is running. */
-export const unfinished = computed(() => (steering.value ? null : (checkpoints.value.find((c) => c.name === 'steer') ?? null)))
+export const unfinished = computed(() => (steering.value || !keepsCheckpoints.value ? null : (checkpoints.value.find((c) => c.name === 'steer') ?? null)))
 
 /** Whether that is the run on the stage, which was ended before its end. */
 export const endedHere = computed(() => unfinished.value !== null && story.value?.result?.cancelled === true)
@@ -101,8 +103,7 @@ const painted = signal(false) // whether there were any, or none could be made
 
 effect(() => {
   const r = recipe.value
-  const ready = core.value.phase === 'ready' && device.value !== null && lost.value === ''
-  if (!r || !ready || tab.value !== 'steer' || running.value !== null || origin(r) === seen) return
+  if (!r || !usable.value || tab.value !== 'steer' || running.value !== null || origin(r) === seen) return
   const mine = origin(r)
   if (!painted.peek()) {
     void look(r, mine)
@@ -200,7 +201,7 @@ let plans = 0
 effect(() => {
   const r = recipe.value
   // Not before the first pictures, which it would keep waiting.
-  if (!r || core.value.phase !== 'ready' || !device.value || (!painted.value && tab.value === 'steer')) return
+  if (!r || !usable.value || (!painted.value && tab.value === 'steer')) return
   const mine = ++plans
   void call('plan', { recipe: r }).then(
     (p) => mine === plans && (planned.value = p),
@@ -212,7 +213,8 @@ const noPlan: Planned = { memory: none, steps: 0, calls: 0, backward_calls: 0, r
 
 // ---- the run --------------------------------------------------------------
 
-const mostFrames = 240
+/** Of pictures for a film, in bytes. */
+const mostFilm = 64e6
 
 /** Starts the recipe, or goes on from the checkpoint. */
 export async function steer(from?: Checkpoint): Promise<void> {
@@ -273,7 +275,7 @@ export async function steer(from?: Checkpoint): Promise<void> {
       since = e.seconds
     }
     if (e.pictures && e.kind === 'update') {
-      if (s.frames.length >= mostFrames) s.frames = s.frames.filter((_, i) => i % 2 === 0)
+      if ((s.frames.length + 1) * e.pictures.rgba.length > mostFilm) s.frames = s.frames.filter((_, i) => i % 2 === 0)
       s.frames.push(e.pictures)
       stage.value = { of: 'run', pictures: e.pictures, before: e.update === 0 ? e.pictures : stage.peek().before }
     } else if (e.pictures && !stage.peek().before) {
@@ -283,7 +285,7 @@ export async function steer(from?: Checkpoint): Promise<void> {
     told()
   }
   try {
-    const result = await runJob('steer', from ? 'Steering on' : 'Steering', 'steer', { recipe: r, resume: from !== undefined, previews: 100, checkpoint: true }, onEvent)
+    const result = await runJob('steer', from ? 'Steering on' : 'Steering', 'steer', { recipe: r, resume: from !== undefined, previews: 100, checkpoint: keepsCheckpoints.peek() }, onEvent)
     s.result = result
     s.verdicts = result.judge_after ?? null
     s.first = result.judge_before ?? null
@@ -341,8 +343,12 @@ function matching(r: Recipe): string {
 }
 
 export async function discard(): Promise<void> {
-  await call('discard', { name: 'steer' })
-  await refreshCheckpoints()
+  try {
+    await call('discard', { name: 'steer' })
+    await refreshCheckpoints()
+  } catch (error) {
+    trouble.value = { failure: failure(error), update: 0 }
+  }
 }
 
 /** Yes of how many, now and before any update; null without a judge. */

@@ -3,6 +3,7 @@
 import type { BootEvent } from './client'
 import type { Failure, Message, Params, Request } from './protocol'
 import { replay } from '../../gpu/replay.js'
+import { adapterName, checkName } from './names'
 import { openStore, type Store } from './store'
 
 declare const self: DedicatedWorkerGlobalScope
@@ -167,11 +168,14 @@ async function hand(request: Request, call: Call): Promise<void> {
 
 async function storeModel(id: number, { name, files }: Params<'add_model'>): Promise<unknown> {
   const folder = `models/${checkName(name)}`
-  if ((await theStore.list(`${folder}/`)).length > 0) throw new Error(`a model named ${name} is already kept here; remove it first, or choose another name`)
+  const there = await theStore.list(`${folder}/`)
+  if (there.some((f) => configuration(f.path.slice(folder.length + 1)))) throw new Error(`a model named ${name} is already kept here; remove it first, or choose another name`)
+  if (there.length > 0) await theStore.remove(`${folder}/`) // of one that was interrupted
   try {
     const of = files.reduce((sum, f) => sum + f.file.size, 0)
     let done = 0
-    for (const f of files) {
+    // The configuration last: without one a folder is no model, and is not listed.
+    for (const f of [...files.filter((f) => !configuration(f.path)), ...files.filter((f) => configuration(f.path))]) {
       await theStore.write(`${folder}/${f.path}`, await contents(f.file))
       done += f.file.size
       self.postMessage({ id, event: { done, of } } satisfies Message)
@@ -183,14 +187,15 @@ async function storeModel(id: number, { name, files }: Params<'add_model'>): Pro
   return { name, files: files.map((f) => ({ path: f.path, size: f.file.size })) }
 }
 
-async function storeLora({ name, file }: Params<'add_lora'>): Promise<unknown> {
-  await theStore.write(`loras/${checkName(name)}.safetensors`, await contents(file))
-  return { name, size: file.size }
+function configuration(path: string): boolean {
+  return path === 'config.json' || path === 'unet/config.json'
 }
 
-function checkName(name: string): string {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(name)) throw new Error(`the name ${JSON.stringify(name)} is not usable; take letters, digits, dots, dashes and underscores`)
-  return name
+/** The core looks into it and then puts it among the adapters. */
+async function storeLora({ name, file }: Params<'add_lora'>): Promise<unknown> {
+  const own = checkName(adapterName(name))
+  await theStore.write(`incoming/${own}.safetensors`, await contents(file))
+  return { name: own }
 }
 
 async function contents(file: File): Promise<Uint8Array<ArrayBuffer>> {

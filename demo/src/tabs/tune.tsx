@@ -4,12 +4,12 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { Button, CopyButton, Disclosure, JobBar, LineChart, Meter, Notice, NumberField, PictureGrid, save, Select, Slider, type Series } from '../components'
 import { Bars } from '../components/bars'
 import { bytes, count, duration, number, percent, plural, sentence, title } from '../format'
-import { catalog, edit, go, keeps, model, recipe, running } from '../state'
+import { adapterName } from '../names'
+import { catalog, edit, go, keeps, keepsCheckpoints, model, recipe, running, usable } from '../state'
 import { ids } from '../testids'
 import type { Look } from '../protocol'
-import { named } from './models/folder'
 import {
-  begin, checked, choice, discard, draft, fromGoal, goOn, judged, load, loading, parameters, planned, problem, ready, remove, run, samples, sampling, scale, set, trying, trySamples, tuning, unfinished,
+  begin, checked, choice, discard, draft, fromGoal, goOn, judged, load, loading, parameters, planned, problem, ready, remove, renamed, run, samples, sampling, scale, set, trying, trySamples, tuning, unfinished,
   type Run,
 } from './tune/tuning'
 import './tune.css'
@@ -189,14 +189,20 @@ function Expect(): JSX.Element {
         <li>The share of them that the judge approves. The judge is a second network that takes no part in the training.</li>
         <li>What else has shifted: a change nobody asked for shows in the bars.</li>
       </ul>
-      <p class="muted">{keeps.value ? 'Close the tab at any time: a checkpoint is kept, and the tuning goes on exactly where it was.' : 'This window keeps nothing once it is closed, so stay until the end, or use one that is not private.'}</p>
+      <p class="muted">
+        {!keeps.value
+          ? 'This window keeps nothing once it is closed, so stay until the end, or use one that is not private.'
+          : keepsCheckpoints.value
+            ? 'Close the tab at any time: a checkpoint is kept, and the tuning goes on exactly where it was.'
+            : 'Another tab of this page keeps its checkpoints here, so stay until the end, or tune in that one.'}
+      </p>
     </section>
   )
 }
 
 function Progress({ now }: { now: Run }): JSX.Element {
-  const first = now.looks[0]
   const last = now.looks[now.looks.length - 1]
+  const first = now.looks[0]?.update === 0 ? now.looks[0] : last // the look before any update, once it is known
   const x = now.losses.map((_, i) => now.first + i + 1)
   const series: Series[] = [{ label: 'loss of the batch', values: now.losses, style: 'mean', color: 1 }]
   const held = now.looks.filter((l) => l.update > now.first)
@@ -214,6 +220,7 @@ function Progress({ now }: { now: Run }): JSX.Element {
         <span class="small muted">{tuning.value ? now.says : ended(now)}</span>
       </div>
       {tuning.value && <JobBar tab="tune" />}
+      {now.warning && <Notice kind="warning">{sentence(now.warning)}</Notice>}
       {x.length > 0 ? (
         <LineChart label="Loss over the updates" x={x} xLabel="updates" series={series} y={[0, null]} height={200} legend data-testid={ids.tuneLoss} />
       ) : (
@@ -313,10 +320,10 @@ function Outcome({ now }: { now: Run }): JSX.Element | null {
         </div>
       </div>
       <div class="row">
-        <Button kind="primary" onClick={() => save(r.lora, new Blob([r.file], { type: 'application/octet-stream' }))} data-testid={ids.tuneDownload}>
+        <Button kind="primary" onClick={() => save(r.lora || `${now.recipe.name}.safetensors`, new Blob([r.file], { type: 'application/octet-stream' }))} data-testid={ids.tuneDownload}>
           Download the adapter
         </Button>
-        <Button onClick={() => steerWith(r.lora)}>Use it in Steer</Button>
+        {r.lora && <Button onClick={() => steerWith(r.lora)}>Use it in Steer</Button>}
       </div>
     </div>
   )
@@ -335,10 +342,10 @@ function Adapters(): JSX.Element {
   const input = useRef<HTMLInputElement>(null)
   const busy = running.value !== null && !running.value.background
   useEffect(() => {
-    if (!picked || busy) return
+    if (!picked || busy || !usable.value) return
     const soon = setTimeout(() => void trySamples(), 150)
     return () => clearTimeout(soon)
-  }, [picked, scale.value, busy])
+  }, [picked, scale.value, busy, usable.value])
   const shown = samples.value?.of === picked ? samples.value : null
   const command = `sdo sample --lora ${picked} --lora-scale ${scale.value}${model.value && model.value.name !== 'avatars-16-s' ? ` --model ${model.value.name}` : ''}`
   return (
@@ -356,7 +363,7 @@ function Adapters(): JSX.Element {
             data-testid={ids.tuneLoad}
             onChange={(e) => {
               const f = e.currentTarget.files?.[0]
-              if (f) void load(named(f.name.replace(/\.safetensors$/i, '')), f)
+              if (f) void load(f)
               e.currentTarget.value = ''
             }}
           />
@@ -365,6 +372,11 @@ function Adapters(): JSX.Element {
           </Button>
         </span>
       </div>
+      {renamed.value && (
+        <p class="small muted" role="status">
+          {renamed.value}
+        </p>
+      )}
       {names.length === 0 ? (
         <p class="muted">None yet. Tune one above, or load a safetensors file with kohya-ss’ or PEFT’s names.</p>
       ) : (
@@ -373,7 +385,7 @@ function Adapters(): JSX.Element {
             <li key={name} class={name === picked ? 'on' : undefined}>
               <label class="check">
                 <input type="radio" name="adapter" checked={name === picked} onChange={() => (trying.value = name)} />
-                <span>{name.replace(/\.safetensors$/, '')}</span>
+                <span>{adapterName(name)}</span>
               </label>
               <span class="row tight">
                 <Button size="small" kind="quiet" onClick={() => steerWith(name)} data-testid={ids.tuneUse}>

@@ -1,6 +1,7 @@
 // Bringing a model: looked into first, kept only when asked. State outlives the tab's component.
 import { signal } from '@preact/signals'
 import { call, failure } from '../../client'
+import { free } from '../../names'
 import { catalog, edit, go, recipe, refreshCatalog } from '../../state'
 import type { Inspected, Result } from '../../protocol'
 import { setModel } from '../steer/model'
@@ -29,7 +30,7 @@ export async function look(reading: Promise<Folder> | (() => Folder)): Promise<v
   try {
     const folder = typeof reading === 'function' ? reading() : await reading
     const bytes = folder.files.reduce((sum, f) => sum + f.file.size, 0)
-    name.value = free(folder.name)
+    name.value = free(folder.name, catalog.peek()?.models.map((m) => m.name) ?? [])
     brought.value = { folder, bytes, inspected: null }
     const inspected: Result<'inspect'> = await call('inspect', { name: folder.name, files: await described(folder.files), num_images: pictures })
     if (brought.peek()?.folder === folder) brought.value = { folder, bytes, inspected }
@@ -37,14 +38,6 @@ export async function look(reading: Promise<Folder> | (() => Folder)): Promise<v
     brought.value = null
     problem.value = failure(error).message
   }
-}
-
-/** The name, or with a number where a model has it already. */
-function free(wanted: string): string {
-  const taken = new Set(catalog.peek()?.models.map((m) => m.name))
-  let name = wanted
-  for (let n = 2; taken.has(name); n++) name = `${wanted}-${n}`
-  return name
 }
 
 export async function keep(): Promise<void> {

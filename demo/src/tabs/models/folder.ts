@@ -1,5 +1,6 @@
 // A folder as browsers hand it over: dropped, chosen, or, where neither a phone
 // nor its browser knows folders, as the files of one.
+import { named } from '../../names'
 
 /** A file and where it lies in its folder, with slashes. */
 export interface FolderFile {
@@ -72,12 +73,7 @@ function folder(files: FolderFile[]): Folder {
   const top = files[0]!.path.split('/')[0]!
   const shared = files.every((f) => f.path.startsWith(top + '/'))
   return {
-    name: shared ? named(top) : 'my-model',
+    name: shared ? named(top, 'my-model') : 'my-model',
     files: shared ? files.map((f) => ({ path: f.path.slice(top.length + 1), file: f.file })) : files,
   }
-}
-
-/** A name recipes can use, from any name a folder may have. */
-export function named(text: string): string {
-  return text.toLowerCase().replace(/[^a-z0-9.]+/g, '-').replace(/^[-.]+|[-.]+$/g, '').slice(0, 60) || 'my-model'
 }

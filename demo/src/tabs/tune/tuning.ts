@@ -1,7 +1,8 @@
 // A tuning: its recipe, the run, and what came of it. State outlives the tab's component.
 import { batch, computed, effect, signal } from '@preact/signals'
 import { call, failure } from '../../client'
-import { catalog, checkpoints, core, device, recipe, refreshCatalog, refreshCheckpoints, runJob, running, tab } from '../../state'
+import { adapterName, free, named } from '../../names'
+import { catalog, checkpoints, chosenDevice, device, keepsCheckpoints, lost, openDevice, recipe, refreshCatalog, refreshCheckpoints, runJob, running, tab, usable } from '../../state'
 import type { Checked, Checkpoint, Look, Pictures, Planned, Recipe, TuneEvent, TuneResult } from '../../protocol'
 
 /** The choice that makes a tuning of the current steering recipe. */
@@ -24,12 +25,13 @@ export interface Run {
   looks: Look[] // the first before any update
   result: TuneResult | null
   says: string // where it is now
+  warning: string // what could not be kept
 }
 export const run = signal<Run | null>(null)
 
 export const tuning = computed(() => running.value?.tab === 'tune' && !running.value.background)
 /** A run that was cut short and can go on. */
-export const unfinished = computed<Checkpoint | null>(() => (tuning.value ? null : (checkpoints.value.find((c) => c.name === 'tune') ?? null)))
+export const unfinished = computed<Checkpoint | null>(() => (tuning.value || !keepsCheckpoints.value ? null : (checkpoints.value.find((c) => c.name === 'tune') ?? null)))
 
 // ---- the recipe ---------------------------------------------------------------
 
@@ -111,8 +113,7 @@ async function check(next: Recipe, mine: number): Promise<void> {
 
 export const ready = computed(
   () =>
-    core.value.phase === 'ready' &&
-    device.value !== null &&
+    usable.value &&
     checked.value.problems.length === 0 &&
     checked.value.recipe !== undefined &&
     planned.value !== null &&
@@ -127,8 +128,15 @@ export async function begin(): Promise<void> {
   if (r) await go(r, false, 0)
 }
 
-/** Goes on from the checkpoint, with its recipe. */
+/** Goes on from the checkpoint, with its recipe, on a fresh device where the old one was lost. */
 export async function goOn(from: Checkpoint): Promise<void> {
+  try {
+    // After a failure the device may be gone without having said so.
+    if (!device.peek() || lost.peek() || problem.peek()) await openDevice(chosenDevice.peek())
+  } catch (error) {
+    problem.value = failure(error).message
+    return
+  }
   const name = from.recipe.name
   if (catalog.peek()?.recipes.some((r) => r.tunes && r.name === name)) {
     follows = name + JSON.stringify(null) // its own settings, not the library's
@@ -158,6 +166,7 @@ async function go(r: Recipe, resume: boolean, first: number): Promise<void> {
     looks: same ? before.looks.filter((l) => l.update <= first) : [],
     result: null,
     says: '',
+    warning: '',
   }
   let due = 0
   const show = () => {
@@ -166,12 +175,13 @@ async function go(r: Recipe, resume: boolean, first: number): Promise<void> {
   }
   show()
   try {
-    now.result = await runJob('tune', 'Tuning', 'tune', { recipe: r, resume, name: r.name }, (e: TuneEvent) => {
+    now.result = await runJob('tune', 'Tuning', 'tune', { recipe: r, resume, name: r.name, checkpoint: keepsCheckpoints.peek() }, (e: TuneEvent) => {
       take(now, e)
       due ||= requestAnimationFrame(show)
     })
     for (const look of [now.result.before, now.result.after]) keep(now.looks, look)
-    trying.value = now.result.lora
+    now.warning = now.result.warning ?? now.warning
+    if (now.result.lora) trying.value = now.result.lora
   } catch (error) {
     const f = failure(error)
     if (f.kind !== 'cancelled') problem.value = f.message
@@ -185,6 +195,7 @@ async function go(r: Recipe, resume: boolean, first: number): Promise<void> {
 function take(now: Run, e: TuneEvent): void {
   if (e.kind === 'update' && e.loss !== undefined) now.losses[e.update - 1 - now.first] = e.loss
   if (e.look) keep(now.looks, e.look)
+  if (e.warning) now.warning = e.warning
   now.says =
     e.kind === 'look'
       ? 'looking at held-out pictures'
@@ -226,7 +237,7 @@ let plain: { of: string; pictures: Pictures } | null = null
 export async function trySamples(): Promise<void> {
   const name = trying.peek()
   const now = catalog.peek()
-  if (!name || !now || (running.peek() && !running.peek()!.background)) return
+  if (!name || !now || !usable.peek() || (running.peek() && !running.peek()!.background)) return
   const at = scale.peek()
   const base = (run.peek()?.result?.lora === name ? run.peek()!.recipe : null) ?? recipe.peek()
   if (!base) return
@@ -250,16 +261,22 @@ export async function trySamples(): Promise<void> {
   }
 }
 
-/** A file that is being read; the core may have to end a call first. */
+/** Whether a file is being read; the core may have to end a call first. */
 export const loading = signal(false)
+/** Under which name a file was kept whose own was taken; empty otherwise. */
+export const renamed = signal('')
 
-export async function load(name: string, file: File): Promise<void> {
+export async function load(file: File): Promise<void> {
   problem.value = ''
+  renamed.value = ''
   loading.value = true
+  const own = named(adapterName(file.name), 'my-adapter')
+  const name = free(own, catalog.peek()?.loras.map(adapterName) ?? [])
   try {
     const added = await call('add_lora', { name, file })
     await refreshCatalog()
     trying.value = added.name
+    if (name !== own) renamed.value = `There is an adapter named ${own} already, so this one is kept as ${name}.`
   } catch (error) {
     problem.value = failure(error).message
   } finally {
@@ -269,9 +286,11 @@ export async function load(name: string, file: File): Promise<void> {
 
 export async function remove(name: string): Promise<void> {
   problem.value = ''
+  renamed.value = ''
   try {
     await call('remove_lora', { name })
     await refreshCatalog()
+    wanted = '' // the next adapter of that name is another
     batch(() => {
       if (trying.peek() === name) trying.value = ''
       if (samples.peek()?.of === name) samples.value = null

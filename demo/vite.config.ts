@@ -1,4 +1,4 @@
-import { defineConfig } from 'vite'
+import { defineConfig, type Plugin } from 'vite'
 
 export default defineConfig({
   base: './', // any static host, any path
@@ -7,5 +7,39 @@ export default defineConfig({
     assetsInlineLimit: 0, // the content security policy allows files of this site, not data: URLs
     modulePreload: { polyfill: false },
   },
-  worker: { format: 'es' },
+  worker: { format: 'es', plugins: () => [versions()] },
 })
+
+/**
+ * The module virtual:versions, hashes of what the worker loads by name: a host or
+ * a cache that still has an older core or older weights is not asked for those.
+ */
+function versions(): Plugin {
+  const name = 'virtual:versions'
+  let folder = ''
+  return {
+    name: 'versions',
+    configResolved(config) {
+      folder = config.command === 'build' ? config.publicDir : '' // in development files change as they like
+    },
+    resolveId: (id) => (id === name ? `\0${name}` : undefined),
+    async load(id) {
+      if (id !== `\0${name}`) return
+      const found: Record<string, string> = {}
+      const walk = async (at: string): Promise<void> => {
+        for (const entry of await this.fs.readdir(`${folder}/${at}`, { withFileTypes: true })) {
+          const path = at + entry.name
+          if (entry.isDirectory()) await walk(`${path}/`)
+          else if (/\.(wasm|js|safetensors)$/.test(path)) found[path] = await hash(await this.fs.readFile(`${folder}/${path}`))
+        }
+      }
+      if (folder) await walk('')
+      return `export default ${JSON.stringify(found)}`
+    },
+  }
+}
+
+async function hash(bytes: Uint8Array): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>))
+  return [...digest.slice(0, 5)].map((b) => b.toString(16).padStart(2, '0')).join('')
+}

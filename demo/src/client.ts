@@ -8,6 +8,12 @@ export type BootEvent =
   | { kind: 'started'; keeps: boolean } // keeps: files outlive the tab
   | { kind: 'stopped'; message: string }
 
+/** Files the worker may fetch before the Go core asks for them. */
+export interface Ahead {
+  id: 0
+  ahead: string[]
+}
+
 type Incoming = Message | { id: 0; event: BootEvent }
 
 /** A failure of a request; its message is a sentence with a next step. */
@@ -115,6 +121,11 @@ export function start<M extends Method>(method: M, params: Params<M>, onEvent?: 
     if (pending.has(id)) await start(action, { job: id }).result
   }
   return { id, result, pause: control('pause'), resume: control('resume'), cancel: control('cancel') }
+}
+
+/** Has files of the site fetched that may be wanted later. */
+export function fetchAhead(paths: string[]): void {
+  worker?.postMessage({ id: 0, ahead: paths } satisfies Ahead)
 }
 
 /** One request and its answer. */

@@ -6,6 +6,7 @@ import './styles/app.css'
 import { call } from './client'
 import { begin } from './state'
 import { App } from './app'
+import './ahead'
 
 // For the console and for tests: await sdo.call('measure', {}).
 Object.assign(globalThis, { sdo: { call } })

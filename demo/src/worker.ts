@@ -1,6 +1,7 @@
 // The worker: loads the Go core and carries messages between it and the page.
 /// <reference lib="webworker" />
-import type { BootEvent } from './client'
+import versions from 'virtual:versions'
+import type { Ahead, BootEvent } from './client'
 import type { Failure, Message, Params, Request } from './protocol'
 import { replay } from '../../gpu/replay.js'
 import { adapterName, checkName } from './names'
@@ -32,18 +33,23 @@ const site = new URL(/* @vite-ignore */ '../', self.location.href) // this scrip
 const waiting: Request[] = []
 let deliver: Call | null = null
 
-self.onmessage = (e: MessageEvent<Request>) => {
-  if (deliver) void hand(e.data, deliver)
+self.onmessage = (e: MessageEvent<Request | Ahead>) => {
+  if ('ahead' in e.data) void fetchAhead(e.data.ahead)
+  else if (deliver) void hand(e.data, deliver)
   else waiting.push(e.data)
 }
+
+// What nobody awaits would fail unheard, and the page wait for ever.
+self.onunhandledrejection = (e) => tell({ kind: 'stopped', message: e.reason instanceof Error ? e.reason.message : String(e.reason) })
 
 void boot()
 
 async function boot(): Promise<void> {
   try {
     const core = fetchCore()
+    core.catch(() => {}) // it is awaited below
     const opened = openStore()
-    await import(/* @vite-ignore */ new URL('wasm_exec.js', site).href) // defines Go
+    await import(/* @vite-ignore */ address('wasm_exec.js').href) // defines Go
     const go = new (globalThis as unknown as { Go: new () => Go }).Go()
     const [instance, store] = await Promise.all([core.then((r) => instantiate(r, go.importObject)), opened])
     theStore = store
@@ -68,7 +74,7 @@ let theStore: Store
 
 async function fetchCore(): Promise<Response> {
   const response = await get('sdo.wasm')
-  void count(response.clone())
+  void count(response.clone()).catch(() => {}) // what is compiled fails too, and says why
   return response
 }
 
@@ -109,26 +115,48 @@ function nextTask(): Promise<void> {
   })
 }
 
+/** Weights that are here or on their way before the core asked for them; null where that failed. */
+const early = new Map<string, Promise<Uint8Array | null>>()
+/** What the core has, which keeps what it gets. */
+const taken = new Set<string>()
+
+// What nearly every visit needs, fetched while the core is compiled.
+for (const name of ['diffusion_pytorch_model.fp16', 'attribute_embedder']) void fetchEarly(`models/avatars-16-s/${name}.safetensors`)
+
+function fetchEarly(path: string, priority?: RequestPriority): Promise<unknown> {
+  if (taken.has(path)) return Promise.resolve()
+  const there = early.get(path) ?? read(path, priority).catch(() => null)
+  early.set(path, there)
+  return there
+}
+
+/** One after the other, after anything else. */
+async function fetchAhead(paths: string[]): Promise<void> {
+  for (const path of paths) await fetchEarly(path, 'low')
+}
+
 async function fetchFile(path: string): Promise<Uint8Array> {
-  return (await early.get(path)) ?? (await read(path))
+  const there = early.get(path)
+  early.delete(path)
+  taken.add(path)
+  // One that failed is fetched again, and then says why.
+  return (await there) ?? (await read(path))
 }
 
-async function read(path: string): Promise<Uint8Array> {
-  return new Uint8Array(await (await get(path)).arrayBuffer())
+async function read(path: string, priority?: RequestPriority): Promise<Uint8Array> {
+  return new Uint8Array(await (await get(path, priority)).arrayBuffer())
 }
 
-/** What nearly every visit needs, fetched while the core is compiled. One that fails is fetched again, and then says why. */
-const early = new Map(
-  ['diffusion_pytorch_model.fp16', 'attribute_embedder'].map((name) => {
-    const path = `models/avatars-16-s/${name}.safetensors`
-    return [path, read(path).catch(() => null)]
-  }),
-)
+function address(path: string): URL {
+  const url = new URL(path, site)
+  if (versions[path]) url.searchParams.set('v', versions[path])
+  return url
+}
 
-async function get(path: string): Promise<Response> {
+async function get(path: string, priority?: RequestPriority): Promise<Response> {
   let response: Response
   try {
-    response = await fetch(new URL(path, site))
+    response = await fetch(address(path), { priority })
   } catch {
     throw new Error(`${path} could not be loaded: the network or the server did not answer; check the connection and reload the page`)
   }

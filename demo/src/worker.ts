@@ -21,7 +21,7 @@ interface Host {
 }
 
 /** What the Go core leaves as globalThis.sdoCall: takes a Request as JSON. */
-type Call = (json: string, buffers: Uint8Array[]) => void
+type Call = (json: string) => void
 
 interface Go {
   importObject: WebAssembly.Imports
@@ -187,7 +187,7 @@ async function hand(request: Request, call: Call): Promise<void> {
         : request.method === 'add_lora'
           ? await storeLora(request.params as Params<'add_lora'>)
           : request.params
-    call(JSON.stringify({ ...request, params }), [])
+    call(JSON.stringify({ ...request, params }))
   } catch (error) {
     const failure: Failure = { kind: 'input', message: error instanceof Error ? error.message : String(error) }
     self.postMessage({ id: request.id, error: failure } satisfies Message)

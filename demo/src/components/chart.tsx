@@ -24,7 +24,6 @@ export interface LineChartProps {
   height?: number
   /** Bounds of y; null fits. */
   y?: [number | null, number | null]
-  log?: boolean
   format?: (value: number) => string
   legend?: boolean
   'data-testid'?: string
@@ -46,7 +45,7 @@ export function LineChart(props: LineChartProps): JSX.Element {
       const el = box.current
       if (!el || el.clientWidth === 0) return
       const p = latest.current
-      const shape = JSON.stringify([p.series.map((s) => [s.label, s.style, s.color, s.dashed]), p.y, p.log, p.height, p.xLabel, look])
+      const shape = JSON.stringify([p.series.map((s) => [s.label, s.style, s.color, s.dashed]), p.y, p.height, p.xLabel, look])
       const data = [p.x, ...p.series.map((s) => s.values)] as uPlot.AlignedData
       if (plot.current?.shape === shape) {
         plot.current.chart.setData(data)
@@ -56,7 +55,7 @@ export function LineChart(props: LineChartProps): JSX.Element {
       plot.current = { shape, chart: new uPlot(options(el, p), data, el) }
     }
     if (!frame.current) frame.current = requestAnimationFrame(draw)
-  }, [x, series, look, height, props.log])
+  }, [x, series, look, height])
 
   useEffect(() => {
     const el = box.current!
@@ -147,7 +146,7 @@ function options(el: HTMLElement, p: LineChartProps): uPlot.Options {
     cursor: { show: false },
     scales: {
       x: { time: false },
-      y: p.log ? { distr: 3 } : { range: bounds(p.y) },
+      y: { range: bounds(p.y) },
     },
     axes: [
       { ...axis, grid: { show: false }, size: 26, gap: 3, label: p.xLabel, labelSize: 18, labelGap: 0, space: 56, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },

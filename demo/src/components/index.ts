@@ -3,8 +3,7 @@
 //   Controls (ui.tsx): Button, Field, Select, NumberField, TextField, Slider, Check,
 //     Segmented, Meter, Notice, Disclosure, CopyButton; save(name, blob) offers a file.
 //   Pictures (pictures.tsx): PictureGrid, a batch with marks, captions and a slider from
-//     before to after; Picture, one of a batch; FilmStrip, the steps of a rollout;
-//     pictureOf(batch, i) as ImageData.
+//     before to after; Picture, one of a batch; pictureOf(batch, i) as ImageData.
 //   LineChart (chart.tsx): uPlot in the page's colours, with a hidden table.
 //   JobBar (job.tsx): the running job of a tab, with pause and cancel.
 //

@@ -41,8 +41,6 @@ export interface PictureGridProps {
   captions?: readonly string[]
   /** true: a green dot, good; false: a hollow one; undefined: none. */
   marks?: readonly (boolean | undefined)[]
-  /** Pictures that are left alone, shown at rest. */
-  resting?: readonly boolean[]
   onPick?: (index: number) => void
   'data-testid'?: string
 }
@@ -55,7 +53,7 @@ export function columnsFor(count: number): number {
 
 /** A batch of pictures. Pointing at one wipes it from before to after. */
 export function PictureGrid(props: PictureGridProps): JSX.Element {
-  const { label, pictures, before, split = 1, captions, marks, resting, onPick } = props
+  const { label, pictures, before, split = 1, captions, marks, onPick } = props
   const count = Math.max(pictures?.count ?? 0, props.places ?? 0)
   const columns = props.columns ?? columnsFor(count)
   const root = useRef<HTMLDivElement>(null)
@@ -103,7 +101,6 @@ export function PictureGrid(props: PictureGridProps): JSX.Element {
           split={split}
           caption={captions?.[i]}
           mark={marks?.[i]}
-          resting={resting?.[i] ?? false}
           onPick={onPick}
         />
       ))}
@@ -119,11 +116,10 @@ interface TileProps {
   split: number
   caption?: string
   mark?: boolean
-  resting: boolean
   onPick?: (index: number) => void
 }
 
-function Tile({ index, label, pictures, before, split, caption, mark, resting, onPick }: TileProps): JSX.Element {
+function Tile({ index, label, pictures, before, split, caption, mark, onPick }: TileProps): JSX.Element {
   const over = useRef<HTMLCanvasElement>(null)
   const under = useRef<HTMLCanvasElement>(null)
   const own = useSignal<number | null>(null) // where the pointer or the arrow keys put the slider
@@ -158,7 +154,7 @@ function Tile({ index, label, pictures, before, split, caption, mark, resting, o
     onKeyDown: key,
     onBlur: () => (own.value = null),
   }
-  const state = `tile${pictures ? '' : ' empty'}${resting ? ' resting' : ''}`
+  const state = `tile${pictures ? '' : ' empty'}`
   const said = label + (mark === undefined ? '' : mark ? ', the judge says yes' : ', the judge says no') + (caption ? `, ${caption}` : '')
   return (
     <figure>
@@ -186,29 +182,5 @@ function Caption({ text }: { text: string }): JSX.Element {
       {first}
       {rest.length > 0 && <span class="unit"> {rest.join(' ')}</span>}
     </>
-  )
-}
-
-export interface Frame {
-  /** The state after this step; null where none was told. */
-  pictures: Pictures | null
-  label: string
-  /** The call that keeps its buffers for the backward pass. */
-  lit?: boolean
-  /** Not made yet, or not made in this update. */
-  dim?: boolean
-}
-
-/** The steps of a rollout beside each other, the kept one lit. */
-export function FilmStrip({ frames, index = 0, label, 'data-testid': testid }: { frames: readonly Frame[]; index?: number; label: string; 'data-testid'?: string }): JSX.Element {
-  return (
-    <ol class="film" aria-label={label} data-testid={testid}>
-      {frames.map((f, i) => (
-        <li key={i} class={`${f.lit ? 'lit' : ''}${f.dim ? ' dim' : ''}`}>
-          {f.pictures ? <Picture of={f.pictures} index={index} label={`${f.label}${f.lit ? ', kept' : ''}`} /> : <span class="px blank" aria-label={f.label} role="img" />}
-          <small>{f.label}</small>
-        </li>
-      ))}
-    </ol>
   )
 }

@@ -4,8 +4,6 @@ import type { Recipe } from '../../protocol'
 
 export interface Way {
   name: string
-  /** In a word or two, beside the name. */
-  label: string
   /** One sentence of what the gradient does. */
   says: string
   /** Steps it passes one by one, counted from the sample: all of them for full back-propagation. */
@@ -27,7 +25,6 @@ const last = (k: number) => (steps: number): number[] => all(steps).slice(Math.m
 const own: Way[] = [
   {
     name: 'sdo',
-    label: 'one call',
     says: 'Samples all steps, keeps the buffers of one network call, and sends the gradient of the picture straight to it.',
     hops: () => 0,
     straight: true,
@@ -35,7 +32,6 @@ const own: Way[] = [
   },
   {
     name: 'full',
-    label: 'every call',
     says: 'Keeps the buffers of every network call and walks back through all of them, last to first.',
     hops: (n) => n,
     straight: false,
@@ -43,7 +39,6 @@ const own: Way[] = [
   },
   {
     name: 'full-checkpoint',
-    label: 'every call, made twice',
     says: 'Walks back through every network call and makes each again on the way, to hold the buffers of one at a time.',
     hops: (n) => n,
     straight: false,
@@ -51,7 +46,6 @@ const own: Way[] = [
   },
   {
     name: 'identity',
-    label: 'no call',
     says: 'Copies the gradient of the picture to the noise, past the network. The baseline that keeps every claim honest.',
     hops: () => 0,
     straight: true,
@@ -59,7 +53,6 @@ const own: Way[] = [
   },
   {
     name: 'stale-4',
-    label: 'one call, few made again',
     says: 'As sdo, but an update makes only a few of the calls again and carries the others on.',
     hops: () => 0,
     straight: true,
@@ -67,7 +60,6 @@ const own: Way[] = [
   },
   {
     name: 'jump',
-    label: 'one call, no sample',
     says: "Judges the first call's guess of the finished picture instead of a sample.",
     hops: () => 0,
     straight: true,
@@ -83,7 +75,6 @@ const shared: Way[] = [
   own[2]!,
   {
     name: 'draft-1',
-    label: 'the last call',
     says: 'Keeps the last network call and goes back through it alone.',
     hops: () => 1,
     straight: false,
@@ -91,7 +82,6 @@ const shared: Way[] = [
   },
   {
     name: 'draft-5',
-    label: 'the last five calls',
     says: 'Keeps the last five network calls and walks back through them.',
     hops: (n) => Math.min(5, n),
     straight: false,

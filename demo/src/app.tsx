@@ -1,8 +1,10 @@
 // The page's frame: name, device, tabs.
 import type { JSX } from 'preact'
 import { useRef } from 'preact/hooks'
-import { begin, core, device, go, running, tab, tabNames, theme, type TabName } from './state'
+import { begin, core, device, go, instead, running, tab, tabNames, theme, type TabName } from './state'
 import { Button, Notice } from './components'
+import { sentence } from './format'
+import { DeviceLost } from './lost'
 import { ids } from './testids'
 import { SteerTab } from './tabs/steer'
 import { ShortcutTab } from './tabs/shortcut'
@@ -42,7 +44,11 @@ export function App(): JSX.Element {
         </div>
       </header>
       <main id="content" tabIndex={-1}>
-        <CoreStopped />
+        <div class="notices">
+          <CoreStopped />
+          <Instead />
+          <DeviceLost />
+        </div>
         <div role="tabpanel" id={`panel-${tab.value}`} aria-labelledby={`tab-${tab.value}`} key={tab.value}>
           {tab.value !== 'steer' && <h1 class="hidden">{tabs[tab.value].title}</h1>}
           <Content />
@@ -125,6 +131,16 @@ function ThemeButton(): JSX.Element {
     <Button kind="quiet" label={`Colours: ${theme.value}. Change to ${next[theme.value]}`} onClick={() => (theme.value = next[theme.value])} data-testid={ids.theme}>
       <span aria-hidden="true">{sign[theme.value]}</span>
     </Button>
+  )
+}
+
+/** Says why it is another device than the one chosen. */
+function Instead(): JSX.Element | null {
+  if (instead.value === '') return null
+  return (
+    <Notice kind="warning" title="This is not the device that was chosen" onClose={() => (instead.value = '')} data-testid={ids.instead}>
+      {sentence(instead.value)}
+    </Notice>
   )
 }
 

@@ -288,6 +288,11 @@ async function giveWay(): Promise<void> {
   await before.result.catch(() => {})
 }
 
+/** Whether a failure needs no further word: somebody cancelled, or the page's notice of a lost device says it. */
+export function told(f: Failure): boolean {
+  return f.kind === 'cancelled' || f.kind === 'device_lost'
+}
+
 function defaultProgress(event: unknown): { done: number; of: number } {
   const e = event as Partial<{ update: number; updates: number; step: number; steps: number; done: number; of: number }>
   if (e.of !== undefined) return { done: e.done ?? 0, of: e.of }

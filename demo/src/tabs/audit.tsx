@@ -2,7 +2,7 @@
 import type { JSX } from 'preact'
 import { Button, Disclosure, JobBar, LineChart, Notice, Segmented, type Series } from '../components'
 import { duration, number, percent, plural, sentence, title } from '../format'
-import { core, device, go, recipe, running } from '../state'
+import { go, recipe, running, usable } from '../state'
 import { ids } from '../testids'
 import type { AuditResult, AuditRow } from '../protocol'
 import { auditing, auditPictures, batches, begin, curves, of, problem, result, rule, stale, variables, type Curve } from './audit/auditing'
@@ -44,7 +44,7 @@ export function AuditTab(): JSX.Element {
               onChange={(v) => (batches.value = Number(v))}
             />
             {!auditing.value && (
-              <Button kind="primary" disabled={busy || !r || core.value.phase !== 'ready' || !device.value} onClick={() => void begin()} data-testid={ids.auditStart}>
+              <Button kind="primary" disabled={busy || !r || !usable.value} onClick={() => void begin()} data-testid={ids.auditStart}>
                 {done ? 'Audit again' : 'Audit'}
               </Button>
             )}

@@ -3,7 +3,7 @@ import type { JSX } from 'preact'
 import { Button, CopyButton, Disclosure, JobBar, Notice, Segmented } from '../components'
 import { Bars } from '../components/bars'
 import { count, number, plural, sentence } from '../format'
-import { catalog, chosenDevice, core, device, running } from '../state'
+import { catalog, chosenDevice, core, device, running, usable } from '../state'
 import { ids } from '../testids'
 import type { Device, KernelCheck, Measured } from '../protocol'
 import { adviceFor, browser } from './device/advice'
@@ -92,7 +92,7 @@ function Help(): JSX.Element {
 }
 
 function idle(): boolean {
-  return core.value.phase === 'ready' && device.value !== null && (running.value === null || running.value.background)
+  return usable.value && (running.value === null || running.value.background)
 }
 
 function Speed({ m, d }: { m: Measured | null; d: Device | null }): JSX.Element {

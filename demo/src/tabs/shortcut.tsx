@@ -5,8 +5,8 @@ import type { JSX } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { Button, Check, JobBar, LineChart, Notice, Segmented, Slider, type Series } from '../components'
 import { Bars } from '../components/bars'
-import { bytes, count, duration, number, plural } from '../format'
-import { core, device, recipe, running } from '../state'
+import { bytes, count, duration, number, plural, sentence } from '../format'
+import { device, recipe, running, usable } from '../state'
 import { ids } from '../testids'
 import { Strip } from './shortcut/strip'
 import type { Way } from './shortcut/methods'
@@ -17,7 +17,7 @@ import './shortcut.css'
 const colours: Record<string, number> = { sdo: 1, full: 2, identity: 3, 'full-checkpoint': 4, 'stale-4': 5, jump: 6, 'draft-1': 3, 'draft-5': 5 }
 
 export function ShortcutTab(): JSX.Element {
-  const blank = useComputed(() => core.value.phase === 'ready' && device.value !== null && running.value === null && film.value?.chosen !== steps.value)
+  const blank = useComputed(() => usable.value && running.value === null && film.value?.chosen !== steps.value)
   useEffect(() => {
     if (!blank.value) return
     const soon = setTimeout(() => void firstLook(), film.value ? 600 : 0) // a slider may move on
@@ -113,7 +113,7 @@ function Measure(): JSX.Element {
               <Check key={o.name} label={o.name} checked={compared.value.includes(o.name)} onChange={() => toggle(o.name)} data-testid={`${ids.shortcutMethod}-${o.name}`} />
             ))}
           </fieldset>
-          <Button kind="primary" disabled={busy || chosen.length === 0 || core.value.phase !== 'ready'} onClick={() => void compare()} data-testid={ids.shortcutCompare}>
+          <Button kind="primary" disabled={busy || chosen.length === 0 || !usable.value} onClick={() => void compare()} data-testid={ids.shortcutCompare}>
             {trials.value.length > 0 ? 'Measure again' : chosen.length > 1 ? 'Measure them' : 'Measure it'}
           </Button>
         </>
@@ -237,7 +237,7 @@ function Measured({ rows }: { rows: readonly Trial[] }): JSX.Element {
       text: text(t),
       color: colours[t.way.name] ?? 1,
       mark: mark && t.state === 'done' ? mark(t) : undefined,
-      note: t.state === 'refused' ? t.why : t.state === 'done' ? undefined : t.state === 'running' ? 'running…' : 'waits for its turn',
+      note: t.why ? sentence(t.why) : t.state === 'done' ? undefined : t.state === 'running' ? 'running…' : 'waits for its turn',
     }))
   const last = (t: Trial) => t.curve[t.curve.length - 1]?.loss ?? 0
   return (
@@ -251,7 +251,7 @@ function Measured({ rows }: { rows: readonly Trial[] }): JSX.Element {
       </div>
       {done.length > 1 && <Verdict rows={done} />}
       <div class="bar-groups">
-        <Bars label="Activations, measured" bars={bar((t) => t.peak, (t) => bytes(t.peak), (t) => t.plan.memory.activation_bytes)} data-testid={ids.shortcutBytes} />
+        <Bars label="Activations, measured" bars={bar((t) => t.peak, (t) => bytes(t.peak), (t) => t.plan!.memory.activation_bytes)} data-testid={ids.shortcutBytes} />
         <Bars label="Network calls of an update" bars={bar((t) => t.calls + t.backward, (t) => `${count(t.calls)} + ${count(t.backward)} back`)} />
         <Bars label="Time of an update" bars={bar((t) => t.seconds, (t) => duration(t.seconds))} />
         <Bars label={`Loss after ${plural(trialUpdates, 'update')}`} bars={bar(last, (t) => number(last(t)))} />

@@ -1,7 +1,7 @@
 // An audit and its rows, sorted for a chart and a table. State outlives the tab's component.
 import { computed, effect, signal } from '@preact/signals'
 import { failure } from '../../client'
-import { recipe, runJob, running } from '../../state'
+import { recipe, runJob, running, told } from '../../state'
 import type { AuditResult, AuditRow, Recipe } from '../../protocol'
 
 /** Pictures in a batch: enough for a mean, few enough for full back-propagation. */
@@ -36,7 +36,7 @@ export async function begin(): Promise<void> {
     of.value = r
   } catch (error) {
     const f = failure(error)
-    if (f.kind !== 'cancelled') problem.value = f.message
+    if (!told(f)) problem.value = f.message
   }
 }
 

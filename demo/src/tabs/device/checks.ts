@@ -1,7 +1,7 @@
 // Measurements and kernel checks of the open device. State outlives the tab's component.
 import { computed, effect, signal } from '@preact/signals'
 import { failure } from '../../client'
-import { chosenDevice, device, openDevice, runJob, running } from '../../state'
+import { chosenDevice, device, openDevice, runJob, running, told } from '../../state'
 import type { KernelCheck, Measured } from '../../protocol'
 
 export const measured = signal<Measured | null>(null)
@@ -76,5 +76,5 @@ export async function switchTo(which: 'auto' | 'webgpu' | 'cpu'): Promise<void> 
 
 function tell(error: unknown): void {
   const f = failure(error)
-  if (f.kind !== 'cancelled') problem.value = f.message
+  if (!told(f)) problem.value = f.message
 }

@@ -2,7 +2,7 @@
 // first and then really run for a few updates. State outlives the tab's component.
 import { batch, computed, effect, signal } from '@preact/signals'
 import { call, failure } from '../../client'
-import { cancelJob, catalog, device, recipe, runJob, running, tab } from '../../state'
+import { cancelJob, catalog, device, recipe, runJob, running, tab, told, usable } from '../../state'
 import type { Pictures, Planned, Recipe, SteerEvent, SteerResult } from '../../protocol'
 import { trialRecipe, ways, type Way } from './methods'
 
@@ -15,9 +15,9 @@ export const stepChoices = [5, 10, 20, 50]
 export interface Trial {
   way: Way
   steps: number
-  plan: Planned
-  state: 'waiting' | 'running' | 'done' | 'refused'
-  why: string // of refused
+  plan: Planned | null // null where not even that worked
+  state: 'waiting' | 'running' | 'done' | 'refused' | 'failed'
+  why: string // of refused and failed
   peak: number // bytes of activations, measured
   calls: number // network calls of an update
   backward: number // of an update
@@ -81,7 +81,7 @@ effect(() => {
 
 // Planned bytes are asked for as soon as someone looks.
 effect(() => {
-  if (tab.value !== 'shortcut' || !recipe.value || !device.value || !catalog.value || planned.value.length > 0) return
+  if (tab.value !== 'shortcut' || !recipe.value || !usable.value || !catalog.value || planned.value.length > 0) return
   void planAll(recipe.value)
 })
 
@@ -92,6 +92,7 @@ function nearest(n: number): number {
 let planning = 0
 async function planAll(of: Recipe): Promise<void> {
   const mine = ++planning
+  const what = measuredOf
   const rows: typeof planned.value = []
   let why = ''
   for (const n of stepChoices) {
@@ -101,7 +102,7 @@ async function planAll(of: Recipe): Promise<void> {
     } catch (error) {
       why = failure(error).message // not every solver takes every number of steps
     }
-    if (mine !== planning) return
+    if (mine !== planning || what !== measuredOf || of !== recipe.peek()) return
   }
   if (rows.length > 0) planned.value = rows
   else problem.value = why
@@ -120,27 +121,44 @@ export async function compare(): Promise<void> {
   const chosen = offered.peek().filter((w) => compared.peek().includes(w.name))
   problem.value = ''
   try {
-    const rows: Trial[] = []
-    for (const w of chosen) {
-      const plan = await call('plan', { recipe: trialRecipe(of, w.name, n, pictures.peek(), trialUpdates) })
-      rows.push({ way: w, steps: n, plan, state: plan.refusal ? 'refused' : 'waiting', why: plan.refusal, peak: 0, calls: 0, backward: 0, seconds: 0, curve: [] })
-    }
-    trials.value = rows
+    trials.value = await Promise.all(chosen.map((w) => planTrial(of, w, n)))
     for (const w of chosen) {
       if (trials.peek().find((t) => t.way === w)?.state !== 'waiting') continue
       shown.value = w.name
       change(w, { state: 'running' })
-      const result = await runTrial(of, w, n)
-      if (result.cancelled) break
+      try {
+        const result = await runTrial(of, w, n)
+        if (result.cancelled) break
+      } catch (error) {
+        change(w, { state: 'failed', why: own(error), curve: [] })
+      }
     }
   } catch (error) {
     const f = failure(error)
-    if (f.kind !== 'cancelled') problem.value = f.message
+    if (!told(f)) problem.value = f.message
   } finally {
     // What never ran, or was cut short, says nothing.
     if (compared.peek().includes('sdo')) shown.value = 'sdo'
-    trials.value = trials.peek().filter((t) => t.state === 'done' || t.state === 'refused')
+    trials.value = trials.peek().filter((t) => t.state !== 'waiting' && t.state !== 'running')
   }
+}
+
+async function planTrial(of: Recipe, way: Way, n: number): Promise<Trial> {
+  const row: Trial = { way, steps: n, plan: null, state: 'waiting', why: '', peak: 0, calls: 0, backward: 0, seconds: 0, curve: [] }
+  try {
+    row.plan = await call('plan', { recipe: trialRecipe(of, way.name, n, pictures.peek(), trialUpdates) })
+    if (row.plan.refusal) Object.assign(row, { state: 'refused', why: row.plan.refusal })
+  } catch (error) {
+    Object.assign(row, { state: 'failed', why: own(error) })
+  }
+  return row
+}
+
+/** What a method failed with on its own account; anything else concerns them all. */
+function own(error: unknown): string {
+  const f = failure(error)
+  if (f.kind !== 'out_of_memory' && f.kind !== 'input') throw error
+  return f.message
 }
 
 let lookedAt = ''
@@ -156,8 +174,9 @@ export async function firstLook(): Promise<void> {
   const reel = new Reel(w, n)
   try {
     await runJob('shortcut', 'A first look', 'steer', { recipe: trialRecipe(of, w.name, n, pictures.peek(), 1), previews: 0 }, (e) => reel.take(e), { background: true })
-  } catch {
+  } catch (error) {
     // It was only to show something; what is wrong with the recipe or the device is said where it is used.
+    if (failure(error).kind === 'device_lost') lookedAt = '' // and is due on the next one
   } finally {
     reel.end()
     if (film.peek()?.pictures.length === 0) film.value = null

@@ -35,7 +35,7 @@ export function Progress(): JSX.Element {
         {r ? (
           <>
             <Fact value={bytes(r.peak_bytes)} unit="" says={`kept at most; ${bytes(r.planned_bytes)} planned`} />
-            <Fact value={number(r.drift)} unit="of 2" says="mean change of a picture’s values" />
+            <Fact value={number(r.drift)} unit="of 2" says="root mean square change of a picture’s values" />
           </>
         ) : (
           planned.value && <Fact value={bytes(planned.value.memory.activation_bytes)} unit="" says="of buffers planned" />

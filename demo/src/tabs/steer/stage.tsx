@@ -6,7 +6,7 @@ import recording from '../../assets/dark-glasses.png'
 import { Button, JobBar, Meter, Picture, PictureGrid, Slider } from '../../components'
 import { bytes, number, plural, title } from '../../format'
 import type { Pictures, Recipe } from '../../protocol'
-import { core, draft, lost, recipe, running, valid } from '../../state'
+import { core, draft, recipe, running, usable, valid } from '../../state'
 import { ids } from '../../testids'
 import { endedHere, goOn, judged, looking, planned, stage, steer, steering, story, unfinished, type Stage as Shown } from './run'
 import { labelPhrase } from './words'
@@ -169,7 +169,7 @@ function captionsOf(s: NonNullable<typeof story.value>): string[] {
 
 function Start({ again }: { again: boolean }): JSX.Element {
   const refused = planned.value?.refusal ?? ''
-  const ready = core.value.phase === 'ready' && recipe.value !== null && valid.value && refused === '' && lost.value === ''
+  const ready = usable.value && recipe.value !== null && valid.value && refused === ''
   const other = running.value !== null && !running.value.background
   return (
     <Button kind="primary" size="large" disabled={!ready || other || (draft.value?.updates ?? 0) === 0} onClick={() => (split.value = 1, void steer())} data-testid={ids.start} title={other ? `${running.value!.label} is still running` : undefined}>
@@ -200,15 +200,15 @@ function Headline(): JSX.Element | null {
   }
   if (s.losses.length === 0) return null
   const mean = (x: number[]) => x.reduce((a, b) => a + b, 0) / Math.max(1, x.length)
-  const first = mean(s.losses[0]!)
+  const first = s.at[0] === 0 ? mean(s.losses[0]!) : null // of a run that went on it comes with the result
   const best = s.best.length > 0 ? mean(s.best) : mean(s.losses.at(-1)!)
   return (
     <div class="headline" data-testid={ids.judged}>
       <p>
         Mean loss <b>{number(best)}</b>
-        <span class="was">, {number(first)} before</span>
+        {first !== null && <span class="was">, {number(first)} before</span>}
       </p>
-      <Meter label="Share of the first loss that is gone" value={first > 0 ? 1 - best / first : 0} />
+      {first !== null && <Meter label="Share of the first loss that is gone" value={first > 0 ? 1 - best / first : 0} />}
     </div>
   )
 }
@@ -271,7 +271,8 @@ function Enlarged({ index, onClose, onMove }: { index: number; onClose: () => vo
               <>
                 <dt>Loss</dt>
                 <dd>
-                  {number(s.losses[0]![index] ?? 0)} → {number(s.best[index] ?? s.losses.at(-1)![index] ?? 0)}
+                  {s.at[0] === 0 && <>{number(s.losses[0]![index] ?? 0)} → </>}
+                  {number(s.best[index] ?? s.losses.at(-1)![index] ?? 0)}
                 </dd>
               </>
             )}

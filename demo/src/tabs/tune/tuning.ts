@@ -2,7 +2,7 @@
 import { batch, computed, effect, signal } from '@preact/signals'
 import { call, failure } from '../../client'
 import { adapterName, free, named } from '../../names'
-import { catalog, checkpoints, chosenDevice, device, keepsCheckpoints, lost, openDevice, recipe, refreshCatalog, refreshCheckpoints, runJob, running, tab, usable } from '../../state'
+import { catalog, checkpoints, chosenDevice, device, keepsCheckpoints, lost, openDevice, recipe, refreshCatalog, refreshCheckpoints, runJob, running, tab, told, usable } from '../../state'
 import type { Checked, Checkpoint, Look, Pictures, Planned, Recipe, TuneEvent, TuneResult } from '../../protocol'
 
 /** The choice that makes a tuning of the current steering recipe. */
@@ -184,7 +184,7 @@ async function go(r: Recipe, resume: boolean, first: number): Promise<void> {
     if (now.result.lora) trying.value = now.result.lora
   } catch (error) {
     const f = failure(error)
-    if (f.kind !== 'cancelled') problem.value = f.message
+    if (!told(f)) problem.value = f.message
   } finally {
     cancelAnimationFrame(due)
     show()
@@ -254,7 +254,7 @@ export async function trySamples(): Promise<void> {
     if (wanted === what) samples.value = { of: name, scale: at, before: plain.pictures, after }
   } catch (error) {
     const f = failure(error)
-    if (wanted === what && f.kind !== 'cancelled') problem.value = f.message
+    if (wanted === what && !told(f)) problem.value = f.message
     if (wanted === what) wanted = ''
   } finally {
     if (wanted === what || wanted === '') sampling.value = false

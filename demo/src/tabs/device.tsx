@@ -6,7 +6,7 @@ import { count, number, plural, sentence } from '../format'
 import { catalog, chosenDevice, core, device, running, usable } from '../state'
 import { ids } from '../testids'
 import type { Device, KernelCheck, Measured } from '../protocol'
-import { adviceFor, browser } from './device/advice'
+import { advice, browser, remote, secure } from '../webgpu'
 import { checkKernels, complete, kernels, measure, measured, problem, switching, switchTo, working } from './device/checks'
 import { binary, isBytes, report, words } from './device/report'
 import './device.css'
@@ -62,8 +62,7 @@ export function DeviceTab(): JSX.Element {
 }
 
 function Help(): JSX.Element {
-  const name = browser()
-  const [first, ...others] = adviceFor(name)
+  const [first, ...others] = advice()
   const steps = (lines: readonly string[]) => (
     <ul>
       {lines.map((line) => (
@@ -74,16 +73,16 @@ function Help(): JSX.Element {
   return (
     <section class="card pad stack" aria-labelledby="device-help">
       <h3 id="device-help">How to get WebGPU</h3>
-      <p class="muted">You use {name}. Everything works on the CPU too, only slower.</p>
+      <p class="muted">You use {browser()}. Everything works on the CPU too, only slower.</p>
       <div class="help-steps">
-        <h4>{first!.browser}</h4>
-        {steps(first!.steps)}
+        <h4>{first!.browsers.join(', ')}</h4>
+        {steps([...first!.steps.map((s) => s.text), secure, remote])}
       </div>
       <Disclosure title="Other browsers">
         {others.map((a) => (
-          <div key={a.browser} class="help-steps">
-            <h4>{a.browser}</h4>
-            {steps(a.steps)}
+          <div key={a.browsers[0]} class="help-steps">
+            <h4>{a.browsers.join(', ')}</h4>
+            {steps(a.steps.map((s) => s.text))}
           </div>
         ))}
       </Disclosure>

@@ -1,6 +1,6 @@
 // A report for bug reports: everything one would be asked for, as text.
 import type { Device, KernelCheck, Measured } from '../../protocol'
-import { browser } from './advice'
+import { browser } from '../../webgpu'
 
 /** Limits that are bytes. */
 export function isBytes(limit: string): boolean {

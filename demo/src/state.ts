@@ -156,12 +156,7 @@ export function edit(change: (draft: Recipe) => void): void {
 function checkDraft(): void {
   clearTimeout(soon)
   soon = 0
-  void check(JSON.stringify(draft.peek()), edits).catch(notChecked)
-}
-
-/** A check that could not be made leaves the draft in doubt; a core that stopped says so itself. */
-function notChecked(error: unknown): void {
-  if (core.peek().phase !== 'stopped') checked.value = { ...checked.peek(), problems: [{ message: failure(error).message, line: 0, path: '' }] }
+  void check(JSON.stringify(draft.peek()), edits)
 }
 
 /** Waits until the recipe is what was edited last, or has problems. */
@@ -184,13 +179,15 @@ export async function useLibrary(name: string): Promise<void> {
     draft.value = found.recipe
     library.value = name
   })
-  await check(found.yaml, ++edits, name).catch(notChecked)
+  await check(found.yaml, ++edits, name)
 }
 
 async function check(text: string, mine: number, name = library.peek()): Promise<Checked> {
-  const question = call('check', { text })
-  asked = question.catch(() => {})
+  // What could not be checked is in doubt; once the core has stopped, everything is, and the page says so.
+  const question = call('check', { text }).catch((error: unknown): Checked => ({ problems: [{ message: failure(error).message, line: 0, path: '' }] }))
+  asked = question
   const answer = await question
+  if (core.peek().phase === 'stopped') return answer
   if (mine !== edits) return answer
   batch(() => {
     if (answer.recipe && answer.problems.length === 0) {
@@ -374,7 +371,7 @@ effect(() => {
   const name = tab.value
   void library.value
   // Not before the address was read.
-  if (recipe.value) void writeHash(name)
+  if (recipe.value) void writeHash(name).catch(() => {}) // where nothing packs a recipe, the address stays
 })
 
 /** Moves to a tab, with an entry in the history. */

@@ -81,12 +81,16 @@ export async function remove(model: string): Promise<void> {
 
 export async function measureStorage(): Promise<void> {
   if (!navigator.storage?.estimate) return
-  const [estimate, persisted] = await Promise.all([navigator.storage.estimate(), navigator.storage.persisted?.() ?? false])
-  storage.value = { used: estimate.usage ?? 0, quota: estimate.quota ?? 0, persisted }
+  try {
+    const [estimate, persisted] = await Promise.all([navigator.storage.estimate(), navigator.storage.persisted?.() ?? false])
+    storage.value = { used: estimate.usage ?? 0, quota: estimate.quota ?? 0, persisted }
+  } catch {
+    storage.value = null // some private windows do not say
+  }
 }
 
 export async function persist(): Promise<void> {
-  const granted = await navigator.storage.persist()
+  const granted = await navigator.storage.persist().catch(() => false)
   await measureStorage()
   if (!granted) problem.value = 'The browser did not agree to keep files for good. It usually does once the page is bookmarked or installed.'
 }

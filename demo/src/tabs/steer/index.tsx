@@ -2,7 +2,7 @@
 import { effect, signal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { Button, Disclosure, Notice, Segmented } from '../../components'
-import { addressProblem, catalog, checked, core, device, draft, keeps, library, lost, openDevice, running, useLibrary } from '../../state'
+import { addressProblem, catalog, checked, core, device, draft, keeps, keepsCheckpoints, library, lost, openDevice, running, useLibrary } from '../../state'
 import { sentence, title } from '../../format'
 import { ids } from '../../testids'
 import { Goals } from './goals'
@@ -10,7 +10,7 @@ import { GoalIcon } from './icons'
 import { NoWebGPU } from './no-webgpu'
 import { Progress } from './progress'
 import { RecipeText } from './recipe-text'
-import { discard, endedHere, goOn, halve, planned, steering, trouble, unfinished } from './run'
+import { discard, endedHere, goOn, halve, planned, steering, story, trouble, unfinished } from './run'
 import { Settings } from './settings'
 import { Share } from './share'
 import { PlanLine, Stage } from './stage'
@@ -235,6 +235,8 @@ function Notices(): JSX.Element {
           )}
         </>
       )}
+      {steering.value && story.value?.warning && <Notice kind="warning">{sentence(story.value.warning)}</Notice>}
+      {keeps.value && !keepsCheckpoints.value && steering.value && <Notice>Another tab of this page keeps its checkpoints here: this run ends when this tab is closed.</Notice>}
       {!keeps.value && <Notice>This window keeps nothing: models, adapters and unfinished runs are gone when the tab is closed.</Notice>}
     </div>
   )

@@ -56,6 +56,7 @@ export interface Story {
   counters: Counters
   perUpdate: number // seconds, of late
   frames: Pictures[] // for the film
+  warning: string // what could not be kept
   result: SteerResult | null
 }
 
@@ -240,6 +241,7 @@ export async function steer(from?: Checkpoint): Promise<void> {
     counters: { network_calls: 0, backward_calls: 0 },
     perUpdate: 0,
     frames: [],
+    warning: '',
     result: null,
   }
   const known = stage.peek()
@@ -258,6 +260,7 @@ export async function steer(from?: Checkpoint): Promise<void> {
     s.steps = e.steps || s.steps
     s.seconds = e.seconds
     s.counters = e.counters
+    if (e.warning) s.warning = e.warning
     if (e.kind === 'update') {
       s.update = e.update
       s.updates = e.updates

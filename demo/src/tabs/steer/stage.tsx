@@ -206,7 +206,7 @@ function Headline(): JSX.Element | null {
     <div class="headline" data-testid={ids.judged}>
       <p>
         Mean loss <b>{number(best)}</b>
-        {first !== null && <span class="was">, {number(first)} before</span>}
+        {first !== null && <span class="was">{number(first)} before</span>}
       </p>
       {first !== null && <Meter label="Share of the first loss that is gone" value={first > 0 ? 1 - best / first : 0} />}
     </div>

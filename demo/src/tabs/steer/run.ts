@@ -64,6 +64,11 @@ export const stage = signal<Stage>({ of: 'recording', pictures: null, before: nu
 export const story = signal<Story | null>(null)
 /** What went wrong, and after how many updates. */
 export const trouble = signal<{ failure: Failure; update: number } | null>(null)
+// What was the matter with one device is not with the next, on whichever tab it was opened.
+effect(() => {
+  const kind = device.value && trouble.peek()?.failure.kind
+  if (kind === 'device_lost' || kind === 'out_of_memory') trouble.value = null
+})
 /** What the recipe would cost; null while that is asked. */
 export const planned = signal<Planned | null>(null)
 /** Set where the page made the library's recipe smaller for a slow device. */

@@ -1,7 +1,7 @@
 // The page's frame: name, device, tabs.
 import type { JSX } from 'preact'
 import { useRef } from 'preact/hooks'
-import { begin, core, device, go, instead, running, tab, tabNames, theme, type TabName } from './state'
+import { begin, core, device, go, instead, lost, running, tab, tabNames, theme, type TabName } from './state'
 import { Button, Notice } from './components'
 import { sentence } from './format'
 import { DeviceLost } from './lost'
@@ -108,15 +108,16 @@ function TabBar(): JSX.Element {
 function DeviceChip(): JSX.Element {
   const d = device.value
   const c = core.value
-  const text =
-    d !== null
+  const text = lost.value
+    ? 'device lost'
+    : d !== null
       ? d.kind === 'cpu'
         ? 'CPU, no WebGPU'
         : d.name + (d.software ? ' · software' : '')
       : c.phase === 'stopped'
         ? 'stopped'
         : 'loading'
-  const kind = d === null ? '' : d.kind === 'webgpu' && !d.software ? ' good' : ' slow'
+  const kind = d === null || lost.value ? '' : d.kind === 'webgpu' && !d.software ? ' good' : ' slow'
   return (
     <button type="button" class={`chip device${kind}`} onClick={() => go('device')} title={d ? `${d.name}${d.driver ? `, ${d.driver}` : ''}` : 'The device'} data-testid={ids.deviceChip}>
       <span class="chip-text">{text}</span>

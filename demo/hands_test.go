@@ -402,13 +402,14 @@ func (p *page) adapter() string {
 // pictures is where screenshots go, for a person to look at.
 const pictures = "../out/screenshots"
 
-// screenshot keeps what is on the screen as name-<desktop|phone>-<light|dark>.
+// screenshot keeps the whole page, as far as it can be scrolled, as
+// name-<desktop|phone>-<light|dark>.
 func (p *page) screenshot(name string) {
 	p.Helper()
-	evaluate[chromedp.Void](p, "await new Promise(requestAnimationFrame); await new Promise(requestAnimationFrame)")
+	evaluate[chromedp.Void](p, "scrollTo(0, 0); await new Promise(requestAnimationFrame); await new Promise(requestAnimationFrame)")
 	ctx, cancel := context.WithTimeout(p.ctx, p.opt.patience)
 	defer cancel()
-	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		p.Fatalf("screenshot %s: %v", name, err)
 	}

@@ -186,7 +186,7 @@ func TestTune(t *testing.T) {
 
 	p.click("tab-tune")
 	p.click("tune-remove-" + name)
-	p.waitGone("tune-adapters")
+	p.waitGone("tune-remove-" + name)
 	renamed := filepath.Join(folder, "Mine, again.safetensors")
 	if err := os.WriteFile(renamed, data, 0o644); err != nil {
 		t.Fatal(err)
@@ -331,11 +331,11 @@ func TestDevice(t *testing.T) {
 	p.click("device-measure")
 	p.waitText("device-measured", "GFLOP/s")
 	said := p.text("device-measured")
-	for _, number := range []string{`([\d.]+) GFLOP/s`, `([\d.]+) ms a network call of 16 pictures, \d+ dispatches`} {
+	for _, number := range []string{`([\d.]+) GFLOP/s`, `([\d.,]+) ms a network call of 16 pictures, \d+ dispatches`} {
 		found := regexp.MustCompile(number).FindStringSubmatch(said)
 		if found == nil {
 			t.Errorf("%s is not in %q", number, said)
-		} else if v, err := strconv.ParseFloat(found[1], 64); err != nil || v <= 0 {
+		} else if v, err := strconv.ParseFloat(strings.ReplaceAll(found[1], ",", ""), 64); err != nil || v <= 0 {
 			t.Errorf("%s in %q", found[0], said)
 		}
 	}

@@ -82,8 +82,8 @@ func TestPauseAndCancel(t *testing.T) {
 	p.click("cancel")
 	p.waitGone("job-bar")
 	p.waitText("counters", "updates, then ended by you")
-	said := p.text("judged") // "Mean loss 0.5, 0.9 before"
-	found := regexp.MustCompile(`Mean loss ([\d.]+) ?, ([\d.]+) before`).FindStringSubmatch(said)
+	said := p.text("judged")
+	found := regexp.MustCompile(`Mean loss ([\d.]+),? ([\d.]+) before`).FindStringSubmatch(said)
 	if found == nil {
 		t.Fatalf("the headline is %q", said)
 	}

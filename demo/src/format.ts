@@ -41,7 +41,8 @@ export function percent(share: number): string {
 export function number(n: number): string {
   if (n === 0) return '0'
   const size = Math.abs(n)
-  if (size >= 1000 || size < 0.001) return n.toExponential(1)
+  if (size >= 1e6 || size < 0.001) return n.toExponential(1)
+  if (size >= 1000) return count(n)
   return String(+n.toPrecision(3))
 }
 

@@ -164,7 +164,7 @@ function Goal({ index, term, open, alone, onToggle, onRemove }: GoalProps): JSX.
           <div class="pair-fields">
             <NumberField label="Weight" value={term.weight ?? 1} step="any" onChange={(weight) => change({ weight })} />
             <NumberField
-              label="Enough at a loss of"
+              label="Enough below"
               value={term.stop_below}
               min={0}
               step="any"
@@ -222,7 +222,7 @@ function AttributeFields({ term, change }: FieldsProps): JSX.Element {
       </div>
       <Slider label="How sure the guide must be" min={0} max={8} step={0.5} value={term.margin ?? 2} show={(v) => `${v} log-odds`} onChange={(margin) => change({ margin })} />
       <div class="pair-fields">
-        <NumberField label="Noisy copies it sees" value={term.copies ?? 8} min={1} max={64} onChange={(copies) => change({ copies })} />
+        <NumberField label="Noisy copies" value={term.copies ?? 8} min={1} max={64} onChange={(copies) => change({ copies })} />
         <NumberField label="Noise on them" value={term.noise ?? 0.5} min={0} max={4} step="any" onChange={(noise) => change({ noise })} />
       </div>
     </>

@@ -144,7 +144,8 @@ func failure(err error) *Failure {
 	f := &Failure{kindOf(err), strings.TrimPrefix(err.Error(), "sdo: ")}
 	switch f.Kind {
 	case kindLost:
-		f.Message += "; it may have run out of memory or been reset, so try fewer pictures"
+		// Everything that was under way failed by it, and would tell of itself.
+		f.Message = gpu.ErrLost.Error() + "; it may have run out of memory or been reset, so try fewer pictures"
 	case kindMemory:
 		f.Message += "; try fewer pictures or the method sdo"
 	case kindCancelled:

@@ -42,7 +42,7 @@ test: setup check wasm site ## set up, then test everything, software Vulkan and
 	@tools/setup.sh browser
 	SDO_REQUIRE_GPU=1 SDO_REQUIRE_BROWSER=1 SDO_LIMITS=default $(BUILD) test $(TAGS) $$($(GO) list ./... | grep -v /demo$$)
 	CGO_ENABLED=0 $(GO) test ./sdo/... ./sampler/...
-	SDO_REQUIRE_BROWSER=1 $(GO) test -timeout 30m ./demo
+	SDO_REQUIRE_BROWSER=1 $(GO) test -timeout 60m ./demo
 
 build: setup ## build bin/sdo, with the page if it was built
 	$(BUILD) build $(TAGS) -ldflags '-X main.version=$(VERSION)' -o bin/sdo ./native

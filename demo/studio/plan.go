@@ -76,6 +76,10 @@ func (s *Server) cost(p *engine.Plan, m memory) planned {
 // takes: its memory is addressed by 32 bits.
 const addressable = 3 << 30
 
+// most is more than any browser gives a page of a GPU, which does not tell how
+// much it has.
+const most = 32 << 30
+
 // room is an error where a plan cannot fit the open device whatever else is on
 // it.
 func (s *Server) room(p *engine.Plan) error {
@@ -91,10 +95,13 @@ func (s *Server) room(p *engine.Plan) error {
 		}
 		return nil
 	}
-	most := s.device.gpu.Limits().MaxBuffer
-	if largest := slices.Max(p.Buffers(s.device.Executor)); largest > most {
+	limit := s.device.gpu.Limits().MaxBuffer
+	if largest := slices.Max(p.Buffers(s.device.Executor)); largest > limit {
 		return fmt.Errorf("%w: one buffer would need %d MiB and one of %s holds at most %d; use fewer pictures, or the method sdo",
-			gpu.ErrOutOfMemory, largest>>20, s.device.gpu.Info().Name, most>>20)
+			gpu.ErrOutOfMemory, largest>>20, s.device.gpu.Info().Name, limit>>20)
+	}
+	if total > most {
+		return fmt.Errorf("%w: needs %d GiB, more than any browser gives a page; use fewer pictures or steps, or the method sdo", gpu.ErrOutOfMemory, total>>30)
 	}
 	return nil
 }

@@ -483,6 +483,27 @@ func TestPlanTellsTheCost(t *testing.T) {
 	}
 }
 
+// A GPU does not tell how much memory it has, but there is too much for any.
+func TestPlanTooLargeForAnyGPU(t *testing.T) {
+	b := newBench(t)
+	if reply := b.call("open", map[string]any{"device": "webgpu"}); reply.Error != nil {
+		if os.Getenv("SDO_REQUIRE_GPU") == "1" || reply.Error.Kind != kindNoAdapter {
+			t.Fatal(reply.Error.Message)
+		}
+		t.Skip(reply.Error.Message)
+	}
+	var p planned
+	b.must("plan", map[string]any{"recipe": small(t, "dark-glasses", func(r *recipes.Recipe) {
+		r.NumImages, r.Sampler.NumInferenceSteps, r.Method = 256, 1000, recipes.Method{Name: "full"}
+	})}, &p)
+	if !strings.Contains(p.Refusal, "more than any browser gives a page") {
+		t.Errorf("refusal %q of %d GiB", p.Refusal, p.Memory.Total>>30)
+	}
+	b.refused(kindMemory, "more than any browser", "steer", map[string]any{"recipe": small(t, "dark-glasses", func(r *recipes.Recipe) {
+		r.NumImages, r.Sampler.NumInferenceSteps, r.Method = 256, 1000, recipes.Method{Name: "full"}
+	})})
+}
+
 func TestTuneMakesALoRAThatRecipesUse(t *testing.T) {
 	b := newBench(t)
 	r := small(t, "everyone-wears-glasses", func(r *recipes.Recipe) {

@@ -1,6 +1,6 @@
 // The page's frame: name, device, tabs.
 import type { JSX } from 'preact'
-import { useRef } from 'preact/hooks'
+import { useEffect, useRef } from 'preact/hooks'
 import { begin, core, device, go, instead, lost, running, tab, tabNames, theme, type TabName } from './state'
 import { Button, Notice } from './components'
 import { sentence } from './format'
@@ -74,10 +74,10 @@ function TabBar(): JSX.Element {
     e.preventDefault()
     const name = tabNames[(to + tabNames.length) % tabNames.length]!
     go(name)
-    const button = list.current?.querySelector<HTMLElement>(`#tab-${name}`)
-    button?.focus()
-    button?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
+    list.current?.querySelector<HTMLElement>(`#tab-${name}`)?.focus()
   }
+  const selected = tab.value
+  useEffect(() => list.current?.querySelector(`#tab-${selected}`)?.scrollIntoView({ block: 'nearest', inline: 'nearest' }), [selected])
   const busy = running.value
   return (
     <div class="tabs" role="tablist" aria-label="Parts of this page" ref={list} onKeyDown={key}>

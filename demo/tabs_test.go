@@ -344,6 +344,7 @@ func TestDevice(t *testing.T) {
 	p.wait("device-rows")
 	p.until("some rows", func() (bool, string) { n := len(p.table("device-rows")); return n >= 5, strconv.Itoa(n) })
 	p.click("cancel")
+	p.waitGone("job-bar") // the row that was under way still comes
 	p.waitText("device-summary", "so far")
 	if rows, agree := len(p.table("device-rows")), p.text("device-summary"); !strings.Contains(agree, fmt.Sprintf("%d of %d rows agree", rows, rows)) {
 		t.Errorf("of %d rows %s", rows, agree)

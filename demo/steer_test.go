@@ -225,7 +225,7 @@ func TestFirstVisit(t *testing.T) {
 	if total < 1e6 || total > 6e6 {
 		t.Errorf("a first visit transfers %d bytes, want at most 6 MB", total)
 	}
-	if first > 10*time.Second { // 3 s on a machine that does nothing else
+	if first > 30*time.Second { // 3 s on a machine that does nothing else
 		t.Errorf("the first pictures are there after %v", first)
 	}
 

@@ -61,19 +61,11 @@ func auditRecipe(r *request, p struct {
 	if err != nil {
 		return nil, badInput(err)
 	}
-	if err := s.room(plan.Plan); err != nil {
-		return nil, err
-	}
-	j, err := s.begin(r)
+	j, session, over, err := s.session(r, plan.Plan)
 	if err != nil {
 		return nil, err
 	}
-	defer s.end(j)
-	session, err := engine.NewSession(j.exec, plan.Plan)
-	if err != nil {
-		return nil, err
-	}
-	defer session.Close()
+	defer over()
 	j.start(0)
 	var all []sdo.Comparison
 	for batch := range p.Batches {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/graph"
 )
 
@@ -48,6 +49,25 @@ func (s *Server) begin(r *request) (*job, error) {
 		do(j)
 	}
 	return j, nil
+}
+
+// session begins a job on a plan that fits the device. over ends both.
+func (s *Server) session(r *request, p *engine.Plan) (j *job, session *engine.Session, over func(), err error) {
+	if err := s.room(p); err != nil {
+		return nil, nil, nil, err
+	}
+	if j, err = s.begin(r); err != nil {
+		return nil, nil, nil, err
+	}
+	if session, err = engine.NewSession(j.exec, p); err != nil {
+		s.end(j)
+		return nil, nil, nil, err
+	}
+	j.exec.ResetPeak()
+	return j, session, func() {
+		session.Close()
+		s.end(j)
+	}, nil
 }
 
 // end gives the device back.

@@ -78,9 +78,6 @@ func steer(r *request, p steerParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.room(made); err != nil {
-		return nil, err
-	}
 	var from *sdo.RunState
 	before := 0.0
 	if p.Resume {
@@ -88,17 +85,11 @@ func steer(r *request, p steerParams) (any, error) {
 			return nil, err
 		}
 	}
-	j, err := s.begin(r)
+	j, session, over, err := s.session(r, made)
 	if err != nil {
 		return nil, err
 	}
-	defer s.end(j)
-	session, err := engine.NewSession(j.exec, made)
-	if err != nil {
-		return nil, err
-	}
-	defer session.Close()
-	j.exec.ResetPeak()
+	defer over()
 	run := &steering{request: r, job: j, session: session, params: p, firstLook: true}
 	if p.Checkpoint {
 		j.bePatient()
@@ -229,16 +220,11 @@ func sample(r *request, p struct {
 	if err != nil {
 		return nil, err
 	}
-	j, err := s.begin(r)
+	j, session, over, err := s.session(r, made)
 	if err != nil {
 		return nil, err
 	}
-	defer s.end(j)
-	session, err := engine.NewSession(j.exec, made)
-	if err != nil {
-		return nil, err
-	}
-	defer session.Close()
+	defer over()
 	run := &steering{request: r, job: j, session: session, firstLook: true}
 	j.start(0)
 	images, err := session.Sample(r, run.observe)

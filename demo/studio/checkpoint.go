@@ -2,13 +2,14 @@ package studio
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strconv"
 	"time"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sdo"
@@ -22,12 +23,11 @@ const (
 	checkpointEvery = 3 * time.Second
 )
 
-// Keys of a checkpoint's metadata, beside those of engine.Tuning.
+// Keys of a checkpoint's metadata, beside those of package engine.
 const (
 	metadataRecipe  = "recipe"
 	metadataSaved   = "saved"
 	metadataSeconds = "seconds"
-	metadataState   = "state" // sdo.RunState without its tensors
 	metadataUpdate  = "update"
 	metadataName    = "name" // what a tuning's adapter will be called
 )
@@ -75,12 +75,12 @@ func discard(r *request, p struct {
 	return nil, r.server.host.Remove(files[p.Name])
 }
 
-// writeCheckpoint keeps tensors with a recipe.
-func (s *Server) writeCheckpoint(file string, tensors model.Weights, metadata map[string]string, r *recipes.Recipe) error {
+// writeCheckpoint keeps what write writes, with a recipe among its words.
+func (s *Server) writeCheckpoint(file string, r *recipes.Recipe, metadata map[string]string, write func(io.Writer) error) error {
 	metadata[metadataRecipe] = string(r.Canonical())
 	metadata[metadataSaved] = strconv.FormatInt(time.Now().UnixMilli(), 10)
 	var data bytes.Buffer
-	if err := model.WriteSafetensors(&data, tensors, model.F32, metadata); err != nil {
+	if err := write(&data); err != nil {
 		return err
 	}
 	return s.host.Write(file, data.Bytes())
@@ -136,25 +136,13 @@ func unkept(err error) string {
 	return fmt.Sprintf("this run could not be saved and would not survive the tab: %v", err)
 }
 
-// write keeps the state that was read back. Single precision is what a device
-// holds, so nothing is lost.
+// write keeps the state that was read back.
 func (s *steering) write() error {
-	tensors, plain := model.Weights{}, *s.state
-	for name, numbers := range plain.Tensors {
-		data := make([]float32, len(numbers))
-		for i, v := range numbers {
-			data[i] = float32(v)
-		}
-		tensors[name] = model.Tensor{Shape: []int{len(data)}, Data: data}
-	}
-	plain.Tensors = nil
-	text, err := json.Marshal(plain)
-	if err != nil {
-		return err
-	}
-	metadata := map[string]string{metadataState: string(text), metadataUpdate: strconv.Itoa(plain.Result.Updates), metadataSeconds: seconds(s.job)}
+	metadata := map[string]string{metadataUpdate: strconv.Itoa(s.state.Result.Updates), metadataSeconds: seconds(s.job)}
 	s.written = time.Now()
-	return s.server.writeCheckpoint(steerCheckpoint, tensors, metadata, s.params.Recipe.Recipe)
+	return s.server.writeCheckpoint(steerCheckpoint, s.params.Recipe.Recipe, metadata, func(w io.Writer) error {
+		return engine.WriteState(w, s.state, metadata)
+	})
 }
 
 // seconds is how long a run has taken, for a checkpoint.
@@ -175,17 +163,9 @@ func (s *Server) readSteering(r *recipes.Recipe) (*sdo.RunState, float64, error)
 	if err != nil {
 		return nil, 0, err
 	}
-	state := &sdo.RunState{}
-	if err := json.Unmarshal([]byte(metadata[metadataState]), state); err != nil {
-		return nil, 0, inputError{fmt.Errorf("the saved run cannot be read (%w); discard it and start anew", err)}
-	}
-	state.Tensors = map[string][]float64{}
-	for name, t := range tensors {
-		numbers := make([]float64, len(t.Data))
-		for i, v := range t.Data {
-			numbers[i] = float64(v)
-		}
-		state.Tensors[name] = numbers
+	state, err := engine.ReadState(tensors, metadata)
+	if err != nil {
+		return nil, 0, inputError{fmt.Errorf("%w; discard it and start anew", err)}
 	}
 	return state, spent(metadata), nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/sdo-go/sdo/engine"
@@ -220,7 +221,9 @@ func (t *training) save() (warning string, err error) {
 	}
 	t.saved = time.Now()
 	metadata[metadataName], metadata[metadataSeconds] = t.params.Name, seconds(t.job)
-	return unkept(t.server.writeCheckpoint(tuneCheckpoint, tensors, metadata, t.params.Recipe.Recipe)), nil
+	return unkept(t.server.writeCheckpoint(tuneCheckpoint, t.params.Recipe.Recipe, metadata, func(w io.Writer) error {
+		return model.WriteSafetensors(w, tensors, model.F32, metadata)
+	})), nil
 }
 
 // finish hands the adapter to the page and keeps it where recipes find it, beside

@@ -1,0 +1,93 @@
+package edge
+
+import (
+	"bytes"
+	"image"
+	"image/png"
+	"math"
+	"sync"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// Pictures is a batch, each picture a PNG of its own.
+type Pictures struct {
+	Count  int      `json:"count"`
+	Width  int      `json:"width"`
+	Height int      `json:"height"`
+	PNG    [][]byte `json:"png"` // base64 in JSON
+}
+
+// encoder keeps its tables from one picture to the next: they are a thousand
+// times larger than a picture.
+var encoder = png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: &buffers{}}
+
+type buffers struct{ sync.Pool }
+
+func (b *buffers) Get() *png.EncoderBuffer {
+	buffer, _ := b.Pool.Get().(*png.EncoderBuffer)
+	return buffer
+}
+
+func (b *buffers) Put(buffer *png.EncoderBuffer) { b.Pool.Put(buffer) }
+
+// newPictures encodes images of a batch's shape [N C H W] in [-1, 1]; one
+// channel is grey.
+func newPictures(images []float64, shape graph.Shape) (*Pictures, error) {
+	p := &Pictures{Count: shape[0], Width: shape[3], Height: shape[2]}
+	size := len(images) / shape[0]
+	for n := range shape[0] {
+		data, err := encode(picture(images[n*size:(n+1)*size], shape))
+		if err != nil {
+			return nil, err
+		}
+		p.PNG = append(p.PNG, data)
+	}
+	return p, nil
+}
+
+func encode(m image.Image) ([]byte, error) {
+	var b bytes.Buffer
+	err := encoder.Encode(&b, m)
+	return b.Bytes(), err
+}
+
+// picture is one image of planes [C H W].
+func picture(planes []float64, shape graph.Shape) *image.NRGBA {
+	channels, height, width := shape[1], shape[2], shape[3]
+	m := image.NewNRGBA(image.Rect(0, 0, width, height))
+	for i := range height * width {
+		for c := range 3 {
+			m.Pix[4*i+c] = level(planes[c*(channels-1)/2*height*width+i])
+		}
+		m.Pix[4*i+3] = 255
+	}
+	return m
+}
+
+func level(v float64) byte { return byte(math.Round(255 * min(1, max(0, (v+1)/2)))) }
+
+// Scale and gap of a contact sheet, in pixels.
+const (
+	sheetScale = 8
+	sheetGap   = 4
+)
+
+// contactSheet is a batch as one picture, in rows as long as there are rows.
+func contactSheet(images []float64, shape graph.Shape) ([]byte, error) {
+	count, height, width := shape[0], sheetScale*shape[2], sheetScale*shape[3]
+	columns := int(math.Ceil(math.Sqrt(float64(count))))
+	rows := (count + columns - 1) / columns
+	sheet := image.NewNRGBA(image.Rect(0, 0, columns*(width+sheetGap)-sheetGap, rows*(height+sheetGap)-sheetGap))
+	size := len(images) / count
+	for n := range count {
+		small := picture(images[n*size:(n+1)*size], shape)
+		left, top := n%columns*(width+sheetGap), n/columns*(height+sheetGap)
+		for y := range height {
+			for x := range width {
+				sheet.SetNRGBA(left+x, top+y, small.NRGBAAt(x/sheetScale, y/sheetScale))
+			}
+		}
+	}
+	return encode(sheet)
+}

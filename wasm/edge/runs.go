@@ -1,0 +1,408 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/graph/cpu"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+)
+
+func runRoutes(s *Server) {
+	s.handle("POST /v1/steer", s.steer)
+	s.handle("POST /v1/sample", s.sample)
+}
+
+// planEvent is the first of every stream.
+type planEvent struct {
+	Recipe   *recipes.Recipe `json:"recipe"`
+	Estimate Estimate        `json:"estimate"`
+	Memory   engine.Memory   `json:"memory"`
+	Resumed  int             `json:"resumed,omitempty"` // updates made before
+}
+
+// runEvent is sdo.Event with what a caller sees of it.
+type runEvent struct {
+	sdo.Event
+	Kept     bool      `json:"kept"` // also where it is false
+	Seconds  float64   `json:"seconds"`
+	Verdicts []bool    `json:"verdicts,omitempty"`
+	Pictures *Pictures `json:"pictures,omitempty"`
+}
+
+// continueEvent is the last of a request that has computed long enough.
+type continueEvent struct {
+	Token    string   `json:"token"`
+	Expires  int64    `json:"expires"` // seconds since 1970
+	Update   int      `json:"update"`
+	Updates  int      `json:"updates"`
+	Estimate Estimate `json:"estimate"` // of what is left
+}
+
+// steerResult is the last event of a run: sdo.Result with what a caller sees of
+// it.
+type steerResult struct {
+	Before      *Pictures    `json:"before"`
+	After       *Pictures    `json:"after"`
+	Losses      [][]float64  `json:"losses"`
+	BestLoss    []float64    `json:"best_loss"`
+	BestUpdate  []int        `json:"best_update"`
+	RowUpdates  []int        `json:"row_updates"`
+	Stopped     []bool       `json:"stopped"`
+	Drifted     []bool       `json:"drifted"`
+	Updates     int          `json:"updates"`
+	Cancelled   bool         `json:"cancelled"`
+	JudgeLabel  string       `json:"judge_label"`
+	JudgeBefore []bool       `json:"judge_before,omitempty"`
+	JudgeAfter  []bool       `json:"judge_after,omitempty"`
+	Drift       float64      `json:"drift"`
+	Seconds     float64      `json:"seconds"`
+	Counters    sdo.Counters `json:"counters"`
+	Planned     int64        `json:"planned_bytes"`
+	Peak        int64        `json:"peak_bytes"`
+}
+
+// sampleResult is the last event of a sample.
+type sampleResult struct {
+	Pictures *Pictures    `json:"pictures"`
+	Seconds  float64      `json:"seconds"`
+	Counters sdo.Counters `json:"counters"`
+}
+
+// run is what was asked, planned and admitted.
+type run struct {
+	*asked
+	*stream
+	server   *Server
+	ctx      context.Context // of the run; it ends with the request's
+	cancel   context.CancelFunc
+	session  *engine.Session
+	exec     *cpu.Executor[float32]
+	memory   engine.Memory
+	estimate Estimate
+	slicing  slicing
+	from     int           // updates made before this request
+	began    time.Time     // the computing of this request
+	counters sdo.Counters  // so far
+	next     *sdo.RunState // where the next request goes on; nil while this one does
+	told     time.Time     // of the latest event
+	computed float64       // seconds of this request that were its own
+	err      error         // of telling
+}
+
+// plan makes a recipe concrete, without its weights on a device.
+func (s *Server) plan(a *asked) (*engine.Plan, error) {
+	m, err := s.networks.load(a)
+	if err != nil {
+		return nil, badRecipe(err)
+	}
+	p, err := engine.NewPlan(a.recipe, m, nil, m.Storage())
+	return p, badRecipe(err)
+}
+
+// badRecipe marks an error as the caller's to mend.
+func badRecipe(err error) error {
+	var one recipes.Problem
+	var several recipes.Problems
+	if err == nil || errors.As(err, &one) || errors.As(err, &several) {
+		return err
+	}
+	return &Error{http.StatusBadRequest, "bad_recipe", err.Error()}
+}
+
+// begin plans what was asked, holds it against the budget and waits for room.
+// over ends what it began.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, a *asked) (made *run, over func(), err error) {
+	plan, err := s.plan(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	v := &run{asked: a, stream: s.newStream(w, r), server: s, exec: cpu.New[float32](cpu.Options{})}
+	defer func() {
+		if err != nil {
+			v.exec.Close()
+		}
+	}()
+	left := plan.Recipe.Updates
+	if a.state != nil {
+		v.from = a.state.Result.Updates
+		left -= v.from
+	}
+	v.memory = plan.Memory(v.exec)
+	v.slicing = s.Budget.slice(plan.Efforts(), left, a.state != nil)
+	v.estimate = s.estimate(v.slicing, v.memory)
+	if err := s.fits(v); err != nil {
+		return nil, nil, err
+	}
+	leave, err := s.enter(r.Context(), v.estimate.Bytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	if v.session, err = engine.NewSession(v.exec, plan); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	v.ctx, v.cancel = context.WithCancel(r.Context())
+	v.began = s.Now()
+	v.told = v.began
+	return v, func() {
+		v.cancel()
+		v.session.Close()
+		v.exec.Close()
+		leave()
+	}, nil
+}
+
+func (s *Server) estimate(c slicing, m engine.Memory) Estimate {
+	return Estimate{
+		NetworkCalls: c.total.NetworkCalls, BackwardCalls: c.total.BackwardCalls, MultiplyAdds: c.total.MultiplyAdds,
+		Seconds: s.Budget.seconds(c.total), Slices: c.slices, Bytes: m.Total(),
+	}
+}
+
+// fits refuses a run that is too large, before anything is allocated.
+func (s *Server) fits(v *run) error {
+	refuse := func(why string) error { return &tooLarge{v.estimate, s.Budget, why} }
+	switch {
+	case v.estimate.Bytes > s.Budget.Bytes:
+		return refuse("ask for fewer pictures, or run it where there is more memory")
+	case v.slicing.slices == 0:
+		return refuse("not even one update fits; ask for fewer pictures or steps")
+	case v.slicing.slices == 1:
+		return nil
+	case !v.slices:
+		return refuse("ask for fewer pictures, steps or updates, or allow slices")
+	case len(s.Key) == 0:
+		return refuse("ask for fewer pictures, steps or updates; this deployment has no key to continue runs with")
+	case v.memory.States*4/3 > maxToken:
+		return refuse("what a request would leave to the next is too much to carry; ask for fewer pictures")
+	}
+	return nil
+}
+
+// steer runs a recipe, or as much of it as a request may.
+func (s *Server) steer(w http.ResponseWriter, r *http.Request) error {
+	a, err := s.ask(w, r, true)
+	if err != nil {
+		return err
+	}
+	if _, tunes := a.recipe.Variables[string(sdo.Parameters)]; tunes || a.recipe.Tune != nil {
+		return &Error{http.StatusBadRequest, "bad_recipe", "the recipe trains the network's parameters, which takes longer than a request may; run it with `sdo tune` or in the page"}
+	}
+	if len(a.recipe.Objective) == 0 {
+		return &Error{http.StatusBadRequest, "bad_recipe", "the recipe has no objective to steer by; add a term, or use /v1/sample"}
+	}
+	v, over, err := s.begin(w, r, a)
+	if err != nil {
+		return err
+	}
+	defer over()
+	if err := v.steer(); err != nil && !v.stream.fail(err) {
+		return err
+	}
+	return nil
+}
+
+func (v *run) steer() error {
+	if err := v.tell("plan", planEvent{v.recipe, v.estimate, v.memory, v.from}); err != nil {
+		return err
+	}
+	result, err := v.session.SteerFrom(v.ctx, v.asked.state, v.observe)
+	switch {
+	case v.err != nil:
+		return v.err
+	case err != nil:
+		return err
+	case v.next != nil:
+		return v.goOn()
+	case result.Cancelled:
+		return context.Cause(v.ctx) // nobody is there
+	}
+	report, err := v.report(result)
+	if err != nil {
+		return err
+	}
+	return v.end(http.StatusOK, "result", report)
+}
+
+// observe tells the caller of an event, lets others run, and ends the request's
+// share where its time is used up.
+func (v *run) observe(e sdo.Event) {
+	if v.err == nil && v.ctx.Err() == nil {
+		v.err = v.took(e)
+	}
+	if v.err != nil {
+		v.cancel()
+	}
+}
+
+func (v *run) took(e sdo.Event) error {
+	v.meter()
+	v.counters = e.Counters
+	told := runEvent{Event: e, Kept: e.Kept, Seconds: v.seconds()}
+	name := "step"
+	if e.Kind == sdo.EventUpdate {
+		if v.asked.state != nil && e.Update == v.from {
+			return v.pause() // the request before told of it
+		}
+		name = "update"
+		over := e.Update == e.Updates || !slices.Contains(e.Stopped, false)
+		if over || v.previews > 0 && e.Update%v.previews == 0 {
+			if err := v.look(&told); err != nil {
+				return err
+			}
+		}
+		if !over && v.used(e.Update) {
+			var err error
+			if v.next, err = e.Save(v.ctx); err != nil {
+				return err
+			}
+			defer v.cancel()
+		}
+	}
+	if err := v.tell(name, told); err != nil {
+		return err
+	}
+	return v.pause()
+}
+
+// pause lets other requests run.
+func (v *run) pause() error { return v.server.Pause(v.ctx, 0) }
+
+// used reports whether the request's share is used up: by the plan or, where the
+// processor is slower than the plan thought, by the clock.
+func (v *run) used(update int) bool {
+	if v.slicing.slices == 1 && (len(v.server.Key) == 0 || !v.slices) {
+		return false
+	}
+	made := update - v.from
+	return made >= v.slicing.first || made > 0 && v.computed > v.server.Budget.Seconds
+}
+
+// meter adds the time since the latest event to what was computed. All runs
+// share one thread, so that of it which was this run's own is what they divide.
+func (v *run) meter() {
+	now := v.now()
+	live, _ := v.server.admission.held()
+	v.computed += now.Sub(v.told).Seconds() / float64(max(1, live))
+	v.told = now
+}
+
+// seconds is how long the run has taken, requests before this one included.
+func (v *run) seconds() float64 { return v.asked.seconds + v.now().Sub(v.began).Seconds() }
+
+// look adds the state of an update as pictures, and what the judge says of them.
+func (v *run) look(e *runEvent) error {
+	images, err := v.exec.Read(v.ctx, e.State)
+	if err != nil {
+		return err
+	}
+	if e.Pictures, err = newPictures(images, v.session.Shape); err != nil {
+		return err
+	}
+	if v.session.JudgeLabel() != "" {
+		e.Verdicts, err = v.session.Approve(v.ctx, e.State)
+	}
+	return err
+}
+
+// goOn ends the request's share with what the next one needs.
+func (v *run) goOn() error {
+	s, update, updates := v.server, v.next.Result.Updates, v.recipe.Updates
+	expires := s.Now().Add(s.TokenLife)
+	token, err := s.seal(&saved{v.recipe, v.adapter, v.seconds(), v.next}, expires)
+	if err != nil {
+		return err
+	}
+	left := s.estimate(s.Budget.slice(v.session.Efforts(), updates-update, true), v.memory)
+	return v.end(http.StatusAccepted, "continue", continueEvent{token, expires.Unix(), update, updates, left})
+}
+
+// report is the result as the caller gets it.
+func (v *run) report(result *sdo.Result) (*steerResult, error) {
+	shape := v.session.Shape
+	r := &steerResult{
+		Losses: result.Losses, BestLoss: result.BestLoss, BestUpdate: result.BestUpdate, RowUpdates: result.RowUpdates,
+		Stopped: result.Stopped, Drifted: result.Drifted, Updates: result.Updates,
+		JudgeLabel: v.session.JudgeLabel(), Drift: engine.MeanDrift(result.Before, result.Samples, shape[0]),
+		Seconds: v.seconds(), Counters: result.Counters,
+		Planned: v.memory.Activations, Peak: v.exec.Usage().PeakActivations,
+	}
+	var err error
+	if r.Before, err = newPictures(result.Before, shape); err != nil {
+		return nil, err
+	}
+	if r.After, err = newPictures(result.Samples, shape); err != nil {
+		return nil, err
+	}
+	if r.JudgeBefore, err = v.session.Verdicts(v.ctx, result.Before); err == nil {
+		r.JudgeAfter, err = v.session.Verdicts(v.ctx, result.Samples)
+	}
+	return r, err
+}
+
+// sample makes a recipe's pictures without steering.
+func (s *Server) sample(w http.ResponseWriter, r *http.Request) error {
+	a, err := s.ask(w, r, false)
+	if err != nil {
+		return err
+	}
+	a.recipe = plain(a.recipe)
+	v, over, err := s.begin(w, r, a)
+	if err != nil {
+		return err
+	}
+	defer over()
+	v.mute = v.mute || accepts(r, "image/png")
+	images, err := v.sample()
+	switch {
+	case err != nil && v.stream.fail(err):
+		return nil
+	case err != nil:
+		return err
+	case accepts(r, "image/png"):
+		return writeSheet(w, images, v.session.Shape)
+	}
+	pictures, err := newPictures(images, v.session.Shape)
+	if err != nil {
+		return err
+	}
+	return v.end(http.StatusOK, "result", sampleResult{pictures, v.seconds(), v.counters})
+}
+
+func (v *run) sample() ([]float64, error) {
+	if err := v.tell("plan", planEvent{v.recipe, v.estimate, v.memory, 0}); err != nil {
+		return nil, err
+	}
+	images, err := v.session.Sample(v.ctx, v.observe)
+	if v.err != nil {
+		err = v.err
+	}
+	return images, err
+}
+
+// plain is a recipe that only samples.
+func plain(r *recipes.Recipe) *recipes.Recipe {
+	c, d := r.Clone(), recipes.Defaults()
+	c.Objective, c.Updates, c.Tune = []recipes.Term{}, 0, nil // null, as which JSON would write none, is no objective
+	c.Variables, c.Method, c.Guards = d.Variables, d.Method, d.Guards
+	return c
+}
+
+func writeSheet(w http.ResponseWriter, images []float64, shape graph.Shape) error {
+	sheet, err := contactSheet(images, shape)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "image/png")
+	w.Header().Set("Content-Length", strconv.Itoa(len(sheet)))
+	_, err = w.Write(sheet)
+	return err
+}

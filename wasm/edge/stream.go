@@ -1,0 +1,90 @@
+package edge
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// patience is how long a caller may take to read an event or to send the next
+// part of a body.
+const patience = 30 * time.Second
+
+// stream tells a caller of a run as it goes: server-sent events
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+type stream struct {
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	now  func() time.Time
+	mute bool // the caller wants the last event only, as JSON
+	done bool // the last event was told
+}
+
+// newStream begins no answer yet.
+func (s *Server) newStream(w http.ResponseWriter, r *http.Request) *stream {
+	return &stream{w: w, rc: http.NewResponseController(w), now: s.Now, mute: accepts(r, "application/json")}
+}
+
+// accepts reports whether a caller asks for a media type by name.
+func accepts(r *http.Request, media string) bool {
+	return slices.ContainsFunc(strings.Split(strings.Join(r.Header.Values("Accept"), ","), ","), func(one string) bool {
+		name, _, _ := strings.Cut(one, ";")
+		return strings.EqualFold(strings.TrimSpace(name), media)
+	})
+}
+
+// tell sends an event. The error is of a caller who has gone, or reads too
+// slowly.
+func (s *stream) tell(event string, data any) error {
+	if s.mute {
+		return nil
+	}
+	if s.w.Header().Get("Content-Type") == "" {
+		s.w.Header().Set("Content-Type", "text/event-stream")
+		s.w.WriteHeader(http.StatusOK)
+	}
+	return s.send(event, data)
+}
+
+func (s *stream) send(event string, data any) error {
+	text, err := json.Marshal(data)
+	if err != nil { // a number that is not finite
+		return fmt.Errorf("event %s: %w", event, err)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", event, text)
+	// Only servers with real connections know deadlines.
+	if err := s.rc.SetWriteDeadline(s.now().Add(patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := s.w.Write(b.Bytes()); err != nil {
+		return err
+	}
+	return s.rc.Flush()
+}
+
+// end is the last event or, with a status, the whole answer.
+func (s *stream) end(status int, event string, data any) error {
+	s.done = true
+	if s.mute {
+		writeJSON(s.w, status, data)
+		return nil
+	}
+	return s.tell(event, data)
+}
+
+// fail ends a stream that has begun with an error event; whether it had.
+func (s *stream) fail(err error) bool {
+	if s.mute || s.done || s.w.Header().Get("Content-Type") == "" {
+		return false
+	}
+	s.done = true
+	_, body := describe(err)
+	s.send("error", body)
+	return true
+}

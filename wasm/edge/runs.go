@@ -204,10 +204,7 @@ func (s *Server) steer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer over()
-	if err := v.steer(); err != nil && !v.stream.fail(err) {
-		return err
-	}
-	return nil
+	return v.fail(r.Context(), v.steer())
 }
 
 func (v *run) steer() error {
@@ -363,10 +360,8 @@ func (s *Server) sample(w http.ResponseWriter, r *http.Request) error {
 	v.mute = v.mute || accepts(r, "image/png")
 	images, err := v.sample()
 	switch {
-	case err != nil && v.stream.fail(err):
-		return nil
 	case err != nil:
-		return err
+		return v.fail(r.Context(), err)
 	case accepts(r, "image/png"):
 		return writeSheet(w, images, v.session.Shape)
 	}

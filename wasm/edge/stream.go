@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,13 +79,15 @@ func (s *stream) end(status int, event string, data any) error {
 	return s.tell(event, data)
 }
 
-// fail ends a stream that has begun with an error event; whether it had.
-func (s *stream) fail(err error) bool {
-	if s.mute || s.done || s.w.Header().Get("Content-Type") == "" {
-		return false
+// fail ends a stream that has begun with an error event, if anybody is there.
+// What it returns is for an answer that has not begun.
+func (s *stream) fail(ctx context.Context, err error) error {
+	if err == nil || s.mute || s.w.Header().Get("Content-Type") == "" {
+		return err
 	}
-	s.done = true
-	_, body := describe(err)
-	s.send("error", body)
-	return true
+	if !s.done && !cancelled(ctx, err) {
+		_, body := describe(err)
+		s.end(0, "error", body)
+	}
+	return nil
 }

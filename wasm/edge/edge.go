@@ -44,6 +44,9 @@ type Options struct {
 	// AllowOrigin lets pages from elsewhere use the interface: an origin, or "*"
 	// for any. Empty lets only pages from here.
 	AllowOrigin string
+	// Patience is how long a caller may take to read an event or to send the next
+	// part of a body; 0 means half a minute.
+	Patience time.Duration
 	// Pause lets other requests run for at least this long, 0 for a turn each. It
 	// returns early, with the context's error, when the request is over.
 	Pause func(ctx context.Context, d time.Duration) error
@@ -77,6 +80,9 @@ func New(o Options) *Server {
 	}
 	if o.TokenLife == 0 {
 		o.TokenLife = time.Hour
+	}
+	if o.Patience == 0 {
+		o.Patience = 30 * time.Second
 	}
 	s := &Server{Options: o, mux: http.NewServeMux()}
 	for _, register := range []func(*Server){runRoutes, catalogRoutes, loraRoutes, linkRoutes} {

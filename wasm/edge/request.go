@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sdo-go/sdo/recipes"
 )
@@ -43,7 +44,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, resumable bool) (*a
 	a := &asked{previews: 1, slices: true}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if slices.Contains([]string{"application/yaml", "application/x-yaml", "text/yaml"}, media) {
-		body, err := readBody(w, r, maxRecipe)
+		body, err := s.readBody(w, r, maxRecipe)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +56,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, resumable bool) (*a
 		if resumable {
 			most += maxToken
 		}
-		body, err := readBody(w, r, most)
+		body, err := s.readBody(w, r, most)
 		if err != nil {
 			return nil, err
 		}
@@ -162,14 +163,19 @@ func decode(body []byte, into any) error {
 }
 
 // readBody reads a body of at most so many bytes.
-func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	if r.ContentLength > most {
 		return nil, &http.MaxBytesError{Limit: most}
+	}
+	// Only servers with real connections know deadlines; a worker's body has its own.
+	rc := http.NewResponseController(w)
+	if err := rc.SetReadDeadline(s.Now().Add(s.Patience)); err == nil {
+		defer rc.SetReadDeadline(time.Time{}) // or it would end the run
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &Error{http.StatusRequestTimeout, "too_slow", fmt.Sprintf("nothing more of the body came for %v; send it at once", patience)}
+		return nil, &Error{http.StatusRequestTimeout, "too_slow", fmt.Sprintf("nothing more of the body came for %v; send it at once", s.Patience)}
 	case errors.Is(err, io.ErrUnexpectedEOF), err == nil && r.ContentLength > int64(len(body)):
 		return nil, badRequest("the body ended after %d bytes, %d were announced", len(body), r.ContentLength)
 	}

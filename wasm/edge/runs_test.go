@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -261,6 +262,40 @@ func TestPagesFromElsewhere(t *testing.T) {
 			t.Errorf("%s: allowed %q", path, got)
 		}
 	}
+}
+
+// A body must come within the patience, and a run may last longer.
+func TestBodiesComeInTime(t *testing.T) {
+	const patience = 200 * time.Millisecond
+	server := httptest.NewServer(edge.New(edge.Options{Budget: budget, Patience: patience}))
+	defer server.Close()
+	send := func(body io.Reader) edgetest.Answer {
+		response, err := http.Post(server.URL+"/v1/steer?", "application/json", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return edgetest.Answer{Status: response.StatusCode, Header: response.Header, Body: text}
+	}
+	slow, begun := io.Pipe()
+	defer begun.Close()
+	go begun.Write([]byte("{"))
+	send(slow).Refused(t, http.StatusRequestTimeout, "too_slow", "200ms")
+	began := time.Now()
+	for _, updates := range []int{2, 50} {
+		a := send(body(edgetest.Small("dark-glasses", map[string]any{"updates": updates})))
+		if !strings.Contains(string(a.Body), "event: result") {
+			t.Errorf("a run of %d updates ends with %.300s", updates, a.Body[max(0, len(a.Body)-300):])
+		}
+		if time.Since(began) > 2*patience {
+			return
+		}
+	}
+	t.Skip("this machine is too fast for it")
 }
 
 // A caller who takes nothing ends the run.

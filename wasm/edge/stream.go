@@ -12,23 +12,20 @@ import (
 	"time"
 )
 
-// patience is how long a caller may take to read an event or to send the next
-// part of a body.
-const patience = 30 * time.Second
-
 // stream tells a caller of a run as it goes: server-sent events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 type stream struct {
-	w    http.ResponseWriter
-	rc   *http.ResponseController
-	now  func() time.Time
-	mute bool // the caller wants the last event only, as JSON
-	done bool // the last event was told
+	w        http.ResponseWriter
+	rc       *http.ResponseController
+	now      func() time.Time
+	patience time.Duration
+	mute     bool // the caller wants the last event only, as JSON
+	done     bool // the last event was told
 }
 
 // newStream begins no answer yet.
 func (s *Server) newStream(w http.ResponseWriter, r *http.Request) *stream {
-	return &stream{w: w, rc: http.NewResponseController(w), now: s.Now, mute: accepts(r, "application/json")}
+	return &stream{w: w, rc: http.NewResponseController(w), now: s.Now, patience: s.Patience, mute: accepts(r, "application/json")}
 }
 
 // accepts reports whether a caller asks for a media type by name.
@@ -60,7 +57,7 @@ func (s *stream) send(event string, data any) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", event, text)
 	// Only servers with real connections know deadlines.
-	if err := s.rc.SetWriteDeadline(s.now().Add(patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := s.rc.SetWriteDeadline(s.now().Add(s.patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := s.w.Write(b.Bytes()); err != nil {

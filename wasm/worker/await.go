@@ -25,19 +25,20 @@ var visits = map[*visit]bool{}
 
 type visitKey struct{}
 
-// A request that waits never waits longer than patience without a reason to go
-// on, so one that was not seen for much longer is gone without a word: the
-// platform drops what belongs to a request, promises included, when it ends it.
-const (
-	patience = 30 * time.Second
-	lostFrom = 2*patience + 15*time.Second
-)
+// patience is how long a caller may take to read or to send something. No request
+// waits for longer without a reason to go on, so that one which was not seen for
+// much longer is gone without a word: the platform drops what belongs to a
+// request, promises included, when it ends it.
+var patience = 30 * time.Second
+
+// lost reports whether a visit is gone without a word.
+func (v *visit) lost(now time.Time) bool { return now.Sub(v.seen) > 2*patience+15*time.Second }
 
 // begin makes the context of a request, which ends when its caller goes.
 func begin(parent context.Context, request js.Value) (context.Context, *visit) {
 	now := time.Now()
 	for v := range visits {
-		if now.Sub(v.seen) > lostFrom {
+		if v.lost(now) {
 			v.cancel()
 		}
 	}

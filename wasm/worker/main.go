@@ -42,6 +42,7 @@ const memoryLimit = 80 << 20
 func main() {
 	debug.SetMemoryLimit(memoryLimit)
 	builtin.Fetch = weights
+	patience = time.Duration(number("PATIENCE_SECONDS", patience.Seconds()) * float64(time.Second))
 	server := edge.New(options())
 	workers.ServeNonBlock(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(server, w, r) }))
 	workers.Ready()
@@ -69,7 +70,9 @@ func options() edge.Options {
 		},
 		Secret:      text("SDO_SECRET"),
 		Key:         []byte(text("SDO_KEY")),
-		TokenLife:   time.Duration(number("TOKEN_MINUTES", 60)) * time.Minute,
+		TokenLife:   time.Duration(number("TOKEN_MINUTES", 60) * float64(time.Minute)),
+		LinkLife:    time.Duration(number("LINK_DAYS", 0) * 24 * float64(time.Hour)),
+		Patience:    patience,
 		AllowOrigin: text("ALLOW_ORIGIN"),
 		Pause:       pause,
 		Log:         func(line string) { fmt.Println("sdo: " + line) },
@@ -107,8 +110,8 @@ func number(name string, standard float64) float64 {
 		return v.Float()
 	}
 	n, err := strconv.ParseFloat(v.String(), 64)
-	if err != nil || !(n > 0) {
-		fmt.Printf("sdo: the variable %s is %q, want a number above 0; %g is used\n", name, v.String(), standard)
+	if err != nil || !(n >= 0) {
+		fmt.Printf("sdo: the variable %s is %q, want a number, 0 or more; %g is used\n", name, v.String(), standard)
 		return standard
 	}
 	return n

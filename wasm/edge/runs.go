@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -97,8 +98,20 @@ type run struct {
 	err      error         // of telling
 }
 
+// maxLooks is how often an objective may look at a picture: its terms, each
+// noisy copy counted. Planning what looks thousands of times would itself take
+// longer than a request may.
+const maxLooks = 256
+
 // plan makes a recipe concrete, without its weights on a device.
 func (s *Server) plan(a *asked) (*engine.Plan, error) {
+	looks := 0
+	for _, t := range a.recipe.Objective {
+		looks += max(1, t.Copies)
+	}
+	if looks > maxLooks {
+		return nil, &Error{http.StatusBadRequest, "bad_recipe", fmt.Sprintf("the objective looks at a picture %d times (terms, each noisy copy counted), at most %d are run here; use fewer terms or copies", looks, maxLooks)}
+	}
 	m, err := s.networks.load(a)
 	if err != nil {
 		return nil, badRecipe(err)

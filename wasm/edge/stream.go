@@ -44,6 +44,7 @@ func (s *stream) tell(event string, data any) error {
 	}
 	if s.w.Header().Get("Content-Type") == "" {
 		s.w.Header().Set("Content-Type", "text/event-stream")
+		s.w.Header().Set("Cache-Control", "no-store, no-transform") // compressing would hold events back
 		s.w.WriteHeader(http.StatusOK)
 	}
 	return s.send(event, data)

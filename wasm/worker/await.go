@@ -46,6 +46,7 @@ func begin(parent context.Context, request js.Value) (context.Context, *visit) {
 	v.Context, v.cancel = context.WithCancel(parent)
 	v.Context = context.WithValue(v.Context, visitKey{}, v)
 	v.abort = js.FuncOf(func(js.Value, []js.Value) any {
+		v.abort.Release()
 		v.cancel()
 		return nil
 	})

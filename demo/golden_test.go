@@ -1,90 +1,37 @@
 package demo_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/sdo-go/sdo/engine"
-	"github.com/sdo-go/sdo/graph/cpu"
+	"github.com/sdo-go/sdo/engine/enginetest"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sdo"
 )
 
 // tolerance is how far losses may differ between places, as a share of the first.
-const tolerance = 1e-4
+const tolerance = enginetest.Tolerance
 
-// goldens are embedded recipes at a size that SwiftShader runs in seconds: every
-// kind of term, guidance, a start from a picture, every way of keeping calls.
-var goldens = []struct {
-	recipe string
-	set    []string
-}{
-	{"dark-glasses", nil},
-	{"dark-glasses", []string{"method.name=full"}},
-	{"dark-glasses", []string{"method.name=stale-2", "method.freeze=v"}},
-	{"happy-mood", nil},
-	{"match-sketch", []string{"sampler.name=dpmpp-2m"}},
-	{"red-shirt-blue-background", []string{"variables=[latents, noises]", "sampler.eta=0.5"}},
-	{"restore-half", []string{"method.name=identity", "method.freeze=v"}},
-	{"same-person-in-glasses", nil},
-	{"ankle-boots", []string{"num_images=1", "sampler.num_inference_steps=3"}},
-}
-
-// golden reads an embedded recipe with 2 pictures, 5 steps and 3 updates, and
-// what is set on top.
+// golden reads an embedded recipe at a size that SwiftShader runs in seconds.
 func golden(t *testing.T, name string, set ...string) *recipes.Recipe {
 	t.Helper()
-	overrides := []recipes.Override{}
-	for _, s := range append([]string{"num_images=2", "sampler.num_inference_steps=5", "updates=3", "guards.early_stop=false"}, set...) {
-		path, value, _ := strings.Cut(s, "=")
-		if path == "method.name" { // the words that the recipe gives its own method go
-			path, value = "method", "{name: "+value+"}"
-		}
-		overrides = append(overrides, recipes.Override{Path: path, Value: value, From: s})
-	}
-	r, err := recipes.Find(name, nil, overrides...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return enginetest.Golden{Name: name, Set: set}.Recipe(t)
 }
 
 // native runs a recipe on the CPU executor. Its adapter lies in a folder, where
 // it has one.
 func native(t *testing.T, r *recipes.Recipe, adapters ...string) (*sdo.Result, *engine.Session) {
 	t.Helper()
-	m, err := engine.LoadModel(r, func(name string) (fs.FS, error) {
-		if name == "." && len(adapters) > 0 {
-			return os.DirFS(adapters[0]), nil
-		}
-		return engine.OpenBuiltin(name)
-	})
-	if err != nil {
-		t.Fatal(err)
+	var adapter fs.FS
+	if len(adapters) > 0 {
+		adapter = os.DirFS(adapters[0])
 	}
-	p, err := engine.NewPlan(r, m, nil, m.Storage())
-	if err != nil {
-		t.Fatal(err)
-	}
-	exec := cpu.New[float32](cpu.Options{})
-	t.Cleanup(func() { exec.Close() })
-	s, err := engine.NewSession(exec, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	result, err := s.Steer(context.Background(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result, s
+	return enginetest.Steer(t, r, adapter)
 }
 
 // steered is what a test reads of a run in the page.
@@ -138,22 +85,14 @@ func (p *page) under(t *testing.T) *page {
 func TestLossesAreNative(t *testing.T) {
 	p := openPage(t, options{patience: 5 * time.Minute})
 	p.ready()
-	compare := func(t *testing.T, name string, set ...string) {
+	compare := func(t *testing.T, g enginetest.Golden) {
 		p := p.under(t)
-		r := golden(t, name, set...)
+		r := g.Recipe(t)
 		want, _ := native(t, r)
 		began := time.Now()
 		got := request[steered](p, "steer", map[string]any{"recipe": r})
-		if len(got.Losses) != len(want.Losses) {
-			t.Fatalf("%d losses, want %d", len(got.Losses), len(want.Losses))
-		}
-		worst := 0.0
-		for u := range want.Losses {
-			for row, loss := range want.Losses[u] {
-				worst = math.Max(worst, math.Abs(got.Losses[u][row]-loss)/math.Abs(want.Losses[0][row]))
-			}
-		}
-		if !(worst <= tolerance) {
+		worst := enginetest.Apart(got.Losses, want.Losses)
+		if worst > tolerance {
 			t.Errorf("losses differ by %.2g of the first, allowed are %g: %v, natively %v", worst, tolerance, got.Losses, want.Losses)
 		}
 		if got.Counters != want.Counters {
@@ -164,9 +103,9 @@ func TestLossesAreNative(t *testing.T) {
 		}
 		t.Logf("worst %.1e, %d network calls in %v", worst, got.Counters.NetworkCalls, time.Since(began).Round(100*time.Millisecond))
 	}
-	for _, g := range goldens {
-		t.Run("webgpu/"+strings.Join(append([]string{g.recipe}, g.set...), " "), func(t *testing.T) { compare(t, g.recipe, g.set...) })
+	for _, g := range enginetest.Goldens {
+		t.Run("webgpu/"+g.String(), func(t *testing.T) { compare(t, g) })
 	}
 	request[any](p, "open", map[string]any{"device": "cpu"})
-	t.Run("cpu/dark-glasses", func(t *testing.T) { compare(t, "dark-glasses") })
+	t.Run("cpu/dark-glasses", func(t *testing.T) { compare(t, enginetest.Golden{Name: "dark-glasses"}) })
 }

@@ -12,11 +12,11 @@ OPENBLAS = $(shell echo 'int main(void){return 0;}' | gcc -x c - -lopenblas -o /
 BUILD = $(if $(OPENBLAS),CGO_LDFLAGS=-lopenblas) $(GO)
 TAGS = $(if $(OPENBLAS),-tags openblas)
 
-# Packages that also run in a browser; architecture_test.go holds what they may
-# reach.
-PORTABLE := ./sampler ./shaders ./graph ./gpu ./graph/cpu ./graph/webgpu ./sdo ./sdo/mixture ./model ./model/builtin ./train ./train/avatars ./train/fashion ./recipes ./engine ./demo/studio ./wasm/browser
+# Packages that also run in a browser or at the edge; architecture_test.go holds
+# what they may reach.
+PORTABLE := ./sampler ./shaders ./graph ./gpu ./graph/cpu ./graph/webgpu ./sdo ./sdo/mixture ./model ./model/builtin ./train ./train/avatars ./train/fashion ./recipes ./engine ./demo/studio ./wasm/browser ./wasm/edge ./wasm/worker
 
-# Setup puts a newer Node here where the system's is too old for the page.
+# Setup puts a newer Node here where the system's is too old.
 export PATH := $(CURDIR)/bin/node/node_modules/.bin:$(PATH)
 
 # Functions are inlined only where the time goes: a seventh less to download.
@@ -30,7 +30,17 @@ PAGE := $(shell find demo/src demo/public demo/*.json demo/*.ts demo/*.html tool
 NODE_MODULES := demo/node_modules/.package-lock.json
 SITE := demo/dist/manifest.json
 
-.PHONY: run demo test build site setup check wasm size ops bench golden status picture clean help FORCE
+# What the edge worker is made of beside the page, and what would be uploaded.
+EDGE := wasm/worker/build/edge.wasm
+EDGE_GLUE := wasm/worker/build/wasm_exec.js
+EDGE_MODULES := wasm/worker/node_modules/.package-lock.json
+BUNDLE := wasm/worker/build/bundle/worker.js
+
+# Wrangler asks nothing, tells nobody and writes only where git does not look.
+WRANGLER := cd wasm/worker && CI=1 WRANGLER_SEND_METRICS=false WRANGLER_HIDE_BANNER=true CLOUDFLARE_CF_FETCH_ENABLED=false \
+	XDG_CONFIG_HOME=$(CURDIR)/wasm/worker/.wrangler/config node_modules/.bin/wrangler
+
+.PHONY: run demo edge test build site worker setup check wasm size ops bench golden status picture clean help FORCE
 
 run: build ## set up, build, and put dark glasses on sixteen people
 	bin/sdo steer dark-glasses --out $(OUT)
@@ -38,10 +48,15 @@ run: build ## set up, build, and put dark glasses on sixteen people
 demo: site build ## build the page and bin/sdo with it, and serve it on this machine
 	bin/sdo demo
 
-test: setup check wasm site ## set up, then test everything, software Vulkan and headless Chromium included
+edge: worker ## build the edge worker and run it on this machine: http://127.0.0.1:8787
+	$(WRANGLER) dev --ip 127.0.0.1 --port 8787 --var SDO_SECRET:local --var SDO_KEY:local
+
+# What keeps time, and what needs the machine to itself, comes last and alone.
+test: setup check wasm worker ## set up, then test everything: software Vulkan, workerd and headless Chromium included
 	@tools/setup.sh browser
-	SDO_REQUIRE_GPU=1 SDO_REQUIRE_BROWSER=1 SDO_LIMITS=default $(BUILD) test $(TAGS) $$($(GO) list ./... | grep -v /demo$$)
+	SDO_REQUIRE_GPU=1 SDO_REQUIRE_BROWSER=1 SDO_REQUIRE_WORKER=1 SDO_LIMITS=default $(BUILD) test $(TAGS) $$($(GO) list ./... | grep -v -e /demo$$ -e /wasm/worker$$)
 	CGO_ENABLED=0 $(GO) test ./sdo/... ./sampler/...
+	SDO_REQUIRE_WORKER=1 $(GO) test -timeout 30m ./wasm/worker
 	SDO_REQUIRE_BROWSER=1 $(GO) test -timeout 60m ./demo
 
 build: setup ## build bin/sdo, with the page if it was built
@@ -55,13 +70,16 @@ $(SITE): $(MODULE) $(GLUE) $(WEIGHTS) $(PAGE) $(NODE_MODULES)
 
 # Go knows what has changed. A module that came out the same keeps its time, so
 # that nothing after it is made again.
-$(MODULE): FORCE
-	@mkdir -p $(@D) demo/.cache
-	GOOS=js GOARCH=wasm $(GO) build -trimpath $(SMALL) -ldflags '-s -w -X main.version=$(VERSION)' -o demo/.cache/sdo.wasm ./wasm/browser
-	@cmp -s demo/.cache/sdo.wasm $@ || cp demo/.cache/sdo.wasm $@
+$(MODULE): PROGRAM := ./wasm/browser
+$(EDGE): PROGRAM := ./wasm/worker
+$(MODULE) $(EDGE): FORCE
+	@mkdir -p $(@D) bin
+	GOOS=js GOARCH=wasm $(GO) build -trimpath $(SMALL) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/$(@F) $(PROGRAM)
+	@cmp -s bin/$(@F) $@ || cp bin/$(@F) $@
 
 # The glue must be that of the toolchain that built the module.
-$(GLUE): FORCE
+$(GLUE) $(EDGE_GLUE): FORCE
+	@mkdir -p $(@D)
 	@cmp -s "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" $@ || cp "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" $@
 
 demo/public/models/%: model/builtin/%
@@ -73,7 +91,19 @@ $(NODE_MODULES): demo/package-lock.json
 	cd demo && npm ci --no-audit --no-fund
 	@touch $@
 
-size: site ## bytes of the module and of the whole download, as they are and compressed
+worker: $(BUNDLE) ## build the edge worker and the page it serves, ready for wrangler deploy
+	@tools/setup.sh worker
+
+$(BUNDLE): $(SITE) $(EDGE) $(EDGE_GLUE) $(EDGE_MODULES) wasm/worker/wrangler.jsonc $(wildcard wasm/worker/*.mjs model/builtin/*/*.safetensors)
+	@rm -rf $(@D)
+	$(WRANGLER) deploy --dry-run --outdir build/bundle
+
+$(EDGE_MODULES): wasm/worker/package-lock.json
+	@tools/setup.sh worker
+	cd wasm/worker && npm ci --no-audit --no-fund
+	@touch $@
+
+size: worker ## bytes of the page's download and of the worker, as they are and compressed
 	@$(GO) run ./tools/size
 
 setup: ## install what is missing: C compiler, Vulkan loader, Mesa's software driver, OpenBLAS
@@ -110,6 +140,7 @@ picture: run ## make the README's picture from a fresh run
 
 clean: ## remove what make made
 	rm -rf bin out bench demo/.cache demo/node_modules demo/public/models $(MODULE) $(GLUE)
+	rm -rf wasm/worker/build wasm/worker/node_modules wasm/worker/.wrangler
 	find demo/dist -mindepth 1 ! -name .gitkeep -delete
 
 help: ## this list

@@ -3,15 +3,19 @@
 # a C compiler for the WebGPU binding, the Vulkan loader, Mesa's software
 # driver so that everything runs without a GPU, and OpenBLAS, which makes the
 # CPU executor several times faster. `tools/setup.sh site` is about the web page
-# instead: Node, which builds it; `tools/setup.sh browser` is about its tests:
-# Node, Chromium and a font. Elsewhere it says what to install by hand.
+# instead: Node, which builds it; `tools/setup.sh worker` about the edge worker:
+# a newer Node, which runs wrangler; `tools/setup.sh browser` about the page's
+# tests: Node, Chromium and a font. Elsewhere it says what to install by hand.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="bin/node/node_modules/.bin:$PATH:/usr/sbin:/sbin" # ldconfig is not on everyone's path
 
-# The page's build needs this or newer. Debian 12 has an older one; it is enough
-# to fetch a newer one from npm's registry, as a package of bin/node.
-node_least=20.19
+# Needed is this Node or newer. Debian 12 has an older one; it is enough to fetch
+# a newer one from npm's registry, as a package of bin/node.
+case "${1-}" in
+worker) node_least=22.12 node_for=wrangler ;;
+*) node_least=20.19 node_for="the page" ;;
+esac
 node_package="node-linux-$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')@24.21.0"
 
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
@@ -29,6 +33,7 @@ site() {
 	command -v node >/dev/null || missing+=(nodejs)
 	command -v npm >/dev/null || missing+=(npm)
 }
+worker() { site; }
 browser() {
 	site
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
@@ -36,8 +41,8 @@ browser() {
 }
 case "${1-}" in
 '') programs ;;
-site | browser) "$1" ;;
-*) echo "setup: $1 is not known; say site, browser or nothing" >&2 && exit 2 ;;
+site | worker | browser) "$1" ;;
+*) echo "setup: $1 is not known; say site, worker, browser or nothing" >&2 && exit 2 ;;
 esac
 
 # install asks apt for what is missing, or says that somebody else must.
@@ -66,5 +71,5 @@ if [ -n "${1-}" ] && ! have_node; then
 		echo "setup: installing $node_package into bin/node, since $(node --version) is older than $node_least"
 		npm install --silent --no-save --prefix bin/node "$node_package"
 	fi
-	have_node || echo "setup: the page needs Node $node_least or newer with npm; please install it, for example from https://nodejs.org" >&2
+	have_node || echo "setup: $node_for needs Node $node_least or newer with npm; please install it, for example from https://nodejs.org" >&2
 fi

@@ -20,35 +20,41 @@ const module = "github.com/sdo-go/sdo/"
 // may import and the foreign modules it may use besides the standard library.
 // A package that is missing here fails the test: a new room needs its arrows.
 var rooms = map[string]struct{ own, foreign string }{
-	"":                 {"", ""},
-	"sampler":          {"", ""},
-	"shaders":          {"", ""},
-	"graph":            {"", ""},
-	"gpu":              {"", "github.com/cogentcore/webgpu"},
-	"graph/optable":    {"graph", ""},
-	"graph/cpu":        {"graph", "gonum.org/v1/gonum gonum.org/v1/netlib"},
-	"graph/webgpu":     {"graph gpu shaders", "github.com/x448/float16"},
-	"sdo":              {"sampler", ""},
-	"sdo/mixture":      {"sampler sdo", ""},
-	"model":            {"graph", "github.com/x448/float16"},
-	"model/modeltest":  {"graph model", ""},
-	"model/builtin":    {"", ""},
-	"train":            {"graph model sampler train/avatars train/fashion", ""},
-	"train/avatars":    {"graph model", ""},
-	"train/fashion":    {"graph model", ""},
-	"recipes":          {"", "github.com/goccy/go-yaml"},
-	"engine":           {"graph model model/builtin recipes sampler sdo train/avatars", "gonum.org/v1/gonum"},
-	"demo":             {"", ""},
-	"demo/studio":      {"engine gpu graph graph/cpu graph/optable graph/webgpu model model/builtin recipes sdo train/avatars", ""},
-	"wasm/browser":     {"demo/studio model/builtin", ""},
-	"native":           {"*", "*"},
-	"native/benchmark": {"engine graph native/report recipes sampler sdo sdo/mixture", ""},
-	"native/report":    {"graph model recipes sdo", "golang.org/x/image gonum.org/v1/plot gorgonia.org/tensor"},
+	"":                   {"", ""},
+	"sampler":            {"", ""},
+	"shaders":            {"", ""},
+	"graph":              {"", ""},
+	"gpu":                {"", "github.com/cogentcore/webgpu"},
+	"graph/optable":      {"graph", ""},
+	"graph/cpu":          {"graph", "gonum.org/v1/gonum gonum.org/v1/netlib"},
+	"graph/webgpu":       {"graph gpu shaders", "github.com/x448/float16"},
+	"sdo":                {"sampler", ""},
+	"sdo/mixture":        {"sampler sdo", ""},
+	"model":              {"graph", "github.com/x448/float16"},
+	"model/modeltest":    {"graph model", ""},
+	"model/builtin":      {"", ""},
+	"train":              {"graph model sampler train/avatars train/fashion", ""},
+	"train/avatars":      {"graph model", ""},
+	"train/fashion":      {"graph model", ""},
+	"recipes":            {"", "github.com/goccy/go-yaml"},
+	"engine":             {"graph model model/builtin recipes sampler sdo train/avatars", "gonum.org/v1/gonum"},
+	"engine/enginetest":  {"engine graph/cpu recipes sdo", ""},
+	"demo":               {"", ""},
+	"demo/sitetest":      {"", "github.com/andybalholm/brotli"},
+	"demo/studio":        {"engine gpu graph graph/cpu graph/optable graph/webgpu model model/builtin recipes sdo train/avatars", ""},
+	"wasm/browser":       {"demo/studio model/builtin", ""},
+	"wasm/edge":          {"engine graph graph/cpu model model/builtin recipes sdo", ""},
+	"wasm/edge/edgetest": {"engine engine/enginetest graph/cpu model model/builtin recipes sdo wasm/edge", ""},
+	"wasm/worker":        {"model/builtin wasm/edge", "github.com/syumai/workers"},
+	"native":             {"*", "*"},
+	"native/benchmark":   {"engine graph native/report recipes sampler sdo sdo/mixture", ""},
+	"native/report":      {"graph model recipes sdo", "golang.org/x/image gonum.org/v1/plot gorgonia.org/tensor"},
 }
 
 // portable are the packages that must build for the browser and the worker.
-// Nothing they reach may import the host tensor, which would add 20 MB.
-var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "train", "train/avatars", "train/fashion", "recipes", "engine", "demo/studio"}
+// Nothing they reach may import the host tensor, which would add 20 MB. Only the
+// edge is a server, and there is no GPU.
+var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "train", "train/avatars", "train/fashion", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
 
 type pkg struct {
 	ImportPath string
@@ -81,8 +87,12 @@ func list(t *testing.T, env []string, args ...string) []pkg {
 }
 
 func TestImportDirections(t *testing.T) {
-	// Both tags together see every file; tools are programs run by hand.
-	for _, p := range list(t, nil, "-tags", "openblas", "-deps", "-json=ImportPath,Imports,Standard,Module", "./...") {
+	// Both tags together see every file; tools are programs run by hand. The
+	// programs of wasm are in one place only.
+	fields := "-json=ImportPath,Imports,Standard,Module"
+	all := list(t, nil, "-tags", "openblas", "-deps", fields, "./...")
+	all = append(all, list(t, []string{"GOOS=js", "GOARCH=wasm"}, fields, "./wasm/...")...)
+	for _, p := range all {
 		if p.Standard || p.Module == nil || p.Module.Path+"/" != module {
 			continue
 		}
@@ -133,8 +143,13 @@ func TestPortablePackagesStaySmall(t *testing.T) {
 	}
 	for _, p := range list(t, []string{"GOOS=js", "GOARCH=wasm"}, args...) {
 		for _, dep := range p.Deps {
-			if strings.HasPrefix(dep, "gorgonia.org/") || strings.HasPrefix(dep, "gonum.org/v1/plot") || dep == "net/http" {
-				t.Errorf("%s reaches %s, which has no place in wasm", p.ImportPath, dep)
+			name := strings.TrimPrefix(p.ImportPath, module)
+			edge := name == "wasm/edge" || name == "wasm/worker"
+			switch {
+			case strings.HasPrefix(dep, "gorgonia.org/"), strings.HasPrefix(dep, "gonum.org/v1/plot"), dep == "net/http" && !edge:
+				t.Errorf("%s reaches %s, which has no place in wasm", name, dep)
+			case edge && slices.Contains([]string{"gpu", "graph/webgpu", "shaders", "train"}, strings.TrimPrefix(dep, module)):
+				t.Errorf("%s reaches %s, which has no place at the edge", name, dep)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"compress/flate"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
@@ -9,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"regexp"
@@ -150,14 +152,25 @@ func (s *Server) sendRecipe(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// openRecipe shows a link's recipe on the page, which reads it from its address;
-// the dot says that it is not compressed (demo/src/link.ts).
+// openRecipe shows a link's recipe on the page, which reads it from its address
+// (demo/src/link.ts). It is compressed there: a header has its limits too.
 func (s *Server) openRecipe(w http.ResponseWriter, r *http.Request) error {
 	text, err := s.linked(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", "/#steer?r=."+base64.RawURLEncoding.EncodeToString([]byte(text)))
+	var packed bytes.Buffer
+	z, err := flate.NewWriter(&packed, flate.BestCompression)
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(z, text); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	w.Header().Set("Location", "/#steer?r="+base64.RawURLEncoding.EncodeToString(packed.Bytes()))
 	w.WriteHeader(http.StatusFound)
 	return nil
 }

@@ -1,8 +1,11 @@
 package edgetest
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -41,13 +44,17 @@ func Links(t *testing.T, url string) {
 		a.Decode(t, http.StatusOK, &any)
 		same(t, a.Body, want)
 		a = c.Do(t, "GET", "/r/"+l.ID, nil)
-		packed, found := strings.CutPrefix(a.Header.Get("Location"), "/#steer?r=.")
+		packed, found := strings.CutPrefix(a.Header.Get("Location"), "/#steer?r=")
 		if a.Status != http.StatusFound || !found {
-			t.Fatalf("status %d to %.80q, want 302 to /#steer?r=.", a.Status, a.Header.Get("Location"))
+			t.Fatalf("status %d to %.80q, want 302 to /#steer?r=", a.Status, a.Header.Get("Location"))
 		}
-		text, err := base64.RawURLEncoding.DecodeString(packed)
+		deflated, err := base64.RawURLEncoding.DecodeString(packed)
 		if err != nil {
 			t.Fatalf("the address is not base64url: %v", err)
+		}
+		text, err := io.ReadAll(flate.NewReader(bytes.NewReader(deflated)))
+		if err != nil {
+			t.Fatalf("the address does not inflate: %v", err)
 		}
 		same(t, text, want)
 	}

@@ -50,28 +50,33 @@ type encoding struct{ name, suffix string }
 // one first.
 var encodings = []encoding{{"br", ".br"}, {"gzip", ".gz"}}
 
+// immutable is for what never changes under its address.
+const immutable = "public, max-age=31536000, immutable"
+
 // Handler serves a built page from its root; mount it under another path with
 // [http.StripPrefix]. Files come compressed where the browser takes that and
-// the build left a compressed form, whole or in ranges, and are sent again only
-// when their content has changed. Names with a content hash, which the build
-// puts into assets, are never asked for twice.
+// the build left a compressed form, as themselves in ranges, and are sent again
+// only when their content has changed. An address with a content hash in it is
+// never asked for twice: the names that the build puts into assets, and any
+// other with the beginning of its file's SHA-256 as ?v=. The same site on
+// Cloudflare is wasm/worker/front.mjs, and demo/sitetest holds both to one table.
 func Handler(site fs.FS) http.Handler {
-	return &handler{site: site, tags: map[string]tag{}}
+	return &handler{site: site, sums: map[string]sum{}}
 }
 
 type handler struct {
 	site fs.FS
 
 	mu   sync.Mutex
-	tags map[string]tag
+	sums map[string]sum
 }
 
-// tag is the entity tag of a file as it was when it had this size and time, so
+// sum is the SHA-256 of a file as it was when it had this size and time, so
 // that a folder may change while it is served.
-type tag struct {
+type sum struct {
 	size    int64
 	changed time.Time
-	etag    string
+	sha256  string
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -90,95 +95,107 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("There is no %q here; the page is at the root of this address.", r.URL.Path), http.StatusNotFound)
 		return
 	}
-	header.Set("Content-Type", mediaType(name))
-	if strings.HasPrefix(name, "assets/") {
-		header.Set("Cache-Control", "public, max-age=31536000, immutable")
+	f, err := h.open(name)
+	if err != nil {
+		fail(w, name, err)
+		return
 	}
+	defer f.Close()
+	hash, err := h.sha256(name, f)
+	if err != nil {
+		fail(w, name, err)
+		return
+	}
+	header.Set("Content-Type", mediaType(name))
 	header.Set("Vary", "Accept-Encoding")
+	if strings.HasPrefix(name, "assets/") || versionOf(r.URL.Query().Get("v"), hash) {
+		header.Set("Cache-Control", immutable)
+	}
+	// A compressed form is the same content in other bytes, so its tag is another.
+	tag := hash[:32]
 	// Ranges are of the file itself: a part of a compressed stream is no use.
 	if r.Header.Get("Range") == "" {
 		for _, e := range accepted(r.Header.Values("Accept-Encoding")) {
-			if file, err := h.site.Open(name + e.suffix); err == nil {
-				defer file.Close()
-				header.Set("Content-Encoding", e.name)
-				h.serve(w, r, name+e.suffix, file)
-				return
+			form, err := h.open(name + e.suffix)
+			if err != nil {
+				continue
 			}
+			defer form.Close()
+			f, tag = form, tag+"-"+e.name
+			header.Set("Content-Encoding", e.name)
+			// http.ServeContent does not say the length of what is encoded. It would
+			// leave this one on the empty answer to an If-Match that is not met.
+			if r.Header.Get("If-Match") == "" {
+				header.Set("Content-Length", strconv.FormatInt(form.info.Size(), 10))
+			}
+			break
 		}
 	}
-	file, err := h.site.Open(name)
-	if err != nil {
-		fail(w, name, err)
-		return
-	}
-	defer file.Close()
-	h.serve(w, r, name, file)
+	header.Set("ETag", `"`+tag+`"`)
+	http.ServeContent(w, r, name, time.Time{}, f)
 }
 
-// serve sends an open file with its tag, or as much of that as is asked for.
-func (h *handler) serve(w http.ResponseWriter, r *http.Request, name string, file fs.File) {
-	info, err := file.Stat()
+// versionOf tells whether v is the beginning of a hash, and long enough to mean
+// no other file.
+func versionOf(v, hash string) bool { return len(v) >= 10 && strings.HasPrefix(hash, v) }
+
+// file is an open file that can be read from anywhere.
+type file struct {
+	io.ReadSeeker
+	io.Closer
+	info fs.FileInfo
+}
+
+func (h *handler) open(name string) (*file, error) {
+	f, err := h.site.Open(name)
 	if err != nil {
-		fail(w, name, err)
-		return
+		return nil, err
 	}
-	content, ok := file.(io.ReadSeeker)
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	content, ok := f.(io.ReadSeeker)
 	if !ok {
-		data, err := io.ReadAll(file)
+		data, err := io.ReadAll(f)
 		if err != nil {
-			fail(w, name, err)
-			return
+			f.Close()
+			return nil, err
 		}
 		content = bytes.NewReader(data)
 	}
-	etag, err := h.etag(name, info, content)
-	if err != nil {
-		fail(w, name, err)
-		return
-	}
-	w.Header().Set("ETag", etag)
-	if w.Header().Get("Content-Encoding") != "" {
-		// http.ServeContent does not say the length of what is encoded.
-		w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
-	}
-	http.ServeContent(w, r, name, time.Time{}, content)
+	return &file{content, f, info}, nil
 }
 
-// etag hashes the content once and again only when the file has changed. A
-// compressed form is a file of its own, so its tag is too.
-func (h *handler) etag(name string, info fs.FileInfo, content io.ReadSeeker) (string, error) {
+// sha256 hashes the content once and again only when the file has changed, and
+// may leave it at its end.
+func (h *handler) sha256(name string, f *file) (string, error) {
 	h.mu.Lock()
-	known, ok := h.tags[name]
+	known, ok := h.sums[name]
 	h.mu.Unlock()
-	if ok && known.size == info.Size() && known.changed.Equal(info.ModTime()) {
-		return known.etag, nil
+	if ok && known.size == f.info.Size() && known.changed.Equal(f.info.ModTime()) {
+		return known.sha256, nil
 	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, content); err != nil {
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
 		return "", err
 	}
-	if _, err := content.Seek(0, io.SeekStart); err != nil {
-		return "", err
-	}
-	known = tag{info.Size(), info.ModTime(), `"` + hex.EncodeToString(sum.Sum(nil)[:16]) + `"`}
+	known = sum{f.info.Size(), f.info.ModTime(), hex.EncodeToString(hash.Sum(nil))}
 	h.mu.Lock()
-	h.tags[name] = known
+	h.sums[name] = known
 	h.mu.Unlock()
-	return known.etag, nil
+	return known.sha256, nil
 }
 
-// fail answers that a file which is there cannot be read, without the headers
-// that were meant for its content.
+// fail answers that a file which is there cannot be read.
 func fail(w http.ResponseWriter, name string, err error) {
-	for _, key := range []string{"Content-Encoding", "Content-Length", "ETag"} {
-		w.Header().Del(key)
-	}
-	w.Header().Set("Cache-Control", "no-cache")
 	http.Error(w, fmt.Sprintf("%s cannot be read: %v.", name, err), http.StatusInternalServerError)
 }
 
 // fileName is the file a URL path means, or empty where it can mean none. A
-// path with .. in it, a backslash or a hidden name means none.
+// path with .. in it, a backslash or a hidden name means none, and a compressed
+// form is no file of its own.
 func fileName(url string) string {
 	name := strings.TrimPrefix(url, "/")
 	if name == "" {
@@ -186,6 +203,11 @@ func fileName(url string) string {
 	}
 	if !fs.ValidPath(name) || strings.ContainsAny(name, "\\\x00") {
 		return ""
+	}
+	for _, e := range encodings {
+		if strings.HasSuffix(name, e.suffix) {
+			return ""
+		}
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") {

@@ -2,6 +2,8 @@ package demo_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -14,6 +16,7 @@ import (
 	"testing/fstest"
 
 	"github.com/sdo-go/sdo/demo"
+	"github.com/sdo-go/sdo/demo/sitetest"
 )
 
 const script = "console.log('page')\n"
@@ -224,16 +227,41 @@ func TestHeadSendsNoBody(t *testing.T) {
 }
 
 func TestCaching(t *testing.T) {
+	sum := sha256.Sum256(files()["sdo.wasm"].Data)
+	hash := hex.EncodeToString(sum[:])
 	for path, want := range map[string]string{
-		"/":                     "no-cache",
-		"/sdo.wasm":             "no-cache",
-		"/wasm_exec.js":         "no-cache",
-		"/assets/index-a1b2.js": "public, max-age=31536000, immutable",
-		"/assets/none.js":       "no-cache",
+		"/":                           "no-cache",
+		"/sdo.wasm":                   "no-cache",
+		"/wasm_exec.js":               "no-cache",
+		"/assets/index-a1b2.js":       "public, max-age=31536000, immutable",
+		"/assets/none.js":             "no-cache",
+		"/sdo.wasm?v=" + hash[:10]:    "public, max-age=31536000, immutable",
+		"/sdo.wasm?v=" + hash:         "public, max-age=31536000, immutable",
+		"/sdo.wasm?v=" + hash[:9]:     "no-cache", // too short to mean one file
+		"/sdo.wasm?v=" + hash + "0":   "no-cache",
+		"/sdo.wasm?v=":                "no-cache",
+		"/sdo.wasm?v=0123456789":      "no-cache", // of another version
+		"/wasm_exec.js?v=" + hash[:9]: "no-cache",
+		"/none?v=" + hash:             "no-cache",
 	} {
-		if got := ask(t, files(), "GET", path).Header.Get("Cache-Control"); got != want {
-			t.Errorf("%s: %q, want %q", path, got, want)
+		for _, encoding := range []string{"", "br"} {
+			if got := ask(t, files(), "GET", path, "Accept-Encoding", encoding).Header.Get("Cache-Control"); got != want {
+				t.Errorf("%s as %q: %q, want %q", path, encoding, got, want)
+			}
 		}
+	}
+	// A file that changes is no longer what its old address says.
+	site := files()
+	handler := demo.Handler(site)
+	cached := func() string {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest("GET", "/sdo.wasm?v="+hash[:10], nil))
+		return w.Header().Get("Cache-Control")
+	}
+	before := cached()
+	site["sdo.wasm"] = &fstest.MapFile{Data: []byte("another"), Mode: 0o444}
+	if after := cached(); !strings.HasSuffix(before, "immutable") || after != "no-cache" {
+		t.Errorf("%q, and %q once the file has changed", before, after)
 	}
 }
 
@@ -277,7 +305,7 @@ func TestNothingElseIsServed(t *testing.T) {
 	for _, path := range []string{
 		"/nothing", "/assets", "/assets/", "/models/avatars", "/.gitkeep", "/.git/config", "/index.html/", "/index.html/x", "//index.html",
 		"/../secret.txt", "/assets/../../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt", "/..%5csecret.txt", "/assets/..%5c..%5csecret.txt",
-		"/%00", "/index.html%00.js", "/./index.html",
+		"/%00", "/index.html%00.js", "/./index.html", "/sdo.wasm.br", "/sdo.wasm.gz",
 	} {
 		for name, site := range map[string]fs.FS{"memory": files(), "folder": os.DirFS(dir)} {
 			response := ask(t, site, "GET", path)
@@ -313,7 +341,7 @@ func (brokenFile) Read([]byte) (int, error) { return 0, errors.New("the disk is 
 func TestAFileThatCannotBeReadSaysSo(t *testing.T) {
 	response := ask(t, broken{files()}, "GET", "/sdo.wasm", "Accept-Encoding", "br")
 	text := body(t, response)
-	if response.StatusCode != http.StatusInternalServerError || text != "sdo.wasm.br cannot be read: the disk is gone.\n" || response.Header.Get("Content-Encoding") != "" || response.Header.Get("ETag") != "" {
+	if response.StatusCode != http.StatusInternalServerError || text != "sdo.wasm cannot be read: the disk is gone.\n" || response.Header.Get("Content-Encoding") != "" || response.Header.Get("ETag") != "" {
 		t.Errorf("status %d, %q, headers %v", response.StatusCode, text, response.Header)
 	}
 }
@@ -341,6 +369,13 @@ func TestBelowAnotherPath(t *testing.T) {
 	if w.Code != 200 || !bytes.Equal(w.Body.Bytes(), []byte(script)) {
 		t.Errorf("status %d, %q", w.Code, w.Body)
 	}
+}
+
+// The whole built page, over a connection.
+func TestTheBuiltPage(t *testing.T) {
+	server := httptest.NewServer(demo.Handler(built(t)))
+	defer server.Close()
+	sitetest.Run(t, server.URL)
 }
 
 func TestBuilt(t *testing.T) {

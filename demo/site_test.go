@@ -27,10 +27,15 @@ func built(t *testing.T) fs.FS {
 	return demo.Site()
 }
 
-// The manifest lists every file as it is, and what lies compressed beside a
-// file is that file.
-func TestTheManifestTellsTheTruth(t *testing.T) {
-	site := built(t)
+// listing is an entry of manifest.json.
+type listing struct {
+	Path, Sha256        string
+	Bytes, Gzip, Brotli int64
+}
+
+// readManifest reads the list of a built page's files, as it is and parsed.
+func readManifest(t *testing.T, site fs.FS) ([]byte, []listing) {
+	t.Helper()
 	data, err := fs.ReadFile(site, "manifest.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		lacking(t, "the page was built without its manifest, by npm alone; make site finishes it")
@@ -38,17 +43,20 @@ func TestTheManifestTellsTheTruth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var manifest struct {
-		Files []struct {
-			Path, Sha256        string
-			Bytes, Gzip, Brotli int64
-		}
-	}
+	var manifest struct{ Files []listing }
 	if err := json.Unmarshal(data, &manifest); err != nil {
 		t.Fatal(err)
 	}
+	return data, manifest.Files
+}
+
+// The manifest lists every file as it is, and what lies compressed beside a
+// file is that file.
+func TestTheManifestTellsTheTruth(t *testing.T) {
+	site := built(t)
+	data, files := readManifest(t, site)
 	told := map[string]int64{"manifest.json": int64(len(data)), ".gitkeep": 0}
-	for _, f := range manifest.Files {
+	for _, f := range files {
 		plain, err := fs.ReadFile(site, f.Path)
 		if err != nil {
 			t.Error(err)
@@ -79,7 +87,7 @@ func TestTheManifestTellsTheTruth(t *testing.T) {
 			t.Errorf("%s.gz does not hold %s: %v", f.Path, f.Path, err)
 		}
 	}
-	err = fs.WalkDir(site, ".", func(path string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(site, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -91,6 +99,34 @@ func TestTheManifestTellsTheTruth(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// The page knows the hash of everything that its worker loads by name, so that
+// nothing else is run.
+func TestThePageKnowsWhatItLoads(t *testing.T) {
+	site := built(t)
+	workers, err := fs.Glob(site, "assets/worker-*.js")
+	if err != nil || len(workers) != 1 {
+		t.Fatalf("the page has the workers %v (%v), want one", workers, err)
+	}
+	worker, err := fs.ReadFile(site, workers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, files := readManifest(t, site)
+	loaded := 0
+	for _, f := range files {
+		if f.Path != "sdo.wasm" && f.Path != "wasm_exec.js" && !strings.HasPrefix(f.Path, "models/") {
+			continue
+		}
+		loaded++
+		if !bytes.Contains(worker, []byte(f.Sha256)) {
+			t.Errorf("%s does not know the hash of %s", workers[0], f.Path)
+		}
+	}
+	if loaded < 10 {
+		t.Errorf("the worker loads %d files, there were ten", loaded)
 	}
 }
 

@@ -1,6 +1,8 @@
 package demo_test
 
 import (
+	"bytes"
+	"io/fs"
 	"math"
 	"net/http"
 	"regexp"
@@ -256,4 +258,87 @@ func TestCoreStartsAgain(t *testing.T) {
 	p.ready()
 	p.size(1, 3, 1)
 	p.steer()
+}
+
+// altered serves a built page with the last byte of a file flipped, which
+// nothing that reads the file would notice: in its first answers, or in all of
+// them for a negative number. It lets browsers keep them.
+func altered(t *testing.T, name string, answers int64) http.Handler {
+	t.Helper()
+	site := built(t)
+	data, err := fs.ReadFile(site, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-1] ^= 1
+	var given atomic.Int64
+	whole := demo.Handler(site)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/"+name) || answers >= 0 && given.Add(1) > answers {
+			whole.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(data))
+	})
+}
+
+const (
+	core    = "sdo.wasm"
+	glue    = "wasm_exec.js"
+	weights = "models/avatars-16-s/diffusion_pytorch_model.fp16.safetensors"
+)
+
+// notBuilt is how the page says that a file has other bytes than it was built
+// with.
+func notBuilt(name string) string {
+	return name + " is not used, because it is not the file this page was built with: its SHA-256 is "
+}
+
+// What comes in other bytes than the page was built with, from a proxy or a
+// bucket, is named in a sentence, and nothing of it runs.
+func TestAlteredFiles(t *testing.T) {
+	for _, name := range []string{core, glue} {
+		t.Run(name, func(t *testing.T) {
+			p := openPage(t, options{handler: altered(t, name, -1)})
+			p.waitText("core-state", notBuilt(name))
+			p.waitText("device-chip", "stopped")
+			p.click("Restart it")
+			p.waitText("core-state", notBuilt(name))
+			if evaluate[bool](p, "return performance.getEntriesByName('core-ready').length > 0") {
+				t.Error("the core has run")
+			}
+		})
+	}
+	t.Run(weights, func(t *testing.T) {
+		p := openPage(t, options{handler: altered(t, weights, -1)})
+		p.waitText("trouble", "model avatars-16-s: "+notBuilt(weights))
+		if p.visible("start") || evaluate[bool](p, "return performance.getEntriesByName('first-picture').length > 0") {
+			t.Error("the page works with it")
+		}
+	})
+	// Without https a page cannot hash, and the browser does not say what it found.
+	t.Run("no secure context", func(t *testing.T) {
+		p := openPage(t, options{handler: altered(t, weights, -1), insecure: true, noAdapter: true})
+		p.expect("integrity|(?i)gpu") // the browser's own complaints
+		p.waitText("trouble", weights+" could not be loaded: the network or the server did not answer, or with another file than this page was built with")
+		if p.visible("start") || evaluate[bool](p, "return performance.getEntriesByName('first-picture').length > 0") {
+			t.Error("the page works with it")
+		}
+	})
+}
+
+// A browser that has kept other bytes for good gets rid of them by itself.
+func TestAlteredFilesInTheCache(t *testing.T) {
+	for _, name := range []string{core, glue, weights} {
+		t.Run(name, func(t *testing.T) {
+			p := openPage(t, options{handler: altered(t, name, 1)})
+			p.ready()
+			p.wait("stage-pictures")
+			p.waitFor("return performance.getEntriesByName('first-picture').length > 0")
+			if p.visible("trouble") {
+				t.Errorf("the page says %q", p.text("trouble"))
+			}
+		})
+	}
 }

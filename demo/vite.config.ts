@@ -7,18 +7,20 @@ export default defineConfig({
     assetsInlineLimit: 0, // the content security policy allows files of this site, not data: URLs
     modulePreload: { polyfill: false },
   },
-  worker: { format: 'es', plugins: () => [versions()] },
+  plugins: [hashes()], // in development; a build asks the worker's own
+  worker: { format: 'es', plugins: () => [hashes()] },
 })
 
 /**
- * The module virtual:versions, hashes of what the worker loads by name: a host or
- * a cache that still has an older core or older weights is not asked for those.
+ * The module virtual:hashes, SHA-256 of what the worker loads by name. A host or
+ * a cache that still has an older core or older weights is not asked for those,
+ * and what comes all the same is not used.
  */
-function versions(): Plugin {
-  const name = 'virtual:versions'
+function hashes(): Plugin {
+  const name = 'virtual:hashes'
   let folder = ''
   return {
-    name: 'versions',
+    name: 'hashes',
     configResolved(config) {
       folder = config.command === 'build' ? config.publicDir : '' // in development files change as they like
     },
@@ -30,7 +32,7 @@ function versions(): Plugin {
         for (const entry of await this.fs.readdir(`${folder}/${at}`, { withFileTypes: true })) {
           const path = at + entry.name
           if (entry.isDirectory()) await walk(`${path}/`)
-          else if (/\.(wasm|js|safetensors)$/.test(path)) found[path] = await hash(await this.fs.readFile(`${folder}/${path}`))
+          else if (/\.(wasm|js|safetensors)$/.test(path)) found[path] = await sha256(await this.fs.readFile(`${folder}/${path}`))
         }
       }
       if (folder) await walk('')
@@ -39,7 +41,7 @@ function versions(): Plugin {
   }
 }
 
-async function hash(bytes: Uint8Array): Promise<string> {
+async function sha256(bytes: Uint8Array): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>))
-  return [...digest.slice(0, 5)].map((b) => b.toString(16).padStart(2, '0')).join('')
+  return [...digest].map((b) => b.toString(16).padStart(2, '0')).join('')
 }

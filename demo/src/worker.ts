@@ -1,6 +1,6 @@
 // The worker: loads the Go core and carries messages between it and the page.
 /// <reference lib="webworker" />
-import versions from 'virtual:versions'
+import hashes from 'virtual:hashes'
 import type { Ahead, BootEvent } from './client'
 import type { Failure, Message, Params, Request } from './protocol'
 import { replay } from '../../gpu/replay.js'
@@ -46,12 +46,13 @@ void boot()
 
 async function boot(): Promise<void> {
   try {
-    const core = fetchCore()
+    const core = loadCore()
     core.catch(() => {}) // it is awaited below
     const opened = openStore()
-    await import(/* @vite-ignore */ address('wasm_exec.js').href) // defines Go
+    await loadGlue()
     const go = new (globalThis as unknown as { Go: new () => Go }).Go()
-    const [instance, store] = await Promise.all([core.then((r) => instantiate(r, go.importObject)), opened])
+    const [module, store] = await Promise.all([core, opened])
+    const instance = await WebAssembly.instantiate(module, go.importObject)
     theStore = store
     tell({ kind: 'started', keeps: store.keeps })
     const host: Host = { post, fetch: fetchFile, yield: nextTask, store }
@@ -72,35 +73,52 @@ function begin(call: Call): void {
 
 let theStore: Store
 
-async function fetchCore(): Promise<Response> {
-  const response = await get('sdo.wasm')
-  void count(response.clone()).catch(() => {}) // what is compiled fails too, and says why
-  return response
+/** The core, compiled while it comes; nothing of it runs before all of it has been checked. */
+function loadCore(): Promise<WebAssembly.Module> {
+  return genuine('sdo.wasm', async (response, check) => {
+    const copy = response.clone()
+    const compiled = compile(response)
+    compiled.catch(() => {}) // of other bytes the check says more
+    await check(await receive(copy))
+    return compiled
+  })
 }
 
-/** Tells how much of the core has come. */
-async function count(response: Response): Promise<void> {
+/** Reads an answer to its end, and tells how much has come. */
+async function receive(response: Response): Promise<Uint8Array<ArrayBuffer>> {
   // Of a compressed answer the length says nothing about what is read here.
   const total = response.headers.has('content-encoding') ? 0 : Number(response.headers.get('content-length') ?? 0)
   const reader = response.body!.getReader()
+  const chunks: Uint8Array[] = []
   let loaded = 0
   let told = 0
   for (;;) {
     const { done, value } = await reader.read()
-    if (done) return
+    if (done) break
+    chunks.push(value)
     loaded += value.length
     if (loaded - told < 1 << 18) continue
     told = loaded
     tell({ kind: 'loading', loaded, total })
   }
+  const all = new Uint8Array(loaded)
+  let at = 0
+  for (const chunk of chunks) {
+    all.set(chunk, at)
+    at += chunk.length
+  }
+  return all
 }
 
-async function instantiate(response: Response, imports: WebAssembly.Imports): Promise<WebAssembly.Instance> {
-  const streams = response.headers.get('content-type')?.startsWith('application/wasm') && 'instantiateStreaming' in WebAssembly
-  const { instance } = streams
-    ? await WebAssembly.instantiateStreaming(response, imports)
-    : await WebAssembly.instantiate(await response.arrayBuffer(), imports)
-  return instance
+async function compile(response: Response): Promise<WebAssembly.Module> {
+  const streams = response.headers.get('content-type')?.startsWith('application/wasm') && 'compileStreaming' in WebAssembly
+  return streams ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer())
+}
+
+/** Defines Go. Nobody can check an import, so this one is of what was just checked and lies in the browser's cache. */
+async function loadGlue(): Promise<void> {
+  await read('wasm_exec.js')
+  await import(/* @vite-ignore */ address('wasm_exec.js').href)
 }
 
 const channel = new MessageChannel()
@@ -143,25 +161,82 @@ async function fetchFile(path: string): Promise<Uint8Array> {
   return (await there) ?? (await read(path))
 }
 
-async function read(path: string, priority?: RequestPriority): Promise<Uint8Array> {
-  return new Uint8Array(await (await get(path, priority)).arrayBuffer())
+function read(path: string, priority?: RequestPriority): Promise<Uint8Array> {
+  return genuine(
+    path,
+    async (response, check) => {
+      const bytes = new Uint8Array(await response.arrayBuffer())
+      await check(bytes)
+      return bytes
+    },
+    priority,
+  )
+}
+
+/** What came is not what this page was built with. */
+class Altered extends Error {}
+
+type Check = (bytes: Uint8Array<ArrayBuffer>) => Promise<void>
+
+/**
+ * Fetches a file and makes use of it, which hands all of its bytes to check. Where
+ * they are others than this page was built with, the browser may have kept them
+ * from before, and they are fetched once more past its cache.
+ */
+async function genuine<T>(path: string, use: (response: Response, check: Check) => Promise<T>, priority?: RequestPriority): Promise<T> {
+  const once = async (cache?: RequestCache): Promise<T> => use(await get(path, { priority, cache }), (bytes) => check(path, bytes))
+  try {
+    return await once()
+  } catch (error) {
+    if (error instanceof Altered) return once('reload')
+    throw error
+  }
+}
+
+async function check(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  const want = hashes[path]
+  if (!want || !self.isSecureContext) return // without https the browser has checked it, see get
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))
+  const got = [...digest].map((b) => b.toString(16).padStart(2, '0')).join('')
+  if (got === want) return
+  throw new Altered(
+    `${path} is not used, because it is not the file this page was built with: its SHA-256 is ${version(got)}…, expected ${version(want)}…; ` +
+      'reload the page, and if that does not help upload the whole site again, or clear what a proxy before it has kept',
+  )
+}
+
+/** The beginning of a hash, long enough to mean one file. Servers take it for one. */
+function version(hash: string): string {
+  return hash.slice(0, 10)
 }
 
 function address(path: string): URL {
   const url = new URL(path, site)
-  if (versions[path]) url.searchParams.set('v', versions[path])
+  const hash = hashes[path]
+  if (hash) url.searchParams.set('v', version(hash))
   return url
 }
 
-async function get(path: string, priority?: RequestPriority): Promise<Response> {
+async function get(path: string, init: RequestInit): Promise<Response> {
+  const hash = hashes[path]
+  // A browser that checks by itself withholds a file until all of it is there, but
+  // where there is no https a page cannot do it.
+  const integrity = hash && !self.isSecureContext ? subresource(hash) : undefined
   let response: Response
   try {
-    response = await fetch(address(path), { priority })
+    response = await fetch(address(path), { ...init, integrity })
   } catch {
-    throw new Error(`${path} could not be loaded: the network or the server did not answer; check the connection and reload the page`)
+    throw new Error(
+      `${path} could not be loaded: the network or the server did not answer${integrity ? ', or with another file than this page was built with' : ''}; check the connection and reload the page`,
+    )
   }
   if (!response.ok) throw new Error(`${path} could not be loaded: the server said ${response.status}; it belongs beside this page, so build or upload the site again`)
   return response
+}
+
+/** A hash as browsers take it. */
+function subresource(hash: string): string {
+  return `sha256-${btoa(String.fromCharCode(...hash.match(/../g)!.map((byte) => parseInt(byte, 16))))}`
 }
 
 function tell(event: BootEvent): void {

@@ -304,7 +304,9 @@ func readConfig(fsys fs.FS, name string) ([]byte, error) {
 	return text, err
 }
 
+// exists tells whether a file is there. One that cannot be read is: whoever reads
+// it says why not.
 func exists(fsys fs.FS, name string) bool {
 	_, err := fs.Stat(fsys, name)
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist)
 }

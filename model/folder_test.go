@@ -3,6 +3,8 @@ package model
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -129,6 +131,34 @@ func TestOldAttentionNames(t *testing.T) {
 	write()
 	if _, err := LoadUNet2D(files); err == nil || !strings.Contains(err.Error(), "mean the same") {
 		t.Errorf("an old and a new name side by side: %v", err)
+	}
+}
+
+// unreadable is a folder in which one file is there and cannot be opened.
+type unreadable struct {
+	fs.FS
+	name string
+}
+
+func (u unreadable) Open(name string) (fs.File, error) {
+	if name == u.name {
+		return nil, errors.New(name + " is on a disk that is gone")
+	}
+	return u.FS.Open(name)
+}
+
+// A file that cannot be read is not said to be missing.
+func TestFolderThatCannotBeRead(t *testing.T) {
+	m := smallUNet(t)
+	files := saved(t, func(dir string) error { return m.Save(dir, F16) })
+	for _, name := range []string{configFile, weightsF16File, schedulerFile, attributesFile, embedderFile} {
+		if files[name] == nil {
+			t.Fatalf("the folder has no %s", name)
+		}
+		want := name + " is on a disk that is gone"
+		if _, err := LoadUNet2D(unreadable{files, name}); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 var descriptions embed.FS
 
 // Fetch reads a file of weights, "avatars-16-s/attribute_embedder.safetensors".
-// Whoever starts the module sets it; what it returns is kept.
+// Whoever starts the module sets it; what it returns is kept. Its errors name the
+// file.
 var Fetch func(name string) ([]byte, error)
 
 var folders fs.ReadDirFS = remote{}
@@ -41,7 +42,7 @@ func (remote) Open(name string) (fs.File, error) {
 	if !ok {
 		var err error
 		if data, err = Fetch(name); err != nil {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+			return nil, err // it names the file
 		}
 		weights[name] = data
 	}

@@ -32,7 +32,7 @@ import (
 var version = "devel"
 
 // glue is what worker.mjs leaves for this program: {env, binding, weights,
-// request, within}.
+// request, within, stream}.
 var glue = js.Global().Get("context")
 
 // An isolate may take 128 MB, of which this program's own memory is the larger

@@ -63,9 +63,9 @@ func (w *response) flush() error {
 		return context.Cause(w.visit)
 	}
 	if w.writer.IsUndefined() {
-		pipe := js.Global().Get("IdentityTransformStream").New()
-		w.writer = pipe.Get("writable").Call("getWriter")
-		w.leave(pipe.Get("readable"))
+		stream := glue.Call("stream")
+		w.writer = stream.Get("writer")
+		w.leave(stream.Get("readable"))
 	}
 	if len(w.buffer) == 0 {
 		return nil

@@ -12,7 +12,7 @@ export default {
   async fetch(request, env) {
     const { pathname } = new URL(request.url)
     if (!pathname.startsWith('/v1/') && !pathname.startsWith('/r/')) return front(request, env)
-    core ??= start(env)
+    if (!core || core.over()) core = start(env)
     try {
       return await core.answer(request)
     } catch (error) {
@@ -24,35 +24,53 @@ export default {
 }
 
 function start(env) {
-  const context = { env, binding: {}, weights, request: null, within }
-  globalThis.context = context // where Go and the library look
   const go = new Go()
-  const instance = new WebAssembly.Instance(module, { ...go.importObject, workers: { ready() {} } })
+  // Neither the promise of its end nor an exception tells everyone: both are of
+  // the request that happened to run.
+  let broken = false
+  const resume = go._resume
+  go._resume = function () {
+    try {
+      resume.call(go)
+    } catch (error) {
+      broken = true
+      throw error
+    }
+  }
   const program = {
-    over: false,
+    over: () => broken || go.exited,
     /** Go takes the request before this returns, so that no other can come between. */
     answer(request) {
       context.request = request
       return unlessOver(program, context.binding.handleRequest(request))
     },
   }
-  const end = () => {
-    program.over = true
-    if (core === program) core = undefined
-  }
-  go.run(instance).then(end, end)
+  const context = { env, binding: {}, weights, request: null, within, stream: () => stream(program) }
+  globalThis.context = context // where Go and the library look
+  const instance = new WebAssembly.Instance(module, { ...go.importObject, workers: { ready() {} } })
+  go.run(instance).catch(() => (broken = true))
   return program
 }
 
-/**
- * The promise, unless the program ends and leaves it. A request may only wait for
- * what is its own, so each looks for itself.
- */
+/** How often a request looks whether the program is over, in milliseconds: it may only wait for what is its own. */
+const lookEvery = 200
+
+/** The promise, unless the program ends and leaves it. */
 function unlessOver(program, promise) {
   return new Promise((resolve, reject) => {
-    const look = setInterval(() => program.over && reject(new Error('the Go program ended')), 200)
+    const look = setInterval(() => program.over() && reject(new Error('the Go program ended')), lookEvery)
     promise.then(resolve, reject).finally(() => clearInterval(look))
   })
+}
+
+/** The two ends of an answer, which breaks off where the program ends and leaves it. */
+function stream(program) {
+  const { readable, writable } = new IdentityTransformStream()
+  const writer = writable.getWriter()
+  const look = setInterval(() => program.over() && writer.abort(new Error('the Go program ended')), lookEvery)
+  const done = () => clearInterval(look)
+  writer.closed.then(done, done)
+  return { readable, writer }
 }
 
 /** The promise, unless it takes longer than so many milliseconds. */

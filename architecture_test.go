@@ -44,7 +44,7 @@ var rooms = map[string]struct{ own, foreign string }{
 	"demo/studio":        {"engine gpu graph graph/cpu graph/optable graph/webgpu model model/builtin recipes sdo train/avatars", ""},
 	"wasm/browser":       {"demo/studio model/builtin", ""},
 	"wasm/edge":          {"engine graph graph/cpu model model/builtin recipes sdo", ""},
-	"wasm/edge/edgetest": {"engine engine/enginetest graph/cpu model model/builtin recipes sdo wasm/edge", ""},
+	"wasm/edge/edgetest": {"engine/enginetest model model/builtin recipes sdo", ""},
 	"wasm/worker":        {"model/builtin wasm/edge", "github.com/syumai/workers"},
 	"native":             {"*", "*"},
 	"native/benchmark":   {"engine graph native/report recipes sampler sdo sdo/mixture", ""},

@@ -11,22 +11,19 @@ import (
 	"image/png"
 	"io"
 	"io/fs"
+	"iter"
 	"math"
 	"net/http"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
-	"github.com/sdo-go/sdo/engine"
-	"github.com/sdo-go/sdo/graph/cpu"
+	"github.com/sdo-go/sdo/engine/enginetest"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sdo"
 )
-
-// Tolerance is how far losses may differ between places, as a share of the first.
-const Tolerance = 1e-4
 
 // Event is one of a run's stream.
 type Event struct {
@@ -151,30 +148,46 @@ func (c *Client) Events(ctx context.Context, path string, body []byte, media str
 		text, _ := io.ReadAll(response.Body)
 		return nil, &unexpected{response.Status, media, string(text)}
 	}
-	return readEvents(response.Body)
+	var events []Event
+	for e, err := range ReadEvents(response.Body) {
+		if err != nil {
+			return events, err
+		}
+		events = append(events, e)
+	}
+	return events, nil
 }
 
 type unexpected struct{ status, media, text string }
 
 func (e *unexpected) Error() string { return e.status + ", " + e.media + ": " + e.text }
 
-// readEvents reads a stream of events, each of which is two lines and an empty
-// one.
-func readEvents(r io.Reader) (events []Event, err error) {
+// ReadEvents reads a stream of events as they come, each of which is two lines and
+// an empty one.
+func ReadEvents(r io.Reader) iter.Seq2[Event, error] {
 	lines := bufio.NewReader(r)
-	for {
-		name, err := lines.ReadString('\n')
-		if err == io.EOF && name == "" {
-			return events, nil
+	return func(yield func(Event, error) bool) {
+		for {
+			name, err := lines.ReadString('\n')
+			if err == io.EOF && name == "" {
+				return
+			}
+			if err != nil && err != io.EOF {
+				yield(Event{}, err)
+				return
+			}
+			data, _ := lines.ReadString('\n')
+			empty, _ := lines.ReadString('\n')
+			name, isEvent := strings.CutPrefix(name, "event: ")
+			data, isData := strings.CutPrefix(data, "data: ")
+			if !isEvent || !isData || empty != "\n" {
+				yield(Event{}, &unexpected{"a broken stream", "", name + data + empty})
+				return
+			}
+			if !yield(Event{strings.TrimSpace(name), json.RawMessage(data)}, nil) {
+				return
+			}
 		}
-		data, _ := lines.ReadString('\n')
-		empty, _ := lines.ReadString('\n')
-		name, isEvent := strings.CutPrefix(name, "event: ")
-		data, isData := strings.CutPrefix(data, "data: ")
-		if !isEvent || !isData || empty != "\n" {
-			return events, &unexpected{"a broken stream", "", name + data + empty}
-		}
-		events = append(events, Event{strings.TrimSpace(name), json.RawMessage(data)})
 	}
 }
 
@@ -231,40 +244,15 @@ func (c *Client) Steer(t testing.TB, request any) (result Result, updates []Told
 	}
 }
 
-// Native is what a recipe's run gives on this machine's CPU executor. An adapter
-// it names is the file's content.
-func Native(t testing.TB, r *recipes.Recipe, adapter []byte) *sdo.Result {
+// native is what a recipe's run gives on this machine. An adapter it names is the
+// file's content.
+func native(t testing.TB, r *recipes.Recipe, adapter []byte) *sdo.Result {
 	t.Helper()
-	folder := t.TempDir()
+	var folder fs.FS
 	if r.LoRA != nil {
-		if err := os.WriteFile(filepath.Join(folder, filepath.Base(r.LoRA.Path)), adapter, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		folder = fstest.MapFS{path.Base(r.LoRA.Path): {Data: adapter}}
 	}
-	m, err := engine.LoadModel(r, func(name string) (fs.FS, error) {
-		if r.LoRA != nil && name == filepath.Dir(r.LoRA.Path) {
-			return os.DirFS(folder), nil
-		}
-		return engine.OpenBuiltin(name)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := engine.NewPlan(r, m, nil, m.Storage())
-	if err != nil {
-		t.Fatal(err)
-	}
-	exec := cpu.New[float32](cpu.Options{})
-	defer exec.Close()
-	s, err := engine.NewSession(exec, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	result, err := s.Steer(context.Background(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	result, _ := enginetest.Steer(t, r, folder)
 	return result
 }
 
@@ -272,8 +260,8 @@ func Native(t testing.TB, r *recipes.Recipe, adapter []byte) *sdo.Result {
 // but for rounding, the same calls, the same pictures but for a level.
 func Near(t testing.TB, got Result, want *sdo.Result) {
 	t.Helper()
-	if worst, ok := Differ(got.Losses, want.Losses); !ok {
-		t.Errorf("losses differ by %.2g of the first, allowed are %g: %v, natively %v", worst, Tolerance, got.Losses, want.Losses)
+	if worst := enginetest.Apart(got.Losses, want.Losses); worst > enginetest.Tolerance {
+		t.Errorf("losses differ by %.2g of the first, allowed are %g: %v, natively %v", worst, enginetest.Tolerance, got.Losses, want.Losses)
 	}
 	rows := got.After.Count
 	size := len(want.Samples) / rows
@@ -282,23 +270,6 @@ func Near(t testing.TB, got Result, want *sdo.Result) {
 			t.Errorf("picture %d is %d levels off", n, off)
 		}
 	}
-}
-
-// Differ is the largest difference of losses, as a share of the first of each
-// picture, and whether that is allowed.
-func Differ(got, want [][]float64) (worst float64, ok bool) {
-	if len(got) != len(want) {
-		return math.Inf(1), false
-	}
-	for u := range want {
-		if len(got[u]) != len(want[u]) {
-			return math.Inf(1), false
-		}
-		for row, loss := range want[u] {
-			worst = max(worst, math.Abs(got[u][row]-loss)/math.Abs(want[0][row]))
-		}
-	}
-	return worst, worst <= Tolerance
 }
 
 // levelsOff is the largest difference of a picture's channels from planes in
@@ -342,7 +313,7 @@ func Runs(t *testing.T, url string) {
 	t.Run("stream", func(t *testing.T) {
 		result, updates, plans := c.Steer(t, Small("dark-glasses", map[string]any{"num_images": 2}))
 		r := planned(t, plans[0])
-		want := Native(t, r, nil)
+		want := native(t, r, nil)
 		Near(t, result, want)
 		if result.Counters.NetworkCalls != want.NetworkCalls || result.Counters.BackwardCalls != want.BackwardCalls {
 			t.Errorf("calls %+v, natively %+v", result.Counters, want.Counters)
@@ -408,7 +379,7 @@ func Runs(t *testing.T, url string) {
 		}
 		yaml := decode[Result](t, events[len(events)-1])
 		plan := decode[Plan](t, events[0])
-		Near(t, yaml, Native(t, planned(t, plan), nil))
+		Near(t, yaml, native(t, planned(t, plan), nil))
 		object, _, plans := c.Steer(t, map[string]any{"recipe": plan.Recipe})
 		if !bytes.Equal(plans[0].Recipe, plan.Recipe) {
 			t.Errorf("the recipe %s became %s", plan.Recipe, plans[0].Recipe)
@@ -432,7 +403,7 @@ func Runs(t *testing.T, url string) {
 		}
 		set := map[string]any{"lora": map[string]any{"path": "loras/" + name + ".safetensors", "scale": 0.5}}
 		adapted, _, plans := c.Steer(t, Small("dark-glasses", set))
-		Near(t, adapted, Native(t, planned(t, plans[0]), file))
+		Near(t, adapted, native(t, planned(t, plans[0]), file))
 		if plain, _, _ := c.Steer(t, Small("dark-glasses", nil)); plain.Losses[0][0] == adapted.Losses[0][0] {
 			t.Error("the adapter changes nothing")
 		}
@@ -566,7 +537,7 @@ func Slices(t *testing.T, url string) {
 	t.Run("a run goes on as if nothing had happened", func(t *testing.T) {
 		result, updates, plans := c.Steer(t, request)
 		r := planned(t, plans[0])
-		want := Native(t, r, nil)
+		want := native(t, r, nil)
 		Near(t, result, want)
 		if len(updates) != 4 || len(plans) < 2 || len(plans) != plans[0].Estimate.Slices {
 			t.Errorf("%d updates in %d requests, %d were said", len(updates), len(plans), plans[0].Estimate.Slices)

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall/js"
 	"time"
 
@@ -122,7 +123,11 @@ func serve(server http.Handler, w http.ResponseWriter, r *http.Request) {
 	ctx, visit := begin(r.Context(), glue.Get("request"))
 	defer visit.end()
 	r = r.WithContext(ctx)
+	for name, parts := range r.Header { // the library takes them apart at every comma
+		r.Header[name] = []string{strings.Join(parts, ",")}
+	}
 	r.Body = bodyOf(r, visit)
+	defer r.Body.Close()
 	out := &response{library: w.(libraryWriter), visit: visit, head: r.Method == http.MethodHead, status: http.StatusOK}
 	defer out.finish()
 	server.ServeHTTP(out, r)

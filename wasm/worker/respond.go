@@ -104,7 +104,8 @@ func (w *response) finish() {
 // body reads a request's body, a chunk of the platform's at a time.
 type body struct {
 	visit  *visit
-	reader js.Value
+	stream js.Value
+	reader js.Value // undefined until the first read
 	rest   []byte
 }
 
@@ -115,13 +116,16 @@ func bodyOf(r *http.Request, v *visit) io.ReadCloser {
 	if !ok {
 		return http.NoBody
 	}
-	return &body{visit: v, reader: raw.GetRawJSBody().Call("getReader")}
+	return &body{visit: v, stream: raw.GetRawJSBody()}
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	for len(b.rest) == 0 {
 		if b.visit.Err() != nil {
 			return 0, context.Cause(b.visit)
+		}
+		if b.reader.IsUndefined() {
+			b.reader = b.stream.Call("getReader")
 		}
 		chunk, err := awaitBriefly(b.visit, b.reader.Call("read"))
 		if err != nil {
@@ -137,4 +141,14 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (b *body) Close() error { return nil }
+// Close tells the platform that nothing more of the body is wanted.
+func (b *body) Close() error {
+	if b.visit.Err() != nil {
+		return nil
+	}
+	if b.reader.IsUndefined() {
+		b.reader = b.stream.Call("getReader")
+	}
+	_, err := await(b.visit, b.reader.Call("cancel"))
+	return err
+}

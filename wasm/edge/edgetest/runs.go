@@ -584,7 +584,7 @@ func Slices(t *testing.T, url string) {
 			resume("a signature alone", "."+signature, "bad_token", "not made here", http.StatusForbidden),
 			resume("another's signature", body+"."+base64.RawURLEncoding.EncodeToString(make([]byte, 32)), "bad_token", "not made here", http.StatusForbidden),
 			resume("changed", string(flipped)+"."+signature, "bad_token", "not made here", http.StatusForbidden),
-			resume("longer than any", strings.Repeat("A", 9<<20), "body_too_large", "bytes", http.StatusRequestEntityTooLarge),
+			{"longer than any", http.MethodPost, "/v1/steer", []byte(`{"resume": "` + strings.Repeat("A", 9<<20) + `"}`), []string{"Expect", "100-continue"}, http.StatusRequestEntityTooLarge, "body_too_large", "bytes"},
 			{"with changes", http.MethodPost, "/v1/steer", []byte(`{"resume": "` + token + `", "set": {"updates": 9}}`), nil, http.StatusBadRequest, "bad_request", "keeps its own"},
 		})
 		// A token may be used twice: it is a place to go on from, not a ticket.

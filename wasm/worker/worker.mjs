@@ -11,7 +11,11 @@ let core
 export default {
   async fetch(request, env) {
     const { pathname } = new URL(request.url)
-    if (!pathname.startsWith('/v1/') && !pathname.startsWith('/r/')) return front(request, env)
+    if (!pathname.startsWith('/v1/') && !pathname.startsWith('/r/')) {
+      const response = await front(request, env)
+      response.headers.set('Server-Timing', 'sdo-edge') // tells the page that its server steers, too
+      return response
+    }
     if (!core || core.over()) core = start(env)
     try {
       return await core.answer(request)

@@ -25,6 +25,8 @@ type planned struct {
 	Steps         int     `json:"steps"`
 	Calls         int     `json:"calls"`
 	BackwardCalls int     `json:"backward_calls"`
+	First         int64   `json:"first_multiply_adds"`  // until the first score
+	Update        int64   `json:"update_multiply_adds"` // of each update, the rollout after it included
 	Refusal       string  `json:"refusal"`
 }
 
@@ -66,6 +68,8 @@ func byMethod(r *recipes.Recipe, name sdo.Method) *recipes.Recipe {
 func (s *Server) cost(p *engine.Plan, m memory) planned {
 	c := planned{Memory: m, Steps: p.Recipe.Sampler.NumInferenceSteps}
 	c.Calls, c.BackwardCalls = p.Cost()
+	e := p.Efforts()
+	c.First, c.Update = e.Inversion.Plus(e.Rollout).MultiplyAdds, e.Update.Plus(e.Rollout).MultiplyAdds
 	if err := s.room(p); err != nil {
 		c.Refusal = err.Error()
 	}

@@ -475,6 +475,9 @@ func TestPlanTellsTheCost(t *testing.T) {
 	if t1.Memory.Activations != t2.Memory.Activations || t2.Full.Activations < 5*t1.Full.Activations {
 		t.Errorf("activations %d at 4 steps, %d at 40; full %d, %d", t1.Memory.Activations, t2.Memory.Activations, t1.Full.Activations, t2.Full.Activations)
 	}
+	if more := t2.First - t1.First; more < 9*t1.First/2 || more != t2.Update-t1.Update || t1.Update <= t1.First {
+		t.Errorf("%d multiply-adds and %d an update at 4 steps, %d and %d at 40", t1.First, t1.Update, t2.First, t2.Update)
+	}
 	b.must("plan", map[string]any{"recipe": small(t, "dark-glasses", func(r *recipes.Recipe) {
 		r.NumImages, r.Sampler.NumInferenceSteps, r.Method = 256, 100, recipes.Method{Name: "full"}
 	})}, &p)

@@ -2,7 +2,7 @@
 // is here: the device, the catalog, the recipe, the job that is running, and
 // settings. Tabs read signals and call the functions below.
 import { batch, computed, effect, signal, type Signal } from '@preact/signals'
-import { boot as bootCore, call, CoreError, failure, start, type BootEvent, type Job } from './client'
+import { boot as bootCore, call, CoreError, failure, start, type BootEvent } from './client'
 import { pack, readAddress, tabNames, unpack, writeAddress, type TabName } from './link'
 import type { Catalog, Checked, Checkpoint, Device, EventOf, Failure, Method, Params, Recipe, Result } from './protocol'
 
@@ -57,10 +57,7 @@ function onBoot(event: BootEvent): void {
     keeps.value = event.keeps
     core.value = { phase: 'starting' }
   } else {
-    batch(() => {
-      core.value = { phase: 'stopped', message: event.message }
-      running.value = null
-    })
+    core.value = { phase: 'stopped', message: event.message } // its jobs have failed by now, others go on
   }
 }
 
@@ -212,9 +209,10 @@ export interface Running {
   label: string // "Steering", "Tuning"
   done: number
   of: number
-  seconds: number // as the core counts them
+  seconds: number // as they are counted where it runs
   /** Where it stood when it was first heard of: a run that goes on begins in its middle. */
   from: { done: number; seconds: number } | null
+  pausable: boolean
   paused: boolean
   cancelling: boolean
   /** Gives way to any other job: a first look. */
@@ -224,35 +222,55 @@ export interface Running {
 /** The job that is running, in whichever tab; JobBar shows it. */
 export const running = signal<Running | null>(null)
 
-let job: Job | null = null
+/** Something that is worked on, by the core or elsewhere: a Job is one. */
+export interface Work<R> {
+  result: Promise<R>
+  /** Ends it early; a steering or a tuning then still answers, with the best it has. */
+  cancel(): Promise<void>
+  pause?(): Promise<void>
+  resume?(): Promise<void>
+}
 
-/**
- * Runs a job of a tab. There is one at a time: a second is refused with a
- * sentence, except that a job in the background gives way. progress reads
- * done and of from an event.
- */
-export async function runJob<M extends Method>(
+let work: Work<unknown> | null = null
+
+interface JobOptions<E> {
+  onEvent?: (event: E) => void
+  background?: boolean
+  /** Reads done and of from an event. */
+  progress?: (event: E) => { done: number; of: number }
+}
+
+/** Has the core do a job of a tab, as runWork does. */
+export function runJob<M extends Method>(
   tab: TabName,
   label: string,
   method: M,
   params: Params<M>,
   onEvent?: (event: EventOf<M>) => void,
-  options: { background?: boolean; progress?: (event: EventOf<M>) => { done: number; of: number } } = {},
+  options: Omit<JobOptions<EventOf<M>>, 'onEvent'> = {},
 ): Promise<Result<M>> {
+  return runWork(tab, label, (tell: (event: EventOf<M>) => void) => start(method, params, tell), { ...options, onEvent })
+}
+
+/**
+ * Runs the work of a tab that begin starts. There is one at a time: a second is
+ * refused with a sentence, except that work in the background gives way.
+ */
+export async function runWork<R, E>(tab: TabName, label: string, begin: (tell: (event: E) => void) => Work<R>, options: JobOptions<E> = {}): Promise<R> {
   const busy = running.peek()
   if (busy && !busy.background) throw new CoreError({ kind: 'busy', message: `${busy.label} is still running. Cancel it or wait for it to end.` })
   await giveWay()
   const progress = options.progress ?? defaultProgress
-  const mine = start(method, params, (event: EventOf<M>) => {
+  const mine = begin((event) => {
     const now = running.peek()
     const at = progress(event)
     const seconds = (event as { seconds?: number }).seconds ?? 0
-    if (now && job === mine && (now.done !== at.done || now.of !== at.of || seconds - now.seconds > 0.2)) {
+    if (now && work === mine && (now.done !== at.done || now.of !== at.of || seconds - now.seconds > 0.2)) {
       running.value = { ...now, ...at, seconds, from: now.from ?? { done: at.done, seconds } }
     }
-    onEvent?.(event)
+    options.onEvent?.(event)
   })
-  job = mine as Job
+  work = mine
   running.value = {
     tab,
     label,
@@ -260,6 +278,7 @@ export async function runJob<M extends Method>(
     of: 0,
     seconds: 0,
     from: null,
+    pausable: mine.pause !== undefined,
     paused: false,
     cancelling: false,
     background: options.background ?? false,
@@ -270,16 +289,16 @@ export async function runJob<M extends Method>(
     if (failure(error).kind === 'device_lost') lost.value = failure(error).message
     throw error
   } finally {
-    if (job === mine) {
-      job = null
+    if (work === mine) {
+      work = null
       running.value = null
     }
   }
 }
 
-/** Ends a job in the background and waits until it has ended. */
+/** Ends work in the background and waits until it has ended. */
 async function giveWay(): Promise<void> {
-  const before = job
+  const before = work
   if (!before || !running.peek()?.background) return
   await before.cancel().catch(() => {}) // it has ended already
   await before.result.catch(() => {})
@@ -312,7 +331,7 @@ export function cancelJob(): Promise<void> {
 async function control(action: 'pause' | 'resume' | 'cancel', shown: Partial<Running>): Promise<void> {
   if (!running.peek()) return
   running.value = { ...running.peek()!, ...shown }
-  await job?.[action]().catch(() => {}) // where the core stops, the job itself fails and says so
+  await work?.[action]?.().catch(() => {}) // where the core stops, the job itself fails and says so
 }
 
 // ---- tabs and the address ---------------------------------------------------
@@ -393,11 +412,11 @@ function onAddress(): void {
 
 // ---- settings -----------------------------------------------------------------
 
-/** A signal that is kept in this browser under a key. */
-export function kept<T>(key: string, initial: T, allowed: (v: unknown) => v is T): Signal<T> {
+/** A signal that is kept in this browser under a key, or in this tab while it is open. */
+export function kept<T>(key: string, initial: T, allowed: (v: unknown) => v is T, where: 'localStorage' | 'sessionStorage' = 'localStorage'): Signal<T> {
   let first = initial
   try {
-    const v: unknown = JSON.parse(localStorage.getItem(`sdo.${key}`) ?? 'null')
+    const v: unknown = JSON.parse(self[where].getItem(`sdo.${key}`) ?? 'null')
     if (allowed(v)) first = v
   } catch {
     // A private window may have no storage; the setting then lives as long as the tab.
@@ -408,7 +427,7 @@ export function kept<T>(key: string, initial: T, allowed: (v: unknown) => v is T
     if (s.value === written) return
     written = s.value
     try {
-      localStorage.setItem(`sdo.${key}`, JSON.stringify(s.value))
+      self[where].setItem(`sdo.${key}`, JSON.stringify(s.value))
     } catch {
       // As above.
     }
@@ -416,7 +435,7 @@ export function kept<T>(key: string, initial: T, allowed: (v: unknown) => v is T
   return s
 }
 
-const oneOf =
+export const oneOf =
   <T extends string>(...words: T[]) =>
   (v: unknown): v is T =>
     words.includes(v as T)

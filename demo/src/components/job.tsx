@@ -12,9 +12,11 @@ export interface JobBarProps {
   /** What is counted: "update", "look". */
   unit?: string
   pausable?: boolean
+  /** More of how far it is. */
+  note?: string
 }
 
-export function JobBar({ tab, unit = 'update', pausable = true }: JobBarProps): JSX.Element | null {
+export function JobBar({ tab, unit = 'update', pausable = true, note }: JobBarProps): JSX.Element | null {
   const job = running.value
   if (!job || job.tab !== tab || job.background) return null
   return (
@@ -23,12 +25,13 @@ export function JobBar({ tab, unit = 'update', pausable = true }: JobBarProps): 
         <strong>{job.cancelling ? 'Ending…' : job.paused ? 'Paused' : job.label}</strong>
         <span>
           {job.of > 0 ? `${unit} ${job.done} of ${job.of}` : 'starting'}
+          {note && `, ${note}`}
           <Left job={job} />
         </span>
       </div>
       <progress max={Math.max(1, job.of)} value={job.done} aria-label={job.label} />
       <div class="row tight">
-        {pausable && (
+        {pausable && job.pausable && (
           <Button size="small" disabled={job.cancelling} onClick={() => void (job.paused ? resumeJob() : pauseJob())} data-testid={job.paused ? ids.resume : ids.pause}>
             {job.paused ? 'Resume' : 'Pause'}
           </Button>

@@ -226,18 +226,19 @@ export function Check({ label, checked, onChange, help, ...rest }: CheckProps): 
 interface SegmentedProps<T extends string> {
   label: string // of the group, for screen readers
   value: T
-  options: readonly { value: T; label: ComponentChildren; testid?: string }[]
+  options: readonly { value: T; label: ComponentChildren; disabled?: boolean; testid?: string }[]
   onChange: (value: T) => void
+  describedBy?: string // the id of what is said of the choice
 }
 
 /** A few choices beside each other, as radio buttons. */
-export function Segmented<T extends string>({ label, value, options, onChange }: SegmentedProps<T>): JSX.Element {
+export function Segmented<T extends string>({ label, value, options, onChange, describedBy }: SegmentedProps<T>): JSX.Element {
   const name = useId()
   return (
-    <div class="segmented" role="radiogroup" aria-label={label}>
+    <div class="segmented" role="radiogroup" aria-label={label} aria-describedby={describedBy}>
       {options.map((o) => (
         <label key={o.value} class={o.value === value ? 'on' : undefined} data-testid={o.testid}>
-          <input type="radio" name={name} value={o.value} checked={o.value === value} onChange={() => onChange(o.value)} />
+          <input type="radio" name={name} value={o.value} checked={o.value === value} disabled={o.disabled} onChange={() => onChange(o.value)} />
           <span>{o.label}</span>
         </label>
       ))}

@@ -325,6 +325,8 @@ type status struct {
 	code int
 }
 
+func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
 func (s *status) WriteHeader(code int) {
 	s.code = code
 	s.ResponseWriter.WriteHeader(code)

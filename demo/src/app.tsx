@@ -7,6 +7,7 @@ import { sentence } from './format'
 import { DeviceLost } from './lost'
 import { ids } from './testids'
 import { SteerTab } from './tabs/steer'
+import { edge } from './tabs/steer/place'
 import { ShortcutTab } from './tabs/shortcut'
 import { TuneTab } from './tabs/tune'
 import { AuditTab } from './tabs/audit'
@@ -56,7 +57,7 @@ export function App(): JSX.Element {
       </main>
       <footer class="bottom">
         <p>
-          Everything runs on this device; nothing is sent anywhere. Avatars learnt from DiceBear’s Pixel Art set (CC0 1.0), clothes from Fashion-MNIST (Zalando SE, MIT licence). The method is{' '}
+          {edge.value ? 'Everything runs on this device, unless you choose the edge: then the recipe is sent to this site.' : 'Everything runs on this device; nothing is sent anywhere.'} Avatars learnt from DiceBear’s Pixel Art set (CC0 1.0), clothes from Fashion-MNIST (Zalando SE, MIT licence). The method is{' '}
           <a href="https://arxiv.org/abs/2505.07477">Shortcut Diffusion Optimization</a>.
         </p>
       </footer>

@@ -129,6 +129,9 @@ export interface Planned {
   /** Network calls of a rollout, guidance included, and differentiated calls of an update. */
   calls: number
   backward_calls: number
+  /** What is computed, at most: until the first score, and for every update. */
+  first_multiply_adds: number
+  update_multiply_adds: number
   /** Empty where it fits this device, else a sentence that says what does not. */
   refusal: string
 }

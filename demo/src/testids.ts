@@ -18,6 +18,9 @@ export const ids = {
   stageTitle: 'stage-title',
   stagePictures: 'stage-pictures',
   start: 'start',
+  place: 'place', // with -<device or edge>
+  placeSays: 'place-says', // what the edge will cost, or why it cannot
+  placeFit: 'place-fit', // makes the recipe small enough for the edge
   judged: 'judged', // the headline: "12 of 16 wear dark glasses"
   split: 'split', // the slider from before to after
   enlarged: 'enlarged',
@@ -28,6 +31,7 @@ export const ids = {
   continue: 'continue',
   discard: 'discard',
   trouble: 'trouble',
+  again: 'again', // what failed on the edge
   noWebgpu: 'no-webgpu',
   panel: 'panel', // with -goal, -run, -share, -recipe
   goal: 'goal', // with -<index>

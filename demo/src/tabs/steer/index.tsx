@@ -213,7 +213,19 @@ function Notices(): JSX.Element {
       ) : (
         <>
           {t && (
-            <Notice kind="error" title="That did not work" onClose={() => (trouble.value = null)} data-testid={ids.trouble}>
+            <Notice
+              kind="error"
+              title="That did not work"
+              actions={
+                t.again && (
+                  <Button size="small" kind="primary" disabled={running.value !== null && !running.value.background} onClick={() => void t.again!.go()} data-testid={ids.again}>
+                    {t.again.from > 0 ? `Go on from update ${t.again.from}` : 'Try again'}
+                  </Button>
+                )
+              }
+              onClose={() => (trouble.value = null)}
+              data-testid={ids.trouble}
+            >
               {t.failure.message}
             </Notice>
           )}
@@ -236,7 +248,7 @@ function Notices(): JSX.Element {
         </>
       )}
       {steering.value && story.value?.warning && <Notice kind="warning">{sentence(story.value.warning)}</Notice>}
-      {keeps.value && !keepsCheckpoints.value && steering.value && <Notice>Another tab of this page keeps its checkpoints here: this run ends when this tab is closed.</Notice>}
+      {keeps.value && !keepsCheckpoints.value && steering.value && story.value?.place === 'device' && <Notice>Another tab of this page keeps its checkpoints here: this run ends when this tab is closed.</Notice>}
       {!keeps.value && <Notice>This window keeps nothing: models, adapters and unfinished runs are gone when the tab is closed.</Notice>}
     </div>
   )

@@ -31,14 +31,18 @@ export function Progress(): JSX.Element {
         <Fact value={`${s.update}`} unit={`of ${s.updates}`} says={r?.cancelled ? 'updates, then ended by you' : r && s.update < s.updates ? 'updates were enough' : s.from > 0 ? `updates, resumed at ${s.from}` : 'updates'} />
         <Fact value={count(s.counters.network_calls)} unit={`+ ${count(s.counters.backward_calls)} back`} says="network calls" />
         <Fact value={s.perUpdate > 0 ? duration(s.perUpdate) : r && s.update > 0 ? duration(r.seconds / s.update) : '–'} unit="" says="an update" />
-        <Fact value={s.seconds > 0 ? duration(s.seconds) : '–'} unit="" says={r ? 'in all' : running.value?.paused ? 'so far, paused' : 'so far'} />
+        <Fact value={s.seconds > 0 ? duration(s.seconds) : '–'} unit="" says={`${r ? 'in all' : running.value?.paused ? 'so far, paused' : 'so far'}${s.place === 'edge' ? ', on the edge' : ''}`} />
         {r ? (
           <>
-            <Fact value={bytes(r.peak_bytes)} unit="" says={`kept at most; ${bytes(r.planned_bytes)} planned`} />
+            {r.peak_bytes > 0 ? (
+              <Fact value={bytes(r.peak_bytes)} unit="" says={`kept at most; ${bytes(r.planned_bytes)} planned`} />
+            ) : (
+              <Fact value={bytes(r.planned_bytes)} unit="" says="of buffers planned" />
+            )}
             <Fact value={number(r.drift)} unit="of 2" says="root mean square change of a picture’s values" />
           </>
         ) : (
-          planned.value && <Fact value={bytes(planned.value.memory.activation_bytes)} unit="" says="of buffers planned" />
+          planned.value && s.place === 'device' && <Fact value={bytes(planned.value.memory.activation_bytes)} unit="" says="of buffers planned" />
         )}
       </div>
       {!r && s.phase !== 'update' && running.value && (

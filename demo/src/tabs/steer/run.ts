@@ -1,7 +1,8 @@
 // The run on the stage: the first look at what will be steered, the run itself,
 // and what it left. It outlives the tab's component.
 import { batch, computed, effect, signal } from '@preact/signals'
-import { call, failure } from '../../client'
+import { call, failure, start } from '../../client'
+import { EdgeError, steerThere, type Resume, type Slices } from '../../edge'
 import {
   cancelJob,
   catalog,
@@ -19,11 +20,13 @@ import {
   refreshCheckpoints,
   runJob,
   running,
+  runWork,
   settled,
   tab,
   usable,
   useText,
   valid,
+  type Work,
 } from '../../state'
 import type { Checkpoint, Counters, Failure, Pictures, Planned, Recipe, SteerEvent, SteerResult } from '../../protocol'
 import { judgeLabel } from './words'
@@ -37,9 +40,14 @@ export interface Stage {
   before: Pictures | null
 }
 
+/** Where a run is made. */
+export type Place = 'device' | 'edge'
+
 /** The story of a run, or of the one that ended last. */
 export interface Story {
   recipe: Recipe
+  place: Place
+  slices: Slices | null // of a run on the edge
   from: number // updates made before it was resumed
   at: number[] // updates at which losses were told
   losses: number[][] // then, one per picture
@@ -62,8 +70,14 @@ export interface Story {
 
 export const stage = signal<Stage>({ of: 'recording', pictures: null, before: null })
 export const story = signal<Story | null>(null)
-/** What went wrong, and after how many updates. */
-export const trouble = signal<{ failure: Failure; update: number } | null>(null)
+/** What went wrong and after how many updates, and what of the run can be done again. */
+export interface Trouble {
+  failure: Failure
+  update: number
+  again?: { from: number; go: () => Promise<void> }
+}
+
+export const trouble = signal<Trouble | null>(null)
 // What was the matter with one device is not with the next, on whichever tab it was opened.
 effect(() => {
   const kind = device.value && trouble.peek()?.failure.kind
@@ -80,7 +94,7 @@ export const looking = computed(() => running.value?.tab === 'steer' && running.
 export const unfinished = computed(() => (steering.value || !keepsCheckpoints.value ? null : (checkpoints.value.find((c) => c.name === 'steer') ?? null)))
 
 /** Whether that is the run on the stage, which was ended before its end. */
-export const endedHere = computed(() => unfinished.value !== null && story.value?.result?.cancelled === true)
+export const endedHere = computed(() => unfinished.value !== null && story.value?.place === 'device' && story.value.result?.cancelled === true)
 
 // ---- the first look -------------------------------------------------------
 
@@ -105,7 +119,10 @@ function bare(r: Recipe, pictures: number, steps: number): Recipe {
 }
 
 let seen = '' // origin of the pictures on the stage
-const painted = signal(false) // whether there were any, or none could be made
+/** Whether there were any pictures yet, or none could be made. */
+export const painted = signal(false)
+/** Seconds this device takes for one picture in one call of a model, by its latest look. */
+export const pace = signal<{ model: string; seconds: number } | null>(null)
 
 effect(() => {
   const r = recipe.value
@@ -132,6 +149,18 @@ async function look(r: Recipe, mine: string): Promise<void> {
   const emerge = (e: SteerEvent) => {
     if (e.kind === 'step' && e.pictures && seen === mine) stage.value = { of: 'look', pictures: over(forming(e.pictures, e.step / e.steps), few), before: null }
   }
+  const sample = (of: Recipe) =>
+    runJob(
+      'steer',
+      'A first look',
+      'sample',
+      { recipe: of },
+      (e) => {
+        emerge(e)
+        if (e.counters.network_calls > 0) pace.value = { model: of.model, seconds: e.seconds / (e.counters.network_calls * of.num_images) }
+      },
+      { background: true },
+    )
   const show = (pictures: Pictures) => {
     if (seen !== mine) return
     stage.value = { of: 'look', pictures, before: pictures }
@@ -146,11 +175,11 @@ async function look(r: Recipe, mine: string): Promise<void> {
     const whole = bare(r, r.num_images, r.sampler.num_inference_steps)
     const small = quick.num_images < whole.num_images || quick.sampler.num_inference_steps < whole.sampler.num_inference_steps
     if (small && (!painted.peek() || slow)) {
-      few = await runJob('steer', 'A first look', 'sample', { recipe: quick }, emerge, { background: true })
+      few = await sample(quick)
       show(few)
     }
     if (recipe.peek() && origin(recipe.peek()!) !== mine) return
-    if (!small || !slow || whole.num_images * whole.sampler.num_inference_steps <= 64) show(await runJob('steer', 'A first look', 'sample', { recipe: whole }, emerge, { background: true }))
+    if (!small || !slow || whole.num_images * whole.sampler.num_inference_steps <= 64) show(await sample(whole))
   } catch (error) {
     const f = failure(error)
     if (f.kind === 'cancelled' || f.kind === 'busy') {
@@ -189,10 +218,18 @@ effect(() => {
   edit(shrink)
 })
 
-function shrink(r: Recipe): void {
-  r.num_images = Math.min(r.num_images, 4)
-  r.sampler.num_inference_steps = Math.min(r.sampler.num_inference_steps, 8)
-  r.updates = Math.min(r.updates, 20)
+const modest = { pictures: 4, steps: 8, updates: 20 }
+
+/** Makes a recipe what a slow place runs while a person waits. */
+export function shrink(r: Recipe): void {
+  r.num_images = Math.min(r.num_images, modest.pictures)
+  r.sampler.num_inference_steps = Math.min(r.sampler.num_inference_steps, modest.steps)
+  r.updates = Math.min(r.updates, modest.updates)
+}
+
+/** Whether shrink would change a recipe. */
+export function isLarge(r: Recipe): boolean {
+  return r.num_images > modest.pictures || r.sampler.num_inference_steps > modest.steps || r.updates > modest.updates
 }
 
 export function halve(): void {
@@ -215,29 +252,73 @@ effect(() => {
   )
 })
 const none = { param_bytes: 0, activation_bytes: 0, state_bytes: 0, total_bytes: 0 }
-const noPlan: Planned = { memory: none, steps: 0, calls: 0, backward_calls: 0, refusal: '' }
+const noPlan: Planned = { memory: none, steps: 0, calls: 0, backward_calls: 0, first_multiply_adds: 0, update_multiply_adds: 0, refusal: '' }
 
 // ---- the run --------------------------------------------------------------
 
 /** Of pictures for a film, in bytes. */
 const mostFilm = 64e6
 
-/** Starts the recipe, or goes on from the checkpoint. */
+/** Starts the recipe on this device, or goes on from the checkpoint. */
 export async function steer(from?: Checkpoint): Promise<void> {
+  const r = await due(from?.recipe)
+  if (!r) return
+  const params = { recipe: r, resume: from !== undefined, previews: 100, checkpoint: keepsCheckpoints.peek() }
+  await perform(begun(r, 'device', from?.update), from ? 'Steering on' : 'Steering', (onEvent) => start('steer', params, onEvent))
+}
+
+/** Where a run on the edge can go on, and its story until there. */
+interface Held {
+  at: Resume
+  story: Story
+}
+
+/** Starts the recipe on the edge, or goes on with a run that broke off there. */
+export async function steerOnEdge(held?: Held): Promise<void> {
+  if (held) await present(held.story.recipe)
+  const r = await due(held?.story.recipe)
+  if (!r) return
+  const s = held ? { ...copy(held.story), from: held.at.update } : begun(r, 'edge')
+  const from = held?.at ?? null
+  const listener = (event: (e: SteerEvent) => void) => ({
+    event,
+    slices: (slices: Slices) => {
+      s.slices = slices
+      told()
+    },
+    resumable: (at: Resume) => {
+      held = { at, story: copy(s) }
+    },
+  })
+  await perform(
+    s,
+    'Steering on the edge',
+    (onEvent) => steerThere(r, judgeLabel(r), from, listener(onEvent)),
+    () => ({ from: held?.at.update ?? 0, go: () => steerOnEdge(held) }),
+  )
+}
+
+/** The recipe to run, once what is edited has been checked; null where there is none. */
+async function due(again?: Recipe): Promise<Recipe | null> {
   if (looking.peek()) await cancelJob() // so that the core has time for what comes
   await settled()
-  const r = from?.recipe ?? recipe.peek()
-  if (!r || (!from && !valid.peek())) return
-  const s: Story = {
+  return again ?? (valid.peek() ? recipe.peek() : null)
+}
+
+/** A story at its beginning, or where a run goes on. */
+function begun(r: Recipe, place: Place, from = 0): Story {
+  return {
     recipe: r,
-    from: from?.update ?? 0,
+    place,
+    slices: null,
+    from,
     at: [],
     losses: [],
     best: [],
     stopped: [],
     verdicts: null,
     first: null,
-    update: from?.update ?? 0,
+    update: from,
     updates: r.updates,
     step: 0,
     steps: r.sampler.num_inference_steps,
@@ -249,14 +330,27 @@ export async function steer(from?: Checkpoint): Promise<void> {
     warning: '',
     result: null,
   }
+}
+
+/** A story that stays as it is while the run goes on. */
+function copy(s: Story): Story {
+  return { ...s, at: [...s.at], losses: [...s.losses], frames: [...s.frames] }
+}
+
+/**
+ * Tells the story of a run on the stage, wherever begin has it made. again is how
+ * to try what may work another time, of runs that leave no checkpoint.
+ */
+async function perform(s: Story, label: string, begin: (onEvent: (e: SteerEvent) => void) => Work<SteerResult>, again?: () => Trouble['again']): Promise<void> {
   const known = stage.peek()
-  const same = known.of !== 'recording' && seen === origin(r) && known.before?.count === r.num_images
+  const same = known.of !== 'recording' && seen === origin(s.recipe) && known.before?.count === s.recipe.num_images
+  const before = s.frames[0] ?? (same ? known.before : null)
   batch(() => {
     trouble.value = null
     story.value = s
-    stage.value = { of: 'run', pictures: same ? known.before : null, before: same ? known.before : null }
+    stage.value = { of: 'run', pictures: s.frames.at(-1) ?? before, before }
   })
-  seen = origin(r)
+  seen = origin(s.recipe)
   current = s
   let since = 0 // seconds at the update before
   const onEvent = (e: SteerEvent) => {
@@ -293,7 +387,7 @@ export async function steer(from?: Checkpoint): Promise<void> {
     told()
   }
   try {
-    const result = await runJob('steer', from ? 'Steering on' : 'Steering', 'steer', { recipe: r, resume: from !== undefined, previews: 100, checkpoint: keepsCheckpoints.peek() }, onEvent)
+    const result = await runWork('steer', label, begin, { onEvent })
     s.result = result
     s.verdicts = result.judge_after ?? null
     s.first = result.judge_before ?? null
@@ -310,7 +404,7 @@ export async function steer(from?: Checkpoint): Promise<void> {
     stage.value = { of: 'run', pictures: result.after, before: result.before }
   } catch (error) {
     const f = failure(error)
-    if (f.kind !== 'cancelled') trouble.value = { failure: f, update: s.update }
+    if (f.kind !== 'cancelled') trouble.value = { failure: f, update: s.update, again: error instanceof EdgeError && error.again ? again?.() : undefined }
   } finally {
     flush()
     if (core.peek().phase === 'ready') await refreshCheckpoints().catch(() => {})
@@ -318,15 +412,15 @@ export async function steer(from?: Checkpoint): Promise<void> {
 }
 
 let current: Story | null = null // as events change it; the signal has copies
-let due = 0
+let showing = 0
 /** Shows the story at most some six times a second: a run of a small model tells hundreds of things. */
 function told(): void {
-  due ||= window.setTimeout(flush, 160)
+  showing ||= window.setTimeout(flush, 160)
 }
 
 function flush(): void {
-  clearTimeout(due)
-  due = 0
+  clearTimeout(showing)
+  showing = 0
   if (current) story.value = { ...current }
 }
 
@@ -336,12 +430,17 @@ export async function goOn(c: Checkpoint, which = chosenDevice.peek()): Promise<
     // After a failure the device may be gone without having said so.
     if (!device.peek() || lost.peek() || trouble.peek() || which !== chosenDevice.peek()) await openDevice(which)
     trouble.value = null
-    await useText(JSON.stringify(c.recipe))
-    library.value = matching(c.recipe)
+    await present(c.recipe)
     await steer(c)
   } catch (error) {
     trouble.value = { failure: failure(error), update: c.update }
   }
+}
+
+/** Makes the recipe of an earlier run the current one. */
+async function present(r: Recipe): Promise<void> {
+  await useText(JSON.stringify(r))
+  library.value = matching(r)
 }
 
 /** The library's recipe that is the same, by name; empty where there is none. */

@@ -1,14 +1,15 @@
 // The pictures, and what is said of them.
 import { signal } from '@preact/signals'
 import type { JSX } from 'preact'
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useId, useRef, useState } from 'preact/hooks'
 import recording from '../../assets/dark-glasses.png'
-import { Button, JobBar, Meter, Picture, PictureGrid, Slider } from '../../components'
-import { bytes, number, plural, title } from '../../format'
+import { Button, JobBar, Meter, Picture, PictureGrid, Segmented, Slider } from '../../components'
+import { bytes, duration, number, plural, title } from '../../format'
 import type { Pictures, Recipe } from '../../protocol'
-import { core, draft, recipe, running, usable, valid } from '../../state'
+import { core, device, draft, recipe, running, usable, valid } from '../../state'
 import { ids } from '../../testids'
-import { endedHere, goOn, judged, looking, planned, stage, steer, steering, story, unfinished, type Stage as Shown } from './run'
+import { chosenPlace, edge, fit, notThere, place, slowerHere, there } from './place'
+import { endedHere, goOn, judged, looking, planned, stage, steer, steering, steerOnEdge, story, unfinished, type Stage as Shown } from './run'
 import { labelPhrase } from './words'
 
 /** Where the slider of the whole batch stands: 0 before, 1 after. */
@@ -111,7 +112,14 @@ function Live({ shown }: { shown: Shown }): JSX.Element {
           <h2 data-testid={ids.stageTitle}>{title(next?.name ?? '')}</h2>
           {next?.description && <p class="says">{next.description}</p>}
         </div>
-        {steering.value ? <JobBar tab="steer" /> : <Start again={done !== null && !other} />}
+        {steering.value ? (
+          <JobBar tab="steer" note={s?.slices && s.slices.of > 1 ? `slice ${s.slices.at} of ${s.slices.of}` : undefined} />
+        ) : (
+          <div class="start">
+            <Start again={done !== null && !other} />
+            <Places />
+          </div>
+        )}
         {endedHere.value && !running.value && (
           <Button onClick={() => void goOn(unfinished.value!)} data-testid={ids.continue}>
             Go on from update {unfinished.value!.update}
@@ -168,14 +176,64 @@ function captionsOf(s: NonNullable<typeof story.value>): string[] {
 }
 
 function Start({ again }: { again: boolean }): JSX.Element {
-  const refused = planned.value?.refusal ?? ''
-  const ready = usable.value && recipe.value !== null && valid.value && refused === ''
+  const onEdge = place.value === 'edge'
+  const here = usable.value && (planned.value?.refusal ?? '') === ''
+  const ready = (onEdge || here) && recipe.value !== null && valid.value
   const other = running.value !== null && !running.value.background
   return (
-    <Button kind="primary" size="large" disabled={!ready || other || (draft.value?.updates ?? 0) === 0} onClick={() => (split.value = 1, void steer())} data-testid={ids.start} title={other ? `${running.value!.label} is still running` : undefined}>
+    <Button
+      kind="primary"
+      size="large"
+      disabled={!ready || other || (draft.value?.updates ?? 0) === 0}
+      onClick={() => (split.value = 1, void (onEdge ? steerOnEdge() : steer()))}
+      data-testid={ids.start}
+      title={other ? `${running.value!.label} is still running` : undefined}
+    >
       {again ? 'Steer again' : 'Steer'}
     </Button>
   )
+}
+
+/** Where the button steers, where there is a choice. */
+function Places(): JSX.Element | null {
+  const says = useId()
+  if (!edge.value) return null
+  const gpu = device.value?.kind === 'webgpu' && !device.value.software
+  return (
+    <div class="places">
+      <Segmented
+        label="Where to steer"
+        value={place.value}
+        onChange={(p) => (chosenPlace.value = p)}
+        options={[
+          { value: 'device', label: gpu ? 'on my GPU' : 'on my CPU', testid: `${ids.place}-device` },
+          { value: 'edge', label: 'on the edge', disabled: notThere.value !== null, testid: `${ids.place}-edge` },
+        ]}
+        describedBy={says}
+      />
+      <p class="help" id={says} aria-live="polite" data-testid={ids.placeSays}>
+        {placeWords()}
+      </p>
+      {notThere.value?.smaller && (
+        <div>
+          <Button size="small" onClick={fit} data-testid={ids.placeFit}>
+            Make it fit
+          </Button>
+        </div>
+      )}
+    </div>
+  )
+}
+
+/** What the choice comes to. */
+function placeWords(): string {
+  if (notThere.value) return `Not on the edge: ${notThere.value.says}.`
+  const t = there.value
+  if (place.value === 'edge') {
+    const time = t ? `About ${duration(t.seconds)}${t.requests > 1 ? `, in ${t.requests} slices` : ''}. ` : ''
+    return `${time}Your recipe is sent there, nothing else.`
+  }
+  return slowerHere.value && t ? `About ${duration(slowerHere.value)}; the edge takes about ${duration(t.seconds)}.` : ''
 }
 
 function Headline(): JSX.Element | null {

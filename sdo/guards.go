@@ -79,7 +79,7 @@ func (r *run) measure(ctx context.Context) (err error) {
 	}
 	for row, norm := range r.norms {
 		if !finite(norm) || norm == 0 {
-			return fmt.Errorf("sdo: the latent of row %d has norm %v %s", row, norm, r.when())
+			return notFinite("sdo: the latent of row %d has norm %v %s", row, norm, r.when())
 		}
 	}
 	return nil

@@ -5,6 +5,16 @@ import (
 	"fmt"
 )
 
+// NotFiniteError is a run whose numbers are not finite, or no latent any more. It is the
+// recipe's to mend, or the model's.
+type NotFiniteError struct{ message string }
+
+func (e *NotFiniteError) Error() string { return e.message }
+
+func notFinite(format string, args ...any) error {
+	return &NotFiniteError{fmt.Sprintf(format, args...)}
+}
+
 // firstBad retraces a run whose numbers are no longer finite and names the first
 // tensor that is not, from the parameters over the variables to the states of
 // the rollout. It costs a rollout.

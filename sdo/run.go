@@ -208,7 +208,7 @@ func (r *run) record(ctx context.Context, losses []float64, fresh bool) error {
 	result := &r.result
 	for row, loss := range losses {
 		if !finite(loss) {
-			return fmt.Errorf("sdo: the loss of row %d is %v %s: %s; %s", row, loss, r.when(), r.firstBad(ctx), notFiniteAdvice)
+			return notFinite("sdo: the loss of row %d is %v %s: %s; %s", row, loss, r.when(), r.firstBad(ctx), notFiniteAdvice)
 		}
 	}
 	// A loss can be finite where its sample is not: max(0, NaN) is 0 on a GPU.
@@ -218,7 +218,7 @@ func (r *run) record(ctx context.Context, losses []float64, fresh bool) error {
 	}
 	for row, square := range squares {
 		if !finite(square) {
-			return fmt.Errorf("sdo: the sample of row %d is not finite %s: %s; %s", row, r.when(), r.firstBad(ctx), notFiniteAdvice)
+			return notFinite("sdo: the sample of row %d is not finite %s: %s; %s", row, r.when(), r.firstBad(ctx), notFiniteAdvice)
 		}
 	}
 	if result.Updates == 0 {

@@ -305,7 +305,7 @@ func (t *Tuner) begin(ctx context.Context, first int) (Values, error) {
 func (t *Tuner) finiteLosses(ctx context.Context, losses []float64, at Values, first int) error {
 	for row, loss := range losses {
 		if !finite(loss) {
-			return fmt.Errorf("sdo: the loss of picture %d is %v after %d updates: %s; %s", first+row, loss, t.update, t.chain.firstBad(ctx, at), notFiniteAdvice)
+			return notFinite("sdo: the loss of picture %d is %v after %d updates: %s; %s", first+row, loss, t.update, t.chain.firstBad(ctx, at), notFiniteAdvice)
 		}
 	}
 	return nil
@@ -321,7 +321,7 @@ func (t *Tuner) norm(ctx context.Context) (float64, error) {
 		}
 		if !finite(square[0]) {
 			name := t.Network.(Trainable).Params()[k].Name
-			return 0, fmt.Errorf("sdo: a gradient is not finite after %d updates: the first such tensor is that of parameter %s; %s", t.update, name, notFiniteAdvice)
+			return 0, notFinite("sdo: a gradient is not finite after %d updates: the first such tensor is that of parameter %s; %s", t.update, name, notFiniteAdvice)
 		}
 		total += square[0]
 	}

@@ -75,24 +75,33 @@ type recipeInfo struct {
 // guides and judges.
 var denoisers = []string{"avatars-16-s", "fashion-28"}
 
+// models answers with the catalog, which is made once.
 func (s *Server) models(w http.ResponseWriter, _ *http.Request) error {
-	var c catalog
+	c, err := s.catalog()
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, c)
+	return nil
+}
+
+func (s *Server) makeCatalog() (*catalog, error) {
+	c := &catalog{}
 	for _, name := range denoisers {
 		info, err := s.describe(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.Models = append(c.Models, info)
 	}
 	for _, name := range recipes.List() {
 		r, err := recipes.Find(name, nil)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.Recipes = append(c.Recipes, recipeInfo{name, r.Description})
 	}
-	writeJSON(w, http.StatusOK, c)
-	return nil
+	return c, nil
 }
 
 // describe reads a built-in model, as a run of it would.

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -62,6 +63,7 @@ type Server struct {
 	mux       *http.ServeMux
 	networks  library
 	admission admission
+	catalog   func() (*catalog, error)
 }
 
 // New makes a server.
@@ -85,6 +87,7 @@ func New(o Options) *Server {
 		o.Patience = 30 * time.Second
 	}
 	s := &Server{Options: o, mux: http.NewServeMux()}
+	s.catalog = sync.OnceValues(s.makeCatalog) // which waits for nothing
 	for _, register := range []func(*Server){runRoutes, catalogRoutes, loraRoutes, linkRoutes} {
 		register(s)
 	}
@@ -123,7 +126,7 @@ func (s *Server) handle(pattern string, answer func(http.ResponseWriter, *http.R
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.fail(w, r, fmt.Errorf("a fault of the program: %v", p))
+			s.fail(w, r, s.fault(p))
 		}
 	}()
 	header := w.Header()
@@ -131,9 +134,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	if s.AllowOrigin != "" {
 		header.Set("Access-Control-Allow-Origin", s.AllowOrigin)
+		header.Set("Access-Control-Expose-Headers", "ETag, Location, Retry-After")
 		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 			header.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
-			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match")
+			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, Range")
 			header.Set("Access-Control-Max-Age", "86400")
 			w.WriteHeader(http.StatusNoContent)
 			return

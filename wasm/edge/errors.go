@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
 )
 
 // Error is a refusal: its status and, in the body, {"error": {"code", "message"}}
@@ -23,7 +25,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// body is an error's JSON.
+// errorBody is the JSON of a refusal.
 type errorBody struct {
 	Error errorJSON `json:"error"`
 }
@@ -48,13 +50,14 @@ func badRequest(format string, args ...any) *Error {
 	return &Error{http.StatusBadRequest, "bad_request", fmt.Sprintf(format, args...)}
 }
 
-// describe is an error as the caller sees it.
-func describe(err error) (status int, body errorJSON) {
+// explain is an error as the caller sees it.
+func explain(err error) (status int, body errorJSON) {
 	var refusal *Error
 	var tooLarge *tooLarge
 	var body413 *http.MaxBytesError
 	var one recipes.Problem
 	var several recipes.Problems
+	var diverged *sdo.NotFiniteError
 	switch {
 	case errors.As(err, &refusal):
 		return refusal.Status, errorJSON{Code: refusal.Code, Message: refusal.Message}
@@ -70,6 +73,8 @@ func describe(err error) (status int, body errorJSON) {
 		return http.StatusBadRequest, body
 	case errors.As(err, &one):
 		return http.StatusBadRequest, errorJSON{Code: "bad_recipe", Message: err.Error(), Problems: []problem{newProblem(one)}}
+	case errors.As(err, &diverged):
+		return http.StatusUnprocessableEntity, errorJSON{Code: "not_finite", Message: strings.TrimPrefix(diverged.Error(), "sdo: ")}
 	case errors.Is(err, cpu.ErrOutOfMemory):
 		return http.StatusServiceUnavailable, errorJSON{Code: "out_of_memory", Message: err.Error() + "; ask for fewer pictures"}
 	}
@@ -84,12 +89,18 @@ func newProblem(p recipes.Problem) problem {
 	return problem{strings.TrimPrefix(p.Error(), p.Where+": "), line, p.Field}
 }
 
-// fail answers with an error, unless an answer has begun or nobody is there.
+// fault is a panic as an error. What it says is for the log alone.
+func (s *Server) fault(p any) *Error {
+	s.Log(fmt.Sprintf("a fault of the program: %v\n%s", p, debug.Stack()))
+	return &Error{http.StatusInternalServerError, "fault", "a fault of the program, which its log describes; please report it"}
+}
+
+// fail answers with an error, unless nobody is there. No answer may have begun.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if cancelled(r.Context(), err) {
 		return
 	}
-	status, body := describe(err)
+	status, body := explain(err)
 	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
 		s.Log(fmt.Sprintf("%s %s: %v", r.Method, r.URL.Path, err))
 	}

@@ -60,10 +60,11 @@ func (s *Server) postRecipe(w http.ResponseWriter, r *http.Request) error {
 	if s.Links == nil {
 		return noLinks()
 	}
-	data, err := s.readBody(w, r, maxLink)
+	data, over, err := s.readBody(w, r, maxLink)
 	if err != nil {
 		return err
 	}
+	defer over()
 	recipe, err := recipes.Parse(data, "recipe")
 	if err != nil {
 		return err

@@ -29,13 +29,13 @@ const (
 	loraSuffix = ".safetensors"
 )
 
-// maxLoRA is the size of the largest upload. An adapter of every layer of a model
+// MaxLoRA is the size of the largest upload, in bytes. An adapter of every layer of a model
 // here has less than half of it at rank 48, which is as wide as their layers are.
-const maxLoRA = 8 << 20
+const MaxLoRA = 8 << 20
 
-// maxLoRAHeader is the longest header of an upload. Names and shapes of every
+// MaxLoRAHeader is the longest header of an upload. Names and shapes of every
 // layer of a model here take a tenth of it.
-const maxLoRAHeader = 256 << 10
+const MaxLoRAHeader = 256 << 10
 
 var loraName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
@@ -177,6 +177,12 @@ func (s *Server) sendLoRA(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// The platform's copy, the program's and the answer.
+	over, err := s.book(r.Context(), min(3*MaxLoRA, s.Budget.Bytes))
+	if err != nil {
+		return err
+	}
+	defer over()
 	data, sum, err := s.readLoRA(r.Context(), name)
 	if err != nil {
 		return err
@@ -240,10 +246,11 @@ func (s *Server) putLoRA(w http.ResponseWriter, r *http.Request) error {
 	if replaced && r.Header.Get("If-None-Match") == "*" {
 		return &Error{http.StatusPreconditionFailed, "exists", fmt.Sprintf("there is an adapter %s already, and If-None-Match: * asks for a new one; choose another name or leave the header out", name)}
 	}
-	data, err := s.readBody(w, r, maxLoRA)
+	data, over, err := s.readBody(w, r, MaxLoRA)
 	if err != nil {
 		return err
 	}
+	defer over()
 	l, err := identify(name, data, of)
 	if err != nil {
 		return err
@@ -298,8 +305,8 @@ func identify(name string, data []byte, of string) (lora, error) {
 	upload := file{name + loraSuffix, bytes.NewReader(data)}
 	// Reading a header takes a hundred times as long as numbers of its length.
 	if len(data) >= 8 {
-		if n := binary.LittleEndian.Uint64(data); n > maxLoRAHeader && n <= uint64(len(data)-8) {
-			return lora{}, bad("%s: its header takes %d bytes, want at most %d; leave out metadata that no reader needs", upload.name, n, maxLoRAHeader)
+		if n := binary.LittleEndian.Uint64(data); n > MaxLoRAHeader && n <= uint64(len(data)-8) {
+			return lora{}, bad("%s: its header takes %d bytes, want at most %d; leave out metadata that no reader needs", upload.name, n, MaxLoRAHeader)
 		}
 	}
 	if _, err := model.ParseSafetensors(upload.name, data); err != nil {

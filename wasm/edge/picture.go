@@ -73,19 +73,33 @@ const (
 	sheetGap   = 4
 )
 
-// contactSheet is a batch as one picture, in rows as long as there are rows.
-func contactSheet(images []float64, shape graph.Shape) ([]byte, error) {
-	count, height, width := shape[0], sheetScale*shape[2], sheetScale*shape[3]
-	columns := int(math.Ceil(math.Sqrt(float64(count))))
+// sheetSize is how large a contact sheet of a batch is, in rows as long as there
+// are rows.
+func sheetSize(shape graph.Shape) (columns, width, height int) {
+	count, pictureHeight, pictureWidth := shape[0], sheetScale*shape[2], sheetScale*shape[3]
+	columns = int(math.Ceil(math.Sqrt(float64(count))))
 	rows := (count + columns - 1) / columns
-	sheet := image.NewNRGBA(image.Rect(0, 0, columns*(width+sheetGap)-sheetGap, rows*(height+sheetGap)-sheetGap))
-	size := len(images) / count
-	for n := range count {
+	return columns, columns*(pictureWidth+sheetGap) - sheetGap, rows*(pictureHeight+sheetGap) - sheetGap
+}
+
+// sheetBytes is what making a contact sheet takes.
+func sheetBytes(shape graph.Shape) int64 {
+	_, width, height := sheetSize(shape)
+	return 4 * int64(width) * int64(height)
+}
+
+// contactSheet is a batch as one picture.
+func contactSheet(images []float64, shape graph.Shape) ([]byte, error) {
+	columns, width, height := sheetSize(shape)
+	sheet := image.NewNRGBA(image.Rect(0, 0, width, height))
+	size := len(images) / shape[0]
+	for n := range shape[0] {
 		small := picture(images[n*size:(n+1)*size], shape)
-		left, top := n%columns*(width+sheetGap), n/columns*(height+sheetGap)
-		for y := range height {
-			for x := range width {
-				sheet.SetNRGBA(left+x, top+y, small.NRGBAAt(x/sheetScale, y/sheetScale))
+		left, top := n%columns*(sheetScale*shape[3]+sheetGap), n/columns*(sheetScale*shape[2]+sheetGap)
+		for y := range sheetScale * shape[2] {
+			row := sheet.Pix[sheet.PixOffset(left, top+y):]
+			for x := range sheetScale * shape[3] {
+				copy(row[4*x:4*x+4], small.Pix[small.PixOffset(x/sheetScale, y/sheetScale):])
 			}
 		}
 	}

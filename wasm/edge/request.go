@@ -44,10 +44,11 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, resumable bool) (*a
 	a := &asked{previews: 1, slices: true}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if slices.Contains([]string{"application/yaml", "application/x-yaml", "text/yaml"}, media) {
-		body, err := s.readBody(w, r, maxRecipe)
+		body, over, err := s.readBody(w, r, maxRecipe)
 		if err != nil {
 			return nil, err
 		}
+		defer over()
 		if a.recipe, err = recipes.Parse(body, "recipe"); err != nil {
 			return nil, err
 		}
@@ -56,10 +57,11 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, resumable bool) (*a
 		if resumable {
 			most += maxToken
 		}
-		body, err := s.readBody(w, r, most)
+		body, over, err := s.readBody(w, r, most)
 		if err != nil {
 			return nil, err
 		}
+		defer over()
 		if err := s.read(r.Context(), body, a, resumable); err != nil {
 			return nil, err
 		}
@@ -162,22 +164,45 @@ func decode(body []byte, into any) error {
 	return nil
 }
 
-// readBody reads a body of at most so many bytes.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+// Bodies above smallBody are booked as what runs hold: a body is held several
+// times over while it is read and taken apart.
+const (
+	smallBody  = 64 << 10
+	bodyCopies = 5
+)
+
+// readBody reads a body of at most so many bytes. What is read is booked until
+// over is called.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, most int64) (body []byte, over func(), err error) {
 	if r.ContentLength > most {
-		return nil, &http.MaxBytesError{Limit: most}
+		return nil, nil, &http.MaxBytesError{Limit: most}
 	}
+	expected := r.ContentLength
+	if expected <= 0 { // a worker does not know where the caller does not say
+		expected = most
+	}
+	release := func() {}
+	if expected > smallBody {
+		if release, err = s.book(r.Context(), min(bodyCopies*expected, s.Budget.Bytes)); err != nil {
+			return nil, nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
 	// Only servers with real connections know deadlines; a worker's body has its own.
 	rc := http.NewResponseController(w)
 	if err := rc.SetReadDeadline(s.Now().Add(s.Patience)); err == nil {
 		defer rc.SetReadDeadline(time.Time{}) // or it would end the run
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &Error{http.StatusRequestTimeout, "too_slow", fmt.Sprintf("nothing more of the body came for %v; send it at once", s.Patience)}
+		return nil, nil, &Error{http.StatusRequestTimeout, "too_slow", fmt.Sprintf("the body did not come in time; send it at once, without a pause of %v", s.Patience)}
 	case errors.Is(err, io.ErrUnexpectedEOF), err == nil && r.ContentLength > int64(len(body)):
-		return nil, badRequest("the body ended after %d bytes, %d were announced", len(body), r.ContentLength)
+		return nil, nil, badRequest("the body ended after %d bytes, %d were announced", len(body), r.ContentLength)
 	}
-	return body, err
+	return body, release, err
 }

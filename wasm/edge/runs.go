@@ -89,8 +89,9 @@ type run struct {
 	memory   engine.Memory
 	estimate Estimate
 	slicing  slicing
+	sheet    bool          // the answer is a contact sheet
 	from     int           // updates made before this request
-	began    time.Time     // the computing of this request
+	since    time.Time     // when this request began to compute
 	counters sdo.Counters  // so far
 	next     *sdo.RunState // where the next request goes on; nil while this one does
 	told     time.Time     // of the latest event
@@ -101,7 +102,7 @@ type run struct {
 // maxLooks is how often an objective may look at a picture: its terms, each
 // noisy copy counted. Planning what looks thousands of times would itself take
 // longer than a request may.
-const maxLooks = 256
+const maxLooks = 64
 
 // plan makes a recipe concrete, without its weights on a device.
 func (s *Server) plan(a *asked) (*engine.Plan, error) {
@@ -132,17 +133,26 @@ func badRecipe(err error) error {
 
 // begin plans what was asked, holds it against the budget and waits for room.
 // over ends what it began.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, a *asked) (made *run, over func(), err error) {
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, a *asked) (v *run, over func(), err error) {
 	plan, err := s.plan(a)
 	if err != nil {
 		return nil, nil, err
 	}
-	v := &run{asked: a, stream: s.newStream(w, r), server: s, exec: cpu.New[float32](cpu.Options{})}
-	defer func() {
-		if err != nil {
-			v.exec.Close()
+	a.lora = nil // it is merged
+	exec := cpu.New[float32](cpu.Options{})
+	ends := []func(){func() { exec.Close() }}
+	endAll := func() {
+		for _, end := range slices.Backward(ends) {
+			end()
+		}
+	}
+	begun := false
+	defer func() { // also where something panics
+		if !begun {
+			endAll()
 		}
 	}()
+	v = &run{asked: a, stream: s.newStream(w, r), server: s, exec: exec}
 	left := plan.Recipe.Updates
 	if a.state != nil {
 		v.from = a.state.Result.Updates
@@ -151,6 +161,9 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, a *asked) (made *
 	v.memory = plan.Memory(v.exec)
 	v.slicing = s.Budget.slice(plan.Efforts(), left, a.state != nil)
 	v.estimate = s.estimate(v.slicing, v.memory)
+	if v.sheet = accepts(r, "image/png"); v.sheet {
+		v.estimate.Bytes += sheetBytes(plan.Shape)
+	}
 	if err := s.fits(v); err != nil {
 		return nil, nil, err
 	}
@@ -158,19 +171,26 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, a *asked) (made *
 	if err != nil {
 		return nil, nil, err
 	}
+	ends = append(ends, leave)
 	if v.session, err = engine.NewSession(v.exec, plan); err != nil {
-		leave()
 		return nil, nil, err
 	}
 	v.ctx, v.cancel = context.WithCancel(r.Context())
-	v.began = s.Now()
-	v.told = v.began
-	return v, func() {
-		v.cancel()
-		v.session.Close()
-		v.exec.Close()
-		leave()
-	}, nil
+	ends = append(ends, v.session.Close, v.cancel)
+	v.since = s.Now()
+	v.told, begun = v.since, true
+	return v, endAll, nil
+}
+
+// guarded makes an error of a panic, so that a stream which has begun can end with
+// it.
+func (v *run) guarded(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = v.server.fault(p)
+		}
+	}()
+	return do()
 }
 
 func (s *Server) estimate(c slicing, m engine.Memory) Estimate {
@@ -186,6 +206,8 @@ func (s *Server) fits(v *run) error {
 	switch {
 	case v.estimate.Bytes > s.Budget.Bytes:
 		return refuse("ask for fewer pictures, or run it where there is more memory")
+	case v.slicing.slices == 0 && v.recipe.Updates == 0:
+		return refuse("ask for fewer pictures or steps")
 	case v.slicing.slices == 0:
 		return refuse("not even one update fits; ask for fewer pictures or steps")
 	case v.slicing.slices == 1:
@@ -194,11 +216,15 @@ func (s *Server) fits(v *run) error {
 		return refuse("ask for fewer pictures, steps or updates, or allow slices")
 	case len(s.Key) == 0:
 		return refuse("ask for fewer pictures, steps or updates; this deployment has no key to continue runs with")
-	case v.memory.States*4/3 > maxToken:
+	case !v.carries():
 		return refuse("what a request would leave to the next is too much to carry; ask for fewer pictures")
 	}
 	return nil
 }
+
+// carries reports whether where the run stands can be left to another request:
+// its tensors in base64, and some for the words.
+func (v *run) carries() bool { return v.memory.States*4/3+64<<10 <= maxToken }
 
 // steer runs a recipe, or as much of it as a request may.
 func (s *Server) steer(w http.ResponseWriter, r *http.Request) error {
@@ -217,14 +243,14 @@ func (s *Server) steer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer over()
-	return v.fail(r.Context(), v.steer())
+	return v.fail(r.Context(), v.guarded(v.steer))
 }
 
 func (v *run) steer() error {
 	if err := v.tell("plan", planEvent{v.recipe, v.estimate, v.memory, v.from}); err != nil {
 		return err
 	}
-	result, err := v.session.SteerFrom(v.ctx, v.asked.state, v.observe)
+	result, err := v.session.SteerFrom(v.ctx, v.state, v.observe)
 	switch {
 	case v.err != nil:
 		return v.err
@@ -254,42 +280,46 @@ func (v *run) observe(e sdo.Event) {
 }
 
 func (v *run) took(e sdo.Event) error {
-	v.meter()
 	v.counters = e.Counters
-	told := runEvent{Event: e, Kept: e.Kept, Seconds: v.seconds()}
-	name := "step"
-	if e.Kind == sdo.EventUpdate {
-		if v.asked.state != nil && e.Update == v.from {
-			return v.pause() // the request before told of it
-		}
-		name = "update"
-		over := e.Update == e.Updates || !slices.Contains(e.Stopped, false)
-		if over || v.previews > 0 && e.Update%v.previews == 0 {
-			if err := v.look(&told); err != nil {
-				return err
-			}
-		}
-		if !over && v.used(e.Update) {
-			var err error
-			if v.next, err = e.Save(v.ctx); err != nil {
-				return err
-			}
-			defer v.cancel()
+	update := e.Kind == sdo.EventUpdate
+	over := update && (e.Update == e.Updates || !slices.Contains(e.Stopped, false))
+	known := update && v.state != nil && e.Update == v.from && !over // the request before told of it
+	told := runEvent{Event: e, Kept: e.Kept}
+	if update && !known && (over || v.previews > 0 && e.Update%v.previews == 0) {
+		if err := v.look(&told); err != nil {
+			return err
 		}
 	}
-	if err := v.tell(name, told); err != nil {
+	// Where the clock stands while something is computed, it moves on here.
+	if err := v.server.Pause(v.ctx, 0); err != nil {
 		return err
 	}
-	return v.pause()
+	v.meter()
+	told.Seconds = v.seconds()
+	name := "step"
+	if update {
+		name = "update"
+	}
+	if !known {
+		if err := v.tell(name, told); err != nil {
+			return err
+		}
+		v.told = v.now() // a caller who reads slowly costs no computing
+	}
+	if update && !known && !over && v.used(e.Update) {
+		var err error
+		if v.next, err = e.Save(v.ctx); err != nil {
+			return err
+		}
+		v.cancel()
+	}
+	return nil
 }
-
-// pause lets other requests run.
-func (v *run) pause() error { return v.server.Pause(v.ctx, 0) }
 
 // used reports whether the request's share is used up: by the plan or, where the
 // processor is slower than the plan thought, by the clock.
 func (v *run) used(update int) bool {
-	if v.slicing.slices == 1 && (len(v.server.Key) == 0 || !v.slices) {
+	if v.slicing.slices == 1 && (len(v.server.Key) == 0 || !v.slices || !v.carries()) {
 		return false
 	}
 	made := update - v.from
@@ -306,7 +336,7 @@ func (v *run) meter() {
 }
 
 // seconds is how long the run has taken, requests before this one included.
-func (v *run) seconds() float64 { return v.asked.seconds + v.now().Sub(v.began).Seconds() }
+func (v *run) seconds() float64 { return v.asked.seconds + v.now().Sub(v.since).Seconds() }
 
 // look adds the state of an update as pictures, and what the judge says of them.
 func (v *run) look(e *runEvent) error {
@@ -370,30 +400,28 @@ func (s *Server) sample(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer over()
-	v.mute = v.mute || accepts(r, "image/png")
-	images, err := v.sample()
+	v.mute = v.mute || v.sheet
+	return v.fail(r.Context(), v.guarded(v.sample))
+}
+
+func (v *run) sample() error {
+	if err := v.tell("plan", planEvent{v.recipe, v.estimate, v.memory, 0}); err != nil {
+		return err
+	}
+	images, err := v.session.Sample(v.ctx, v.observe)
 	switch {
+	case v.err != nil:
+		return v.err
 	case err != nil:
-		return v.fail(r.Context(), err)
-	case accepts(r, "image/png"):
-		return writeSheet(w, images, v.session.Shape)
+		return err
+	case v.sheet:
+		return writeSheet(v.w, images, v.session.Shape)
 	}
 	pictures, err := newPictures(images, v.session.Shape)
 	if err != nil {
 		return err
 	}
 	return v.end(http.StatusOK, "result", sampleResult{pictures, v.seconds(), v.counters})
-}
-
-func (v *run) sample() ([]float64, error) {
-	if err := v.tell("plan", planEvent{v.recipe, v.estimate, v.memory, 0}); err != nil {
-		return nil, err
-	}
-	images, err := v.session.Sample(v.ctx, v.observe)
-	if v.err != nil {
-		err = v.err
-	}
-	return images, err
 }
 
 // plain is a recipe that only samples.

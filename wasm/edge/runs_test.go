@@ -113,9 +113,13 @@ func live(t *testing.T, s http.Handler) (n struct {
 func hold() (pause func(context.Context, time.Duration) error, waiting <-chan bool, let func()) {
 	at, free := make(chan bool, 100), make(chan struct{})
 	return func(ctx context.Context, _ time.Duration) error {
-		at <- true
+		select {
+		case at <- true:
+		default: // nobody counts any more
+		}
 		select {
 		case <-free:
+			time.Sleep(time.Millisecond)
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -149,25 +153,31 @@ func TestARunEndsWithItsCaller(t *testing.T) {
 	}
 }
 
+// takes is what a run is booked with.
+func takes(t *testing.T, request any) int64 {
+	t.Helper()
+	for line := range strings.Lines(string(serve(edge.New(edge.Options{Budget: budget}), "POST", "/v1/steer", body(request)).Body)) {
+		if text, ok := strings.CutPrefix(line, "data: "); ok {
+			var plan edgetest.Plan
+			if err := json.Unmarshal([]byte(text), &plan); err != nil {
+				t.Fatal(err)
+			}
+			return plan.Estimate.Bytes
+		}
+	}
+	t.Fatal("no plan was told")
+	return 0
+}
+
 // Runs wait for room beside others, and not for ever.
 func TestRunsTakeTheRoomThereIs(t *testing.T) {
 	request := edgetest.Small("dark-glasses", nil)
-	e := edge.Options{Budget: budget}
-	var told edgetest.Plan
-	for line := range strings.Lines(string(serve(edge.New(e), "POST", "/v1/steer", body(request)).Body)) {
-		if text, ok := strings.CutPrefix(line, "data: "); ok {
-			if err := json.Unmarshal([]byte(text), &told); err != nil {
-				t.Fatal(err)
-			}
-			break
-		}
-	}
-
 	pause, waiting, let := hold()
 	var mu sync.Mutex
 	now := time.Unix(1e9, 0)
 	one := budget
-	one.Bytes = told.Estimate.Bytes * 3 / 2 // room for one
+	size := takes(t, request)
+	one.Bytes = size * 3 / 2 // room for one
 	s := edge.New(edge.Options{Budget: one, Now: func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
 		Pause: func(ctx context.Context, d time.Duration) error {
 			if d == 0 {
@@ -194,7 +204,7 @@ func TestRunsTakeTheRoomThereIs(t *testing.T) {
 		t.Errorf("when there is room again: %d %s", a.Status, a.Body)
 	}
 
-	one.Bytes = told.Estimate.Bytes - 1
+	one.Bytes = size - 1
 	post(edge.New(edge.Options{Budget: one}), "/v1/steer", request).Refused(t, http.StatusUnprocessableEntity, "too_large", "fewer pictures")
 }
 
@@ -267,7 +277,9 @@ func TestPagesFromElsewhere(t *testing.T) {
 // A body must come within the patience, and a run may last longer.
 func TestBodiesComeInTime(t *testing.T) {
 	const patience = 200 * time.Millisecond
-	server := httptest.NewServer(edge.New(edge.Options{Budget: budget, Patience: patience}))
+	ample := budget
+	ample.Seconds = 1e6
+	server := httptest.NewServer(edge.New(edge.Options{Budget: ample, Patience: patience}))
 	defer server.Close()
 	send := func(body io.Reader) edgetest.Answer {
 		response, err := http.Post(server.URL+"/v1/steer?", "application/json", body)
@@ -321,4 +333,75 @@ func (w *broken) Write(data []byte) (int, error) {
 		return 0, errors.New("the caller reads too slowly")
 	}
 	return w.ResponseRecorder.Write(data)
+}
+
+// A run whose numbers grow beyond all bounds is its recipe's to mend.
+func TestARunThatDiverges(t *testing.T) {
+	var kept log
+	s := edge.New(edge.Options{Budget: budget, Log: kept.add})
+	request := edgetest.Small("dark-glasses", map[string]any{"optimizer.lr": 1e300, "guards.latent_norm": "none"})
+	post(s, "/v1/steer", request).Refused(t, http.StatusUnprocessableEntity, "not_finite", "norm +Inf")
+	if kept.lines != nil {
+		t.Errorf("logged %q", kept.lines)
+	}
+}
+
+// A fault in the midst of a run ends its stream with an error, gives back what the
+// run held, and tells its reasons to the log alone.
+func TestAFaultEndsAStream(t *testing.T) {
+	var kept log
+	pauses := 0
+	s := edge.New(edge.Options{Budget: budget, Log: kept.add, Pause: func(context.Context, time.Duration) error {
+		if pauses++; pauses == 3 {
+			panic("the innermost secret")
+		}
+		return nil
+	}})
+	a := serve(s, "POST", "/v1/steer", body(edgetest.Small("dark-glasses", nil)))
+	text := string(a.Body)
+	if !strings.HasSuffix(text, "\n\n") || strings.Count(text, "event: error\n") != 1 || strings.Count(text, "event: step\n") != 2 || strings.Contains(text, "secret") {
+		t.Errorf("the stream is %s", text)
+	}
+	if n := live(t, s); n.Live != 0 || n.Memory.Held != 0 {
+		t.Errorf("after it: %+v", n)
+	}
+	if len(kept.lines) == 0 || !strings.Contains(kept.lines[0], "the innermost secret") {
+		t.Errorf("logged %q", kept.lines)
+	}
+}
+
+// Who waits holds something, too, so only so many may.
+func TestFewWait(t *testing.T) {
+	pause, waiting, let := hold()
+	defer let()
+	tight := budget
+	tight.Bytes = takes(t, edgetest.Small("dark-glasses", nil)) * 3 / 2
+	s := edge.New(edge.Options{Budget: tight, Pause: pause})
+	answers := make(chan edgetest.Answer, 10)
+	for range 1 + 8 {
+		go func() { answers <- post(s, "/v1/steer", edgetest.Small("dark-glasses", nil)) }()
+		<-waiting
+	}
+	post(s, "/v1/steer", edgetest.Small("dark-glasses", nil)).Refused(t, http.StatusServiceUnavailable, "busy", "try again")
+	let()
+	for range 1 + 8 {
+		if a := <-answers; a.Status != http.StatusOK {
+			t.Errorf("one that waited: %d %s", a.Status, a.Body)
+		}
+	}
+}
+
+// JSON is for callers who ask for it and for no stream.
+func TestWhatIsAccepted(t *testing.T) {
+	s := edge.New(edge.Options{Budget: budget})
+	for accept, want := range map[string]string{
+		"": "text/event-stream", "*/*": "text/event-stream", "application/json": "application/json",
+		"text/event-stream, application/json": "text/event-stream", "application/json;q=0": "text/event-stream",
+		"image/png, application/json;q=0.5": "application/json",
+	} {
+		a := serve(s, "POST", "/v1/steer", body(edgetest.Small("dark-glasses", map[string]any{"updates": 1})), "Accept", accept)
+		if got := a.Header.Get("Content-Type"); got != want {
+			t.Errorf("Accept %q: %s, want %s", accept, got, want)
+		}
+	}
 }

@@ -2,12 +2,14 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -20,20 +22,26 @@ type stream struct {
 	now      func() time.Time
 	patience time.Duration
 	mute     bool // the caller wants the last event only, as JSON
-	done     bool // the last event was told
+	began    bool // something was told
+	done     bool // the last event was
 }
 
 // newStream begins no answer yet.
 func (s *Server) newStream(w http.ResponseWriter, r *http.Request) *stream {
-	return &stream{w: w, rc: http.NewResponseController(w), now: s.Now, patience: s.Patience, mute: accepts(r, "application/json")}
+	return &stream{w: w, rc: http.NewResponseController(w), now: s.Now, patience: s.Patience, mute: accepts(r, "application/json") && !accepts(r, "text/event-stream")}
 }
 
 // accepts reports whether a caller asks for a media type by name.
 func accepts(r *http.Request, media string) bool {
-	return slices.ContainsFunc(strings.Split(strings.Join(r.Header.Values("Accept"), ","), ","), func(one string) bool {
-		name, _, _ := strings.Cut(one, ";")
-		return strings.EqualFold(strings.TrimSpace(name), media)
-	})
+	for one := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		name, parameters, err := mime.ParseMediaType(one)
+		if err != nil || name != media {
+			continue
+		}
+		weight, err := strconv.ParseFloat(cmp.Or(parameters["q"], "1"), 64)
+		return err == nil && weight > 0
+	}
+	return false
 }
 
 // tell sends an event. The error is of a caller who has gone, or reads too
@@ -42,7 +50,8 @@ func (s *stream) tell(event string, data any) error {
 	if s.mute {
 		return nil
 	}
-	if s.w.Header().Get("Content-Type") == "" {
+	if !s.began {
+		s.began = true
 		s.w.Header().Set("Content-Type", "text/event-stream")
 		s.w.Header().Set("Cache-Control", "no-store, no-transform") // compressing would hold events back
 		s.w.WriteHeader(http.StatusOK)
@@ -71,6 +80,7 @@ func (s *stream) send(event string, data any) error {
 func (s *stream) end(status int, event string, data any) error {
 	s.done = true
 	if s.mute {
+		s.began = true
 		writeJSON(s.w, status, data)
 		return nil
 	}
@@ -80,11 +90,11 @@ func (s *stream) end(status int, event string, data any) error {
 // fail ends a stream that has begun with an error event, if anybody is there.
 // What it returns is for an answer that has not begun.
 func (s *stream) fail(ctx context.Context, err error) error {
-	if err == nil || s.mute || s.w.Header().Get("Content-Type") == "" {
+	if err == nil || !s.began {
 		return err
 	}
 	if !s.done && !cancelled(ctx, err) {
-		_, body := describe(err)
+		_, body := explain(err)
 		s.end(0, "error", body)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,12 +37,13 @@ type saved struct {
 const tokenVersion = "sdo-resume-1\n"
 
 // maxToken is the longest token that is made or read.
-const maxToken = 8 << 20
+const maxToken = 2 << 20
 
 // Words of a token's file.
 const (
 	wordRecipe  = "recipe"
 	wordAdapter = "lora_sha256"
+	wordWeights = "weights_sha256" // of the built-in networks
 	wordExpires = "expires"
 	wordSeconds = "seconds"
 )
@@ -51,7 +53,7 @@ func (s *Server) seal(v *saved, expires time.Time) (string, error) {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	err := engine.WriteState(z, v.state, map[string]string{
-		wordRecipe: string(v.recipe.Canonical()), wordAdapter: v.adapter,
+		wordRecipe: recipeJSON(v.recipe), wordAdapter: v.adapter, wordWeights: weightsSum(),
 		wordExpires: strconv.FormatInt(expires.Unix(), 10), wordSeconds: strconv.FormatFloat(v.seconds, 'g', -1, 64),
 	})
 	if err == nil {
@@ -86,7 +88,7 @@ func (s *Server) unseal(token string) (*saved, error) {
 	if err != nil || !hmac.Equal(given, s.sign(packed)) {
 		return nil, refuse
 	}
-	v, expires, err := open(packed)
+	v, expires, err := unpack(packed)
 	if err != nil { // signed here by another build
 		return nil, &Error{http.StatusConflict, "old_token", fmt.Sprintf("the resume token is of another version of this program (%v); start the run anew", err)}
 	}
@@ -96,8 +98,8 @@ func (s *Server) unseal(token string) (*saved, error) {
 	return v, nil
 }
 
-// open reads what seal packed.
-func open(packed []byte) (v *saved, expires time.Time, err error) {
+// unpack reads what seal packed.
+func unpack(packed []byte) (v *saved, expires time.Time, err error) {
 	z, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, expires, err
@@ -113,6 +115,9 @@ func open(packed []byte) (v *saved, expires time.Time, err error) {
 	tensors, err := file.ReadAll()
 	if err != nil {
 		return nil, expires, err
+	}
+	if file.Metadata[wordWeights] != weightsSum() {
+		return nil, expires, errors.New("its models had other weights")
 	}
 	v = &saved{adapter: file.Metadata[wordAdapter]}
 	if v.recipe, err = recipes.Parse([]byte(file.Metadata[wordRecipe]), "resume token"); err != nil {

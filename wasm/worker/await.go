@@ -14,14 +14,43 @@ import (
 // Go, and only then may anything that belongs to it be touched.
 type visit struct {
 	context.Context
-	cancel context.CancelFunc
-	signal js.Value
-	abort  js.Func
-	seen   time.Time // when it last ran
+	cancel    context.CancelFunc
+	id        int
+	seen      time.Time // when it last ran
+	suspected time.Time // since when it seems to be gone; zero where it does not
 }
 
-// visits are those under way.
-var visits = map[*visit]bool{}
+// visits are those under way, by number: worker.mjs tells of a caller who goes
+// by the request's.
+var visits = map[int]*visit{}
+
+// settlements are the promises that are waited for, by number. One function of
+// Go takes them all: one for each would never be let go of where the platform
+// drops a promise.
+var settlements = map[int]func(value, reason js.Value){}
+
+var lastNumber int
+
+func number() int {
+	lastNumber++
+	return lastNumber
+}
+
+func init() {
+	glue.Set("settled", js.FuncOf(func(_ js.Value, args []js.Value) any {
+		if settle := settlements[args[0].Int()]; settle != nil {
+			delete(settlements, args[0].Int())
+			settle(args[1], args[2])
+		}
+		return nil
+	}))
+	glue.Set("left", js.FuncOf(func(_ js.Value, args []js.Value) any {
+		if v := visits[args[0].Int()]; v != nil {
+			v.cancel()
+		}
+		return nil
+	}))
+}
 
 type visitKey struct{}
 
@@ -31,87 +60,77 @@ type visitKey struct{}
 // request, promises included, when it ends it.
 var patience = 30 * time.Second
 
-// lost reports whether a visit is gone without a word.
-func (v *visit) lost(now time.Time) bool { return now.Sub(v.seen) > 2*patience+15*time.Second }
-
-// begin makes the context of a request, which ends when its caller goes.
-func begin(parent context.Context, request js.Value) (context.Context, *visit) {
-	now := time.Now()
-	for v := range visits {
-		if v.lost(now) {
+// dropLost ends visits that are gone without a word. All of them look so after the
+// program has computed for long: one that is there gets time to say so.
+func dropLost(now time.Time) {
+	for _, v := range visits {
+		switch {
+		case now.Sub(v.seen) <= 2*patience+15*time.Second:
+		case v.suspected.IsZero():
+			v.suspected = now
+		case now.Sub(v.suspected) > patience:
 			v.cancel()
 		}
 	}
-	v := &visit{seen: now, signal: request.Get("signal")}
+}
+
+// begin makes the context of a request, which ends when its caller goes.
+func begin(parent context.Context, request js.Value) *visit {
+	v := &visit{id: number(), seen: time.Now()}
+	dropLost(v.seen)
 	v.Context, v.cancel = context.WithCancel(parent)
 	v.Context = context.WithValue(v.Context, visitKey{}, v)
-	v.abort = js.FuncOf(func(js.Value, []js.Value) any {
-		v.abort.Release()
-		v.cancel()
-		return nil
-	})
-	v.signal.Call("addEventListener", "abort", v.abort)
-	visits[v] = true
-	return v.Context, v
+	visits[v.id] = v
+	glue.Call("watch", request, v.id)
+	return v
 }
 
 func (v *visit) end() {
-	if v.Err() == nil { // else it may be another request that runs
-		v.signal.Call("removeEventListener", "abort", v.abort)
-		v.abort.Release()
-	}
 	v.cancel()
-	delete(visits, v)
+	delete(visits, v.id)
 }
 
 // await parks the goroutine until a promise of its own request is settled, or
 // the request is over.
-func await(ctx context.Context, promise js.Value) (value js.Value, err error) {
-	settled := make(chan struct{})
-	var resolve, reject js.Func
-	settle := func() {
-		resolve.Release()
-		reject.Release()
-		close(settled)
-	}
-	resolve = js.FuncOf(func(_ js.Value, args []js.Value) any {
-		if len(args) > 0 {
-			value = args[0]
-		}
-		settle()
-		return nil
-	})
-	reject = js.FuncOf(func(_ js.Value, args []js.Value) any {
-		err = failure(args[0])
-		settle()
-		return nil
-	})
-	promise.Call("then", resolve, reject)
-	select {
-	case <-settled:
-	case <-ctx.Done():
-		return js.Undefined(), context.Cause(ctx)
-	}
-	if v, ok := ctx.Value(visitKey{}).(*visit); ok {
-		v.seen = time.Now()
-	}
-	return value, err
+func await(ctx context.Context, promise js.Value) (js.Value, error) {
+	return settle(ctx, promise, 0)
 }
 
 // awaitBriefly is await with a deadline.
 func awaitBriefly(ctx context.Context, promise js.Value) (js.Value, error) {
-	return await(ctx, glue.Call("within", promise, patience.Milliseconds()))
+	return settle(ctx, promise, patience)
 }
 
-// failure is what a promise was rejected with; "too slow" is within's.
+func settle(ctx context.Context, promise js.Value, deadline time.Duration) (value js.Value, err error) {
+	n, settled := number(), make(chan struct{})
+	settlements[n] = func(v, reason js.Value) {
+		if value = v; !reason.IsUndefined() {
+			err = failure(reason)
+		}
+		close(settled)
+	}
+	glue.Call("settle", n, promise, deadline.Milliseconds())
+	select {
+	case <-settled:
+	case <-ctx.Done():
+		delete(settlements, n)
+		return js.Undefined(), context.Cause(ctx)
+	}
+	if v, ok := ctx.Value(visitKey{}).(*visit); ok {
+		v.seen, v.suspected = time.Now(), time.Time{}
+	}
+	return value, err
+}
+
+// failure is what a promise was rejected with.
 func failure(reason js.Value) error {
-	if reason.Type() != js.TypeObject || reason.Get("message").Type() != js.TypeString {
-		return errors.New(js.Global().Call("String", reason).String())
+	switch {
+	case reason.Equal(glue.Get("tooSlow")):
+		return os.ErrDeadlineExceeded
+	case reason.Type() == js.TypeObject && reason.Get("message").Type() == js.TypeString:
+		return errors.New(reason.Get("message").String())
 	}
-	if message := reason.Get("message").String(); message != "too slow" {
-		return errors.New(message)
-	}
-	return os.ErrDeadlineExceeded
+	return errors.New(js.Global().Call("String", reason).String())
 }
 
 // bytesOf copies a Uint8Array.

@@ -19,14 +19,17 @@ type bucket struct{ js.Value }
 var _ edge.Bucket = bucket{}
 
 func (b bucket) Get(ctx context.Context, key string) ([]byte, map[string]string, error) {
-	object, err := await(ctx, b.Call("get", key))
+	object, err := awaitBriefly(ctx, b.Call("get", key))
 	if err != nil {
 		return nil, nil, fmt.Errorf("bucket: %s: %w", key, err)
 	}
 	if object.IsNull() {
 		return nil, nil, fmt.Errorf("bucket: %s: %w", key, fs.ErrNotExist)
 	}
-	content, err := await(ctx, object.Call("arrayBuffer"))
+	if size := object.Get("size").Float(); size > edge.MaxLoRA {
+		return nil, nil, fmt.Errorf("bucket: %s: has %.0f bytes, at most %d are read", key, size, edge.MaxLoRA)
+	}
+	content, err := awaitBriefly(ctx, object.Call("arrayBuffer"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("bucket: %s: %w", key, err)
 	}
@@ -38,14 +41,14 @@ func (b bucket) Put(ctx context.Context, key string, data []byte, about map[stri
 	for k, v := range about {
 		metadata[k] = v
 	}
-	if _, err := await(ctx, b.Call("put", key, arrayOf(data), map[string]any{"customMetadata": metadata})); err != nil {
+	if _, err := awaitBriefly(ctx, b.Call("put", key, arrayOf(data), map[string]any{"customMetadata": metadata})); err != nil {
 		return fmt.Errorf("bucket: %s: %w", key, err)
 	}
 	return nil
 }
 
 func (b bucket) Delete(ctx context.Context, key string) error {
-	if _, err := await(ctx, b.Call("delete", key)); err != nil {
+	if _, err := awaitBriefly(ctx, b.Call("delete", key)); err != nil {
 		return fmt.Errorf("bucket: %s: %w", key, err)
 	}
 	return nil
@@ -54,7 +57,7 @@ func (b bucket) Delete(ctx context.Context, key string) error {
 func (b bucket) List(ctx context.Context, prefix string) (entries []edge.Entry, err error) {
 	options := map[string]any{"prefix": prefix, "include": []any{"customMetadata"}}
 	for {
-		page, err := await(ctx, b.Call("list", options))
+		page, err := awaitBriefly(ctx, b.Call("list", options))
 		if err != nil {
 			return nil, fmt.Errorf("bucket: list of %s: %w", prefix, err)
 		}
@@ -94,7 +97,7 @@ type links struct{ js.Value }
 var _ edge.Links = links{}
 
 func (l links) Get(ctx context.Context, key string) (string, error) {
-	text, err := await(ctx, l.Call("get", key))
+	text, err := awaitBriefly(ctx, l.Call("get", key))
 	if err != nil {
 		return "", fmt.Errorf("links: %s: %w", key, err)
 	}
@@ -109,7 +112,7 @@ func (l links) Put(ctx context.Context, key, text string, life time.Duration) er
 	if life > 0 {
 		options["expirationTtl"] = max(60, int(life.Seconds())) // a minute is the platform's least
 	}
-	if _, err := await(ctx, l.Call("put", key, text, options)); err != nil {
+	if _, err := awaitBriefly(ctx, l.Call("put", key, text, options)); err != nil {
 		return fmt.Errorf("links: %s: %w", key, err)
 	}
 	return nil
@@ -119,7 +122,7 @@ func (l links) Put(ctx context.Context, key, text string, life time.Duration) er
 type limiter struct{ js.Value }
 
 func (l limiter) take(ctx context.Context, caller string) (bool, error) {
-	answer, err := await(ctx, l.Call("limit", map[string]any{"key": caller}))
+	answer, err := awaitBriefly(ctx, l.Call("limit", map[string]any{"key": caller}))
 	if err != nil {
 		return false, fmt.Errorf("rate limit: %w", err)
 	}

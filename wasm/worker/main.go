@@ -15,6 +15,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -32,8 +33,8 @@ import (
 // version is set by the linker.
 var version = "devel"
 
-// glue is what worker.mjs leaves for this program: {env, binding, weights,
-// request, within, stream}.
+// glue is what worker.mjs leaves for this program, and where this program leaves
+// what worker.mjs calls.
 var glue = js.Global().Get("context")
 
 // An isolate may take 128 MB, of which this program's own memory is the larger
@@ -43,7 +44,7 @@ const memoryLimit = 80 << 20
 func main() {
 	debug.SetMemoryLimit(memoryLimit)
 	builtin.Fetch = weights
-	patience = time.Duration(number("PATIENCE_SECONDS", patience.Seconds()) * float64(time.Second))
+	patience = time.Duration(variable("PATIENCE_SECONDS", patience.Seconds(), 0.1) * float64(time.Second))
 	server := edge.New(options())
 	workers.ServeNonBlock(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(server, w, r) }))
 	workers.Ready()
@@ -65,14 +66,14 @@ func options() edge.Options {
 	o := edge.Options{
 		Version: version,
 		Budget: edge.Budget{
-			Seconds: number("CPU_SECONDS", 20),
-			Rate:    1e6 * number("MEGA_MULTIPLY_ADDS_PER_SECOND", 500),
-			Bytes:   int64(number("MEMORY_MIB", 48)) << 20,
+			Seconds: variable("CPU_SECONDS", 20, 0.01),
+			Rate:    1e6 * variable("MEGA_MULTIPLY_ADDS_PER_SECOND", 500, 1),
+			Bytes:   int64(variable("MEMORY_MIB", 48, 1)) << 20,
 		},
 		Secret:      text("SDO_SECRET"),
 		Key:         []byte(text("SDO_KEY")),
-		TokenLife:   time.Duration(number("TOKEN_MINUTES", 60) * float64(time.Minute)),
-		LinkLife:    time.Duration(number("LINK_DAYS", 0) * 24 * float64(time.Hour)),
+		TokenLife:   time.Duration(variable("TOKEN_MINUTES", 60, 0.001) * float64(time.Minute)),
+		LinkLife:    time.Duration(variable("LINK_DAYS", 0, 0) * 24 * float64(time.Hour)),
 		Patience:    patience,
 		AllowOrigin: text("ALLOW_ORIGIN"),
 		Pause:       pause,
@@ -101,18 +102,20 @@ func text(name string) string {
 	return ""
 }
 
-// number is a variable, which may be written as a number or as text.
-func number(name string, standard float64) float64 {
+// variable is a number, which may be written as text, and is at least so much.
+func variable(name string, standard, least float64) float64 {
+	n, err := standard, error(nil)
 	v := cloudflare.GetBinding(name)
 	switch v.Type() {
 	case js.TypeUndefined:
 		return standard
 	case js.TypeNumber:
-		return v.Float()
+		n = v.Float()
+	default:
+		n, err = strconv.ParseFloat(v.String(), 64)
 	}
-	n, err := strconv.ParseFloat(v.String(), 64)
-	if err != nil || !(n >= 0) {
-		fmt.Printf("sdo: the variable %s is %q, want a number, 0 or more; %g is used\n", name, v.String(), standard)
+	if err != nil || !(n >= least) || math.IsInf(n, 0) {
+		fmt.Printf("sdo: the variable %s is %v, want a number, %g or more; %g is used\n", name, v, least, standard)
 		return standard
 	}
 	return n
@@ -120,16 +123,16 @@ func number(name string, standard float64) float64 {
 
 // serve answers one request.
 func serve(server http.Handler, w http.ResponseWriter, r *http.Request) {
-	ctx, visit := begin(r.Context(), glue.Get("request"))
+	visit := begin(r.Context(), glue.Get("request"))
 	defer visit.end()
-	r = r.WithContext(ctx)
+	r = r.WithContext(visit)
 	for name, parts := range r.Header { // the library takes them apart at every comma
 		r.Header[name] = []string{strings.Join(parts, ",")}
 	}
-	r.Body = bodyOf(r, visit)
-	defer r.Body.Close()
 	out := &response{library: w.(libraryWriter), visit: visit, head: r.Method == http.MethodHead, status: http.StatusOK}
 	defer out.finish()
+	r.Body = bodyOf(r, visit)
+	defer r.Body.Close() // while the answer has not left
 	server.ServeHTTP(out, r)
 }
 

@@ -17,14 +17,24 @@ export default {
       return response
     }
     if (!core || core.over()) core = start(env)
+    const program = core
     try {
-      return await core.answer(request)
+      return await program.answer(request)
     } catch (error) {
       console.error(`sdo: ${request.method} ${pathname}: ${error.message}`)
-      const message = 'the program stopped, perhaps out of memory; it starts anew with the next request, so try again, with fewer pictures'
-      return Response.json({ error: { code: 'stopped', message } }, { status: 503, headers: { 'Cache-Control': 'no-store', 'Retry-After': '1' } })
+      return program.over()
+        ? refuse(env, 503, 'stopped', 'the program stopped, perhaps out of memory; it starts anew with the next request, so try again, with fewer pictures')
+        : refuse(env, 400, 'bad_request', 'the address of the request cannot be read; docs/edge.md lists what there is')
     }
   },
+}
+
+/** A refusal in the form of package edge, for what does not get there. */
+function refuse(env, status, code, message) {
+  const headers = { 'Cache-Control': 'no-store' }
+  if (status === 503) headers['Retry-After'] = '1'
+  if (env.ALLOW_ORIGIN) headers['Access-Control-Allow-Origin'] = env.ALLOW_ORIGIN
+  return Response.json({ error: { code, message } }, { status, headers })
 }
 
 function start(env) {
@@ -49,7 +59,22 @@ function start(env) {
       return unlessOver(program, context.binding.handleRequest(request))
     },
   }
-  const context = { env, binding: {}, weights, request: null, within, stream: () => stream(program) }
+  const context = {
+    env,
+    binding: {},
+    weights,
+    request: null,
+    tooSlow,
+    ignore() {},
+    stream: () => stream(program),
+    /** Tells Go of a promise's end, or of its being late where it may take only so many milliseconds; 0 for any. */
+    settle(number, promise, milliseconds) {
+      const end = milliseconds > 0 ? within(promise, milliseconds) : promise
+      end.then((value) => context.settled(number, value, undefined), (reason) => context.settled(number, undefined, reason ?? null))
+    },
+    /** Tells Go of a request whose caller has gone. */
+    watch: (request, number) => request.signal.addEventListener('abort', () => context.left(number)),
+  }
   globalThis.context = context // where Go and the library look
   const instance = new WebAssembly.Instance(module, { ...go.importObject, workers: { ready() {} } })
   go.run(instance).catch(() => (broken = true))
@@ -77,10 +102,12 @@ function stream(program) {
   return { readable, writer }
 }
 
+const tooSlow = new Error('too slow')
+
 /** The promise, unless it takes longer than so many milliseconds. */
 function within(promise, milliseconds) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error('too slow')), milliseconds)
+    const timer = setTimeout(() => reject(tooSlow), milliseconds)
     promise.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }

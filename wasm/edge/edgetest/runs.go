@@ -480,7 +480,7 @@ func Runs(t *testing.T, url string) {
 
 func runRefusals(recipe string) []Refusal {
 	var many []any
-	for range 5 {
+	for range 2 {
 		many = append(many, map[string]any{"term": "attribute", "attribute": "hat", "value": "yes", "copies": 64})
 	}
 	request := func(name, body string, status int, code, gist string) Refusal {
@@ -516,7 +516,7 @@ func runRefusals(recipe string) []Refusal {
 		of("an adapter from a file", map[string]any{"lora": map[string]any{"path": "mine/adapter.safetensors"}}, "loras/"),
 		of("an attribute that is none", map[string]any{"objective": []any{map[string]any{"term": "attribute", "attribute": "nose", "value": "big"}}}, "nose"),
 		of("too many pictures for any place", map[string]any{"num_images": 257}, "num_images"),
-		of("too many looks at a picture", map[string]any{"objective": many}, "320 times"),
+		of("too many looks at a picture", map[string]any{"objective": many}, "128 times"),
 		of("a number that is none", map[string]any{"optimizer.lr": "fast"}, "lr"),
 		{"a method that is not for it", http.MethodGet, "/v1/steer", nil, nil, http.StatusMethodNotAllowed, "method_not_allowed", "use POST"},
 		{"a path that is not there", http.MethodPost, "/v1/steer/more", nil, nil, http.StatusNotFound, "not_found", "/v1/steer/more"},

@@ -48,8 +48,13 @@ run: build ## set up, build, and put dark glasses on sixteen people
 demo: site build ## build the page and bin/sdo with it, and serve it on this machine
 	bin/sdo demo
 
-edge: worker ## build the edge worker and run it on this machine: http://127.0.0.1:8787
-	$(WRANGLER) dev --ip 127.0.0.1 --port 8787 --var SDO_SECRET:local --var SDO_KEY:local
+edge: worker wasm/worker/.dev.vars ## build the edge worker and run it on this machine: http://127.0.0.1:8787
+	$(WRANGLER) dev --ip 127.0.0.1 --port 8787
+
+# A deployment's secrets are wrangler's to keep; on this machine they are here.
+wasm/worker/.dev.vars:
+	@for name in SDO_KEY SDO_SECRET; do echo "$$name=$$(head -c 24 /dev/urandom | base64)"; done > $@
+	@echo "made up a key and a secret for this machine: $@"
 
 # What keeps time, and what needs the machine to itself, comes last and alone.
 test: setup check wasm worker ## set up, then test everything: software Vulkan, workerd and headless Chromium included
@@ -92,9 +97,9 @@ $(NODE_MODULES): demo/package-lock.json
 	@touch $@
 
 worker: $(BUNDLE) ## build the edge worker and the page it serves, ready for wrangler deploy
-	@tools/setup.sh worker
 
 $(BUNDLE): $(SITE) $(EDGE) $(EDGE_GLUE) $(EDGE_MODULES) wasm/worker/wrangler.jsonc $(wildcard wasm/worker/*.mjs model/builtin/*/*.safetensors)
+	@tools/setup.sh worker
 	@rm -rf $(@D)
 	$(WRANGLER) deploy --dry-run --outdir build/bundle
 

@@ -114,9 +114,10 @@ func (s *Server) keep(ctx context.Context, text string) (id string, err error) {
 		case err == nil && s.LinkLife == 0:
 			return id, nil
 		}
-		// One that is there already begins its life anew.
-		if err := s.Links.Put(ctx, linkKey(id), text, s.LinkLife); err != nil {
-			return "", fmt.Errorf("storing the recipe %s: %w", id, err)
+		// One that is there already begins its life anew, unless the store does not
+		// take the same key again so soon.
+		if put := s.Links.Put(ctx, linkKey(id), text, s.LinkLife); put != nil && err != nil {
+			return "", fmt.Errorf("storing the recipe %s: %w", id, put)
 		}
 		return id, nil
 	}

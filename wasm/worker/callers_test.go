@@ -6,13 +6,16 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,7 +67,7 @@ const soon = 3 * time.Second
 // A caller who goes takes the run along, and leaves nothing behind.
 func TestACallerGoes(t *testing.T) {
 	w := start(t, options{vars: endless})
-	part := bytes.Repeat([]byte(" "), 4<<20) // of a body that is allowed
+	part := bytes.Repeat([]byte(" "), 1<<20) // of a body that is allowed
 	for name, visit := range map[string]func(t *testing.T){
 		"while it runs": func(t *testing.T) {
 			answer := w.begin(t, long, "update")
@@ -173,7 +176,7 @@ func TestACallerIsSlow(t *testing.T) {
 		}
 		defer answer.Body.Close()
 		text, err := io.ReadAll(answer.Body)
-		if answer.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(text), "nothing more of the body came for 2s") {
+		if answer.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(text), "without a pause of 2s") {
 			t.Errorf("status %d: %s (%v)", answer.StatusCode, text, err)
 		}
 		if waited := time.Since(began); waited < 2*time.Second {
@@ -218,7 +221,7 @@ func TestACallerNeverReads(t *testing.T) {
 func TestLargeBodies(t *testing.T) {
 	w := common(t)
 	for path, most := range map[string]int{
-		"POST /v1/steer": 8<<20 + 256<<10, "POST /v1/sample": 256 << 10, "PUT /v1/loras/large": 8 << 20, "POST /v1/recipes": 64 << 10,
+		"POST /v1/steer": 2<<20 + 256<<10, "POST /v1/sample": 256 << 10, "PUT /v1/loras/large": 8 << 20, "POST /v1/recipes": 64 << 10,
 	} {
 		for header, sent := range map[string]string{
 			"Content-Length: 1000000000": "{",
@@ -240,6 +243,68 @@ func TestLargeBodies(t *testing.T) {
 				}
 			})
 		}
+	}
+	w.idle(t, soon)
+}
+
+// Bodies take the room there is, as runs do, and no more.
+func TestManySendAtOnce(t *testing.T) {
+	w := common(t)
+	const callers = 40
+	body := bytes.Repeat([]byte(" "), 2<<20)
+	type answer struct {
+		status int
+		err    error
+	}
+	ask := func(c net.Conn, within time.Duration) (a answer) {
+		c.SetReadDeadline(time.Now().Add(within))
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return answer{0, err}
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if response.StatusCode != http.StatusBadRequest && !strings.Contains(string(text), `"busy"`) {
+			err = fmt.Errorf("status %d: %s", response.StatusCode, text)
+		}
+		return answer{response.StatusCode, err}
+	}
+	var answers [callers]answer
+	var inside [callers]bool
+	var sent, all sync.WaitGroup
+	full := make(chan struct{})
+	for i := range callers {
+		c := w.dial(t, "POST /v1/steer HTTP/1.1", "Host: sdo", fmt.Sprintf("Content-Length: %d", len(body)))
+		sent.Add(1)
+		all.Go(func() {
+			// Who is refused for want of room is refused now.
+			answers[i] = ask(c, 2*time.Second)
+			if inside[i] = errors.Is(answers[i].err, os.ErrDeadlineExceeded); inside[i] {
+				c.SetWriteDeadline(time.Now().Add(2 * time.Second)) // who waits for room is not read
+				n, _ := c.Write(body[1:])
+				sent.Done()
+				<-full
+				c.SetWriteDeadline(time.Time{})
+				c.Write(body[n:])
+				answers[i] = ask(c, time.Minute)
+			} else {
+				sent.Done()
+			}
+		})
+	}
+	sent.Wait()
+	if h := w.health(t); h.Memory.Held < int64(len(body)) {
+		t.Errorf("bodies of %d bytes each hold %d", len(body), h.Memory.Held)
+	}
+	close(full)
+	all.Wait()
+	for i, a := range answers {
+		if a.err != nil {
+			t.Errorf("caller %d, inside %v: %v", i, inside[i], a.err)
+		}
+	}
+	if !slices.Contains(inside[:], true) || !slices.Contains(inside[:], false) {
+		t.Errorf("of %d callers, inside were %v", callers, inside)
 	}
 	w.idle(t, soon)
 }

@@ -85,7 +85,7 @@ func TestTheConfigurationIsRead(t *testing.T) {
 		t.Errorf("the configuration has only %v", names)
 	}
 	for _, name := range names {
-		if !regexp.MustCompile(`(number|text|there)\("` + name + `"`).MatchString(program) {
+		if !regexp.MustCompile(`(variable|text|there)\("` + name + `"`).MatchString(program) {
 			t.Errorf("wrangler.jsonc has %s, which main.go does not read", name)
 		}
 	}

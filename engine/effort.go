@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/sdo-go/sdo/graph"
+import (
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
+)
 
 // Effort is what a part of a run asks of a device.
 type Effort struct {
@@ -20,35 +24,65 @@ func (e Effort) Plus(o Effort) Effort {
 }
 
 // Efforts are the parts of a run, at most: what stops early does less, and so
-// does an update that makes only some calls again.
+// does an update that draws fewer calls or makes only some again.
 type Efforts struct {
 	Inversion Effort // once, where a run begins from a picture
-	Rollout   Effort // from the start to the loss: before the first update, after each, and once more where a saved run goes on
-	Update    Effort // the way back of an update, the rollout after it aside
+	Rollout   Effort // from the start to the loss and its gradient: before the first update, after each, and once more where a saved run goes on
+	Update    Effort // of an update besides: the way back, and what a method rolls out only to differentiate it
 }
+
+// looks is how often the judge is asked, at most, for each rollout: for what is
+// shown of it and, as it may be a run's only one, for the first sample and the
+// best at the end.
+const looks = 3
 
 // Efforts counts before anything is allocated.
 func (p *Plan) Efforts() (e Efforts) {
-	calls, backward := p.Cost()
-	perCall := forward(p.network.predict.plan)
-	e.Rollout = Effort{NetworkCalls: calls, MultiplyAdds: int64(calls) * perCall}
+	rollout, update := p.work()
+	e.Rollout, e.Update = p.effort(rollout), p.effort(update)
 	if p.inversion != nil {
-		inverted := calls / p.Calls() * p.Inversion() // each branch
-		e.Inversion = Effort{NetworkCalls: inverted, MultiplyAdds: int64(inverted) * perCall}
-	}
-	if p.metric != nil {
-		e.Rollout.MultiplyAdds += forward(p.metric.plan)
-		way := int64(0) // back through a call
-		for _, k := range p.network.keeps {
-			way = max(way, k.plan.Segments[1].MultiplyAdds())
+		calls := p.Inversion()
+		if p.conditioned() && p.Recipe.GuidanceScale != 1 { // a scale that varies begins later
+			calls *= 2
 		}
-		e.Update = Effort{BackwardCalls: backward, MultiplyAdds: p.metric.plan.Segments[1].MultiplyAdds() + int64(backward)*way}
+		e.Inversion = p.effort(sdo.Work{Calls: calls})
 	}
 	if p.reading != nil {
-		e.Rollout.MultiplyAdds += forward(p.reading.plan)
+		asked := int64(looks)
+		if p.Recipe.Guards.EarlyStop == recipes.StopJudge {
+			asked++
+		}
+		e.Rollout.MultiplyAdds += asked * forward(p.reading.plan)
 	}
 	return e
 }
 
-// forward counts a plan's first segment.
-func forward(plan *graph.Plan) int64 { return plan.Segments[0].MultiplyAdds() }
+// work is what package sdo makes of a run's parts. Without an objective there
+// are no updates.
+func (p *Plan) work() (rollout, update sdo.Work) {
+	o := p.Options()
+	if p.metric == nil {
+		o.Updates = 0
+	}
+	return o.Work(p.table, p.guided())
+}
+
+// effort is work in multiply-adds. A call that is kept may take more than one
+// that is not, by what it stores or by an adapter that is not merged.
+func (p *Plan) effort(w sdo.Work) Effort {
+	call := forward(p.network.predict.plan)
+	kept, back := call, int64(0)
+	for _, k := range p.network.keeps {
+		kept, back = max(kept, forward(k.plan)), max(back, backward(k.plan))
+	}
+	e := Effort{NetworkCalls: w.Calls, BackwardCalls: w.Backward}
+	e.MultiplyAdds = int64(w.Calls)*call + int64(w.Kept)*(kept-call) + int64(w.Backward)*back
+	if p.metric != nil {
+		e.MultiplyAdds += int64(w.Losses)*forward(p.metric.plan) + int64(w.Gradients)*backward(p.metric.plan)
+	}
+	return e
+}
+
+// forward and backward count a plan's first segment and its second.
+func forward(plan *graph.Plan) int64  { return plan.Segments[0].MultiplyAdds() }
+func backward(plan *graph.Plan) int64 { return plan.Segments[1].MultiplyAdds() }

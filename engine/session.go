@@ -89,15 +89,12 @@ func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
 // steps, but for solvers that ask more than once a step.
 func (p *Plan) Calls() int { return len(p.table.Steps) }
 
-// Cost is what an update asks of the network by the recipe's method, each branch
-// of a guided call counted: calls of a rollout, and calls that are
-// differentiated.
+// Cost is what an update asks of the network by the recipe's method, at most and
+// each branch of a guided call counted: forward calls, those of the rollout that
+// scores it included, and calls that are differentiated.
 func (p *Plan) Cost() (calls, backward int) {
-	branches := 1
-	if p.guided() {
-		branches = 2
-	}
-	return branches * p.Calls(), branches * p.demand().Calls
+	rollout, update := p.work()
+	return rollout.Calls + update.Calls, update.Backward
 }
 
 // Buffers are the sizes of the buffers that activations take on a device, each

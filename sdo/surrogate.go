@@ -222,6 +222,116 @@ func (s Surrogate) Demand(table *sampler.Table, vary []Variable) Demand {
 	return d
 }
 
+// Work is what a part of a run asks of the network and of the objective. Each
+// branch of a guided call counts.
+type Work struct {
+	Calls     int // forward calls, kept ones included
+	Kept      int // of them, those that leave a graph alive
+	Backward  int // calls that are differentiated
+	Losses    int // looks of the objective at the batch
+	Gradients int // of them, those that are differentiated
+}
+
+// Work says, before anything is allocated, what a run makes at most: rollout
+// before its first update, both for each update, and rollout once more where it
+// goes on from a saved state. It is just that, unless rows stop early, but for
+// two things. The rollout after the last update is only scored: it keeps nothing
+// and has no gradient. And what is not known beforehand is the most there can be:
+// the draws of Active, and the calls that Refresh makes again. guided says that
+// calls have two branches.
+func (o Options) Work(table *sampler.Table, guided bool) (rollout, update Work) {
+	s, n, branches := o.Surrogate, len(table.Steps), 1
+	if guided {
+		branches = 2
+	}
+	rollout = Work{Calls: branches * n, Losses: 1}
+	if o.Updates == 0 {
+		return rollout, update
+	}
+	calls, kept, backward := s.passed(table, o.Variables(), branches)
+	update.Backward = backward
+	forward := rollout // that is differentiated
+	switch {
+	case s.Renoised > 0: // its copies are kept, and have the gradients
+		update.Calls, update.Kept = branches*calls, kept
+		update.Losses, update.Gradients = calls, calls
+		return rollout, update
+	case s.Recompute:
+		update.Calls, update.Kept = branches*calls, kept
+	default:
+		forward.Kept = kept
+	}
+	forward.Gradients = 1
+	switch {
+	case !s.faithful(): // another rollout scores
+		if s.Active == ActiveFirst {
+			forward.Calls = branches
+		}
+		return rollout, update.plus(forward)
+	case s.Refresh.stale() && o.EarlyStop == EarlyStopObjective: // what is stale and looks good enough is looked at again
+		again := forward
+		if s.Refresh.Tolerance == 0 {
+			again.Calls = branches * (1 + s.Refresh.Calls)
+		}
+		update = update.plus(again)
+	}
+	return forward, update
+}
+
+// plus is one after another.
+func (w Work) plus(o Work) Work {
+	return Work{w.Calls + o.Calls, w.Kept + o.Kept, w.Backward + o.Backward, w.Losses + o.Losses, w.Gradients + o.Gradients}
+}
+
+// passed is how many calls an update's gradient passes, at most, and how many are
+// kept and differentiated for it where each may have two branches.
+func (s Surrogate) passed(table *sampler.Table, vary []Variable, branches int) (calls, kept, backward int) {
+	n, wrt := len(table.Steps), s.Demand(table, vary).Wrt
+	if wrt == 0 {
+		return 0, 0, 0
+	}
+	has := func(v Variable) bool { return slices.Contains(vary, v) }
+	calls = s.held(n, vary)
+	inputs := 0 // calls whose input has a gradient
+	switch {
+	case s.Renoised > 0:
+		calls = s.Renoised
+	case s.chained():
+		inputs = calls
+		if !has(Latents) && !(has(Noises) && s.noisyBefore(table)) {
+			inputs-- // nothing varies before the earliest
+		}
+	case has(Latents):
+		inputs = 1
+	}
+	kept = calls
+	if wrt != WrtCond { // which only one branch sees
+		kept *= branches
+	}
+	switch {
+	case has(Parameters):
+		backward = branches * calls
+	case has(Condition):
+		backward = calls + (branches-1)*inputs
+	default:
+		backward = branches * inputs
+	}
+	return calls, kept, backward
+}
+
+// noisyBefore reports whether fresh noise may come in before the earliest active
+// call. A tail that begins later than at the first call has fewer calls instead.
+func (s Surrogate) noisyBefore(table *sampler.Table) bool {
+	before := table.Steps
+	switch s.Active {
+	case ActiveFirst, ActiveAll, ActiveTail:
+		before = nil
+	case ActiveLast:
+		before = before[:len(before)-s.Calls]
+	}
+	return slices.ContainsFunc(before, func(step sampler.Step) bool { return step.Noise != 0 })
+}
+
 // held is the largest number of calls a gradient passes: the active set and,
 // where that may leave it out, the first call for the latents.
 func (s Surrogate) held(n int, vary []Variable) int {

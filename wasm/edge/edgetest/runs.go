@@ -527,7 +527,7 @@ func runRefusals(recipe string) []Refusal {
 
 // SliceSeconds is what the requests of a server for Slices may compute, at 500
 // million multiply-adds a second: one update of a small run.
-const SliceSeconds = 0.7
+const SliceSeconds = 0.75
 
 // Slices tests runs that take several requests, at a server of SliceSeconds.
 func Slices(t *testing.T, url string) {

@@ -43,7 +43,7 @@ func Find(name string, files fs.FS, overrides ...Override) (*Recipe, error) {
 		return Parse(data, name+".yaml", overrides...)
 	}
 	all := append(List(), tunings...)
-	unknown := fmt.Errorf("recipe %s: not found; the built-in recipes are %s", name, list(all))
+	unknown := fmt.Errorf("recipe %s: not found; the built-in recipes are %s", cut(name, 80), list(all))
 	if hint := nearest(name, all); hint != "" {
 		unknown = fmt.Errorf("recipe %s: not found; %s", name, hint)
 	}
@@ -58,7 +58,7 @@ func Find(name string, files fs.FS, overrides ...Override) (*Recipe, error) {
 		return nil, fmt.Errorf("recipe %s: is a folder; give a YAML or JSON file", name)
 	}
 	if info.Size() > maxBytes {
-		return nil, Problem{Where: name, Field: "recipe", Expected: fmt.Sprintf("at most %d KiB", maxBytes>>10), Got: fmt.Sprintf("%d bytes", info.Size())}
+		return nil, tooLong(name, int(info.Size()))
 	}
 	data, err := fs.ReadFile(files, name)
 	if err != nil {

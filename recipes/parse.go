@@ -11,7 +11,7 @@ import (
 // Override replaces one value of a recipe before it is checked.
 type Override struct {
 	Path  string // dotted path of the key, list entries by number: "objective.0.weight"
-	Value string // YAML
+	Value string // YAML or JSON
 	From  string // what an error calls it, for example "--updates"
 }
 
@@ -24,27 +24,21 @@ func Parse(data []byte, name string, overrides ...Override) (*Recipe, error) {
 		return nil, err
 	}
 	if root.kind != mapping {
-		return nil, Problem{Where: root.where, Field: "recipe", Expected: "a mapping that begins with version: 1", Got: root.got()}
+		return nil, problem(root.where, "recipe", "a mapping that begins with version: 1", root.got(), "")
 	}
 	if root.fields["format"] != nil && root.fields["recipe"] != nil {
-		return nil, Problem{Where: name, Field: "recipe", Expected: "a recipe",
-			Got: "the record of a run; save its recipe entry as a file and use that"}
+		return nil, problem(name, "recipe", "a recipe", "the record of a run; save its recipe entry as a file and use that", "")
 	}
+	if len(overrides) > maxOverrides {
+		return nil, problem(name, "recipe", fmt.Sprintf("at most %d changes to it", maxOverrides), fmt.Sprint(len(overrides)), "write them into the recipe")
+	}
+	given := 0
 	for _, o := range overrides {
-		to, err := parseTree([]byte(o.Value), o.From, false)
-		if err != nil {
-			var p Problem
-			if errors.As(err, &p) && p.Got == "an empty file" {
-				to = &value{where: o.From, kind: null}
-			} else {
-				return nil, err
-			}
-		}
-		if v := root.fields["variables"]; v != nil && strings.HasPrefix(o.Path, "variables.") {
-			root.fields["variables"] = byName(v)
-		}
-		if err := root.set(o.Path, to); err != nil {
+		if err := root.override(o); err != nil {
 			return nil, err
+		}
+		if given += len(o.Value); given > maxBytes {
+			return nil, problem(name, "recipe", fmt.Sprintf("changes of at most %d KiB together", maxBytes>>10), "more", "")
 		}
 	}
 	var c reader
@@ -52,7 +46,32 @@ func Parse(data []byte, name string, overrides ...Override) (*Recipe, error) {
 	if err := c.err(); err != nil {
 		return nil, err
 	}
+	// What is written down must be read again. No text grows to eight times its
+	// length with its defaults and its lists line by line.
+	if given+len(data) > maxBytes/8 {
+		if size := len(r.Canonical()); size > maxBytes {
+			return nil, problem(name, "recipe", fmt.Sprintf("at most %d KiB with every default written out", maxBytes>>10), fmt.Sprintf("%d bytes", size), "")
+		}
+	}
 	return r, nil
+}
+
+// override replaces one value of the recipe v.
+func (v *value) override(o Override) error {
+	from := cut(o.From, 80)
+	if len(o.Path) > maxPath {
+		return problem(from, "recipe", fmt.Sprintf("a path of at most %d bytes", maxPath), fmt.Sprintf("%d bytes", len(o.Path)), "")
+	}
+	to, err := parseTree([]byte(o.Value), from, false)
+	if p := (Problem{}); errors.As(err, &p) && p.Got == emptyFile {
+		to = &value{where: from, kind: null}
+	} else if err != nil {
+		return err
+	}
+	if variables := v.fields["variables"]; variables != nil && strings.HasPrefix(o.Path, "variables.") {
+		v.fields["variables"] = byName(variables)
+	}
+	return v.set(o.Path, to)
 }
 
 func any1(float64) bool          { return true }
@@ -85,11 +104,7 @@ func (c *reader) recipe(root *value) *Recipe {
 	if s.need("version", fmt.Sprintf("version: %d", Version)) {
 		s.count("version", &r.Version, Version, Version)
 	}
-	if s.need("name", "a short name for the run") {
-		if s.text("name", &r.Name); s.v.fields["name"].kind == text && strings.TrimSpace(r.Name) == "" {
-			s.wrong("name", "a short name for the run", "")
-		}
-	}
+	s.some("name", &r.Name, "a short name for the run")
 	s.text("description", &r.Description)
 	s.text("model", &r.Model)
 	r.LoRA = c.adapter(s)
@@ -290,9 +305,9 @@ func (c *reader) term(s *section) Term {
 	if !s.need("term", "one of "+list(Terms)) {
 		return t
 	}
-	before := len(c.problems)
+	before := c.count()
 	s.word("term", &t.Term, Terms)
-	if len(c.problems) > before {
+	if c.count() > before {
 		return t // without a kind every further complaint would be noise
 	}
 	s.float("weight", &t.Weight, "a finite number", any1)
@@ -303,12 +318,8 @@ func (c *reader) term(s *section) Term {
 	switch t.Term {
 	case "attribute":
 		t.Margin = 2
-		if s.need("attribute", "the name of an attribute") {
-			s.text("attribute", &t.Attribute)
-		}
-		if s.need("value", "the value the attribute should have") {
-			s.text("value", &t.Value)
-		}
+		s.some("attribute", &t.Attribute, "the name of an attribute")
+		s.some("value", &t.Value, "the value the attribute should have")
 		s.float("margin", &t.Margin, "a number above 0", positive)
 		t.Copies, t.Noise = 8, new(float64)
 		*t.Noise = 0.5

@@ -11,8 +11,6 @@ package recipes
 import (
 	"encoding/json"
 	"fmt"
-
-	"github.com/goccy/go-yaml"
 )
 
 // Version is the recipe version this build reads and writes.
@@ -281,16 +279,6 @@ func (r *Recipe) Clone() *Recipe {
 		panic("recipe: " + err.Error())
 	}
 	return c
-}
-
-// Canonical returns the recipe as YAML with every default written out, in the
-// order of the struct. Parse(Canonical) gives the same recipe back.
-func (r *Recipe) Canonical() []byte {
-	data, err := yaml.MarshalWithOptions(r, yaml.IndentSequence(true), yaml.UseSingleQuote(false))
-	if err != nil {
-		panic("recipe: " + err.Error()) // every field is plain data
-	}
-	return data
 }
 
 // Validate checks a recipe built in Go by the rules of Parse.

@@ -165,7 +165,7 @@ func TestProblems(t *testing.T) {
 		{minimal + "guidance_scale: 0\ncondition: {a: b}\n", "test.yaml:4: guidance_scale: expected a number above 0, at most 100, got 0"},
 		{minimal + "name: again\n", "test.yaml:4: "},
 		{minimal + "model: &a x\n", "test.yaml:4: recipe: expected plain values, got anchor, which a recipe may not use"},
-		{"version: 1\nname: [\n", "test.yaml:2: syntax: expected YAML or JSON, got text that does not parse; "},
+		{"version: 1\nname: [\n", "test.yaml:2: syntax: expected YAML or JSON, got text that does not parse; sequence end token ']' not found"},
 		{"version: 1\nname: x\n", "test.yaml:1: objective: expected at least one term, got nothing; or set updates: 0 to sample without steering"},
 		{"version: 1\nname: x\n---\nname: y\n", "test.yaml:4: recipe: expected one document, got a second one"},
 		{"version: 1\nname: x\nobjective: {}\n", "test.yaml:3: objective: expected a list of terms, got a mapping; begin each with - term: attribute"},

@@ -1,28 +1,24 @@
 package recipes
 
 import (
-	"errors"
+	"encoding/json"
 	"fmt"
 	"math"
 	"regexp"
 	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
 )
 
-// A recipe is read in two stages: goccy/go-yaml turns text into a syntax tree
-// (JSON is a subset of YAML, so one parser reads both), and this file turns the
-// tree into plain values that remember where they were written. Anchors,
-// aliases, merge keys, tags and several documents are refused: a recipe should
-// mean what it shows.
+// A recipe is read in two stages: text becomes plain values that remember where
+// they were written (json.go, yaml.go), and the rest of the package reads those.
 
 const (
-	maxBytes = 256 << 10 // of one recipe
-	maxDepth = 32        // of nesting
+	maxBytes = 256 << 10 // of one recipe, and of the values of all overrides
+	maxDepth = 32        // of nesting, and of an override's path
+
+	maxOverrides = 64
+	maxPath      = 200 // bytes of an override's path
+	maxProblems  = 20  // that are told one by one
 )
 
 type kind int
@@ -64,12 +60,9 @@ func (v *value) got() string {
 }
 
 // parseTree reads one document. name is what errors call it.
-func parseTree(data []byte, name string, line bool) (v *value, err error) {
+func parseTree(data []byte, name string, line bool) (*value, error) {
 	if len(data) > maxBytes {
-		return nil, Problem{Where: name, Field: "recipe", Expected: fmt.Sprintf("at most %d KiB", maxBytes>>10), Got: fmt.Sprintf("%d bytes", len(data))}
-	}
-	if deep(data) {
-		return nil, Problem{Where: name, Field: "recipe", Expected: fmt.Sprintf("at most %d levels", maxDepth), Got: "deeper nesting"}
+		return nil, tooLong(name, len(data))
 	}
 	at := func(n int) string {
 		if !line || n < 1 {
@@ -77,149 +70,66 @@ func parseTree(data []byte, name string, line bool) (v *value, err error) {
 		}
 		return fmt.Sprintf("%s:%d", name, n)
 	}
-	// The parser is foreign code fed with anything a user may type.
-	defer func() {
-		if r := recover(); r != nil {
-			v, err = nil, Problem{Where: name, Field: "recipe", Expected: "YAML or JSON", Got: "text the parser cannot read"}
-		}
-	}()
-	file, err := parser.ParseBytes(data, 0)
-	if err != nil {
-		problem := Problem{Where: name, Field: "syntax", Expected: "YAML or JSON", Got: "text that does not parse", Hint: err.Error()}
-		var at2 yaml.Error
-		if errors.As(err, &at2) {
-			problem.Hint = at2.GetMessage()
-			if t := at2.GetToken(); t != nil && t.Position != nil {
-				problem.Where = at(t.Position.Line)
-			}
-		}
-		problem.Hint = strings.Join(strings.Fields(problem.Hint), " ")
-		return nil, problem
+	if json.Valid(data) {
+		return parseJSON(data, at)
 	}
-	var body ast.Node
-	for _, d := range file.Docs {
-		if d.Body == nil {
-			continue
-		}
-		if body != nil {
-			return nil, Problem{Where: at(d.Body.GetToken().Position.Line), Field: "recipe", Expected: "one document", Got: "a second one"}
-		}
-		body = d.Body
+	if err := screen(data, name); err != nil {
+		return nil, err
 	}
-	if body == nil {
-		return nil, Problem{Where: name, Field: "recipe", Expected: "a mapping that begins with version: 1", Got: "an empty file"}
-	}
-	return convert(body, at, 0)
+	return parseYAML(data, name, at)
 }
 
-// deep tells whether flow brackets or compact block sequences nest further
-// than any recipe needs; the parser recurses, so this is asked first. Block
-// nesting by indentation is bounded by maxBytes.
-func deep(data []byte) bool {
-	depth, dashes := 0, 0
-	for i, b := range data {
-		switch b {
-		case '[', '{':
-			depth++
-		case ']', '}':
-			depth = max(0, depth-1)
-		case '\n':
-			dashes = 0
-		case '-', '?', ':':
-			if i+1 < len(data) && data[i+1] == ' ' {
-				dashes++
-			}
-		}
-		if depth > maxDepth || dashes > 4*maxDepth {
-			return true
-		}
-	}
-	return false
+func tooLong(name string, size int) Problem {
+	return problem(name, "recipe", fmt.Sprintf("at most %d KiB", maxBytes>>10), fmt.Sprintf("%d bytes", size), "")
 }
 
-func convert(n ast.Node, at func(int) string, depth int) (*value, error) {
-	v := &value{where: at(n.GetToken().Position.Line)}
-	refuse := func(what string) (*value, error) {
-		return nil, Problem{Where: v.where, Field: "recipe", Expected: "plain values", Got: what}
-	}
-	if depth > maxDepth {
-		return refuse("deeper nesting than any recipe needs")
-	}
-	switch n := n.(type) {
-	case *ast.NullNode:
-		v.kind = null
-	case *ast.BoolNode:
-		v.kind, v.text = boolean, strconv.FormatBool(n.Value)
-	case *ast.IntegerNode:
-		v.kind, v.text = number, n.Token.Value
-	case *ast.FloatNode:
-		v.kind, v.text = number, n.Token.Value
-	case *ast.InfinityNode:
-		v.kind, v.text = number, strconv.FormatFloat(n.Value, 'g', -1, 64)
-	case *ast.NanNode:
-		v.kind, v.text = number, "NaN"
-	case *ast.StringNode:
-		v.kind, v.text, v.plain = text, n.Value, n.Token.Type == token.StringType
-	case *ast.LiteralNode:
-		v.kind, v.text = text, n.Value.Value
-	case *ast.SequenceNode:
-		v.kind = sequence
-		for _, e := range n.Values {
-			item, err := convert(e, at, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			v.items = append(v.items, item)
-		}
-	case ast.MapNode:
-		v.kind, v.fields = mapping, map[string]*value{}
-		for it := n.MapRange(); it.Next(); {
-			key, ok := it.Key().(ast.ScalarNode)
-			if !ok {
-				return refuse("a key that is not a word (" + it.Key().Type().String() + ")")
-			}
-			name := key.GetToken().Value
-			field, err := convert(it.Value(), at, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			if field.where = at(key.GetToken().Position.Line); v.fields[name] != nil {
-				return nil, Problem{Where: field.where, Field: name, Expected: "each key once", Got: "it a second time"}
-			}
-			v.keys, v.fields[name] = append(v.keys, name), field
-		}
-	default:
-		return refuse(strings.ToLower(n.Type().String()) + ", which a recipe may not use")
-	}
-	return v, nil
+func tooDeep(where string) Problem {
+	return problem(where, "recipe", fmt.Sprintf("at most %d levels", maxDepth), "deeper nesting", "")
+}
+
+func severalDocuments(where string) Problem {
+	return problem(where, "recipe", "one document", "a second one", "")
+}
+
+func twice(where, key string) Problem {
+	return problem(where, key, "each key once", "it a second time", "")
 }
 
 // set replaces the value at a dotted path, making mappings on the way.
 func (v *value) set(path string, to *value) error {
-	head, rest, more := strings.Cut(path, ".")
-	if v.kind == sequence {
-		i, err := strconv.Atoi(head)
-		if err != nil || i < 0 || i >= len(v.items) {
-			return Problem{Where: to.where, Field: path, Expected: fmt.Sprintf("an entry from 0 to %d of the list", len(v.items)-1), Got: quote(head)}
+	if strings.Count(path, ".") >= maxDepth {
+		return problem(to.where, path, fmt.Sprintf("a path of at most %d keys", maxDepth), "a longer one", "")
+	}
+	for rest, more := path, true; more; {
+		var head string
+		at := rest
+		head, rest, more = strings.Cut(rest, ".")
+		switch v.kind {
+		case sequence:
+			i, err := strconv.Atoi(head)
+			if err != nil || i < 0 || i >= len(v.items) {
+				return problem(to.where, at, fmt.Sprintf("an entry from 0 to %d of the list", len(v.items)-1), quote(head), "")
+			}
+			if !more {
+				v.items[i] = to
+			}
+			v = v.items[i]
+		case mapping:
+			next := v.fields[head]
+			if next == nil {
+				v.keys = append(v.keys, head)
+				next = &value{where: to.where, kind: mapping, fields: map[string]*value{}}
+			}
+			if !more {
+				next = to
+			}
+			v.fields[head] = next
+			v = next
+		default:
+			return problem(to.where, at, "a mapping to set a key in", v.got(), "")
 		}
-		if !more {
-			v.items[i] = to
-			return nil
-		}
-		return v.items[i].set(rest, to)
 	}
-	if v.kind != mapping {
-		return Problem{Where: to.where, Field: path, Expected: "a mapping to set a key in", Got: v.got()}
-	}
-	if v.fields[head] == nil {
-		v.keys = append(v.keys, head)
-		v.fields[head] = &value{where: to.where, kind: mapping, fields: map[string]*value{}}
-	}
-	if !more {
-		v.fields[head] = to
-		return nil
-	}
-	return v.fields[head].set(rest, to)
+	return nil
 }
 
 // Problem is one thing wrong with a recipe, told in one sentence.
@@ -229,6 +139,12 @@ type Problem struct {
 	Expected string
 	Got      string
 	Hint     string // what to do, may be empty
+}
+
+// problem makes a Problem of words that may come from the recipe, and so may be
+// of any length.
+func problem(where, field, expected, got, hint string) Problem {
+	return Problem{where, cut(field, 80), cut(expected, 400), cut(got, 80), cut(hint, 400)}
 }
 
 func (p Problem) Error() string {
@@ -251,17 +167,34 @@ func (ps Problems) Error() string {
 }
 
 // reader collects problems while values are read.
-type reader struct{ problems Problems }
-
-func (c *reader) add(where, field, expected, got, hint string) {
-	c.problems = append(c.problems, Problem{where, field, expected, got, hint})
+type reader struct {
+	problems Problems // the first maxProblems
+	more     int      // how many came after them
+	next     string   // where the first of those is
 }
 
-func (c *reader) err() error {
-	if len(c.problems) == 0 {
-		return nil
+func (c *reader) add(where, field, expected, got, hint string) {
+	if len(c.problems) < maxProblems {
+		c.problems = append(c.problems, problem(where, field, expected, got, hint))
+		return
 	}
-	return c.problems
+	if c.more == 0 {
+		c.next = where
+	}
+	c.more++
+}
+
+// count is how many problems there are so far.
+func (c *reader) count() int { return len(c.problems) + c.more }
+
+func (c *reader) err() error {
+	switch {
+	case c.count() == 0:
+		return nil
+	case c.more == 0:
+		return c.problems
+	}
+	return append(c.problems, problem(c.next, "recipe", "no problems", fmt.Sprintf("%d more from here on", c.more), "mend the ones before first"))
 }
 
 // section reads the keys of one mapping. Keys it was asked for are the keys
@@ -270,14 +203,15 @@ type section struct {
 	c      *reader
 	v      *value
 	prefix string
-	asked  []string
+	asked  []string // in order
+	known  map[string]bool
 }
 
 func (c *reader) section(v *value, prefix string) *section {
 	if v == nil {
 		v = &value{where: "recipe"}
 	}
-	return &section{c: c, v: v, prefix: prefix}
+	return &section{c: c, v: v, prefix: prefix, known: map[string]bool{}}
 }
 
 func (s *section) path(key string) string {
@@ -309,8 +243,8 @@ func (s *section) child(key string) *section {
 
 // get returns the value of a key, nil where it is absent.
 func (s *section) get(key string) *value {
-	if !contains(s.asked, key) {
-		s.asked = append(s.asked, key)
+	if !s.known[key] {
+		s.asked, s.known[key] = append(s.asked, key), true
 	}
 	return s.v.fields[key]
 }
@@ -354,6 +288,16 @@ func (s *section) text(key string, dst *string) {
 		s.wrong(key, "text", `put it in "quotes"`)
 	} else {
 		*dst = v.text
+	}
+}
+
+// some reads text that must be there and say something.
+func (s *section) some(key string, dst *string, expected string) {
+	if !s.need(key, expected) {
+		return
+	}
+	if s.text(key, dst); s.v.fields[key].kind == text && strings.TrimSpace(*dst) == "" {
+		s.wrong(key, expected, "")
 	}
 }
 
@@ -464,7 +408,7 @@ func (s *section) rect(key string) *Rect {
 // done reports the keys nobody asked for.
 func (s *section) done() {
 	for _, key := range s.v.keys {
-		if !contains(s.asked, key) {
+		if !s.known[key] {
 			s.c.add(s.at(key), s.path(key), "one of the keys "+list(s.asked), "an unknown key", nearest(key, s.asked))
 		}
 	}

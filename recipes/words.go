@@ -15,6 +15,20 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
+// cut shortens s to n characters, the last of them an ellipsis.
+func cut(s string, n int) string {
+	last := 0 // where the ellipsis would be
+	for i := range s {
+		switch n--; n {
+		case 0:
+			last = i
+		case -1:
+			return s[:last] + "…"
+		}
+	}
+	return s
+}
+
 func list(words []string) string { return strings.Join(words, ", ") }
 
 func sortedKeys[V any](m map[string]V) []string {

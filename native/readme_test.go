@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/wasm/edge"
 )
 
 // The README's commands run as written, except that work is cut down to what
@@ -47,6 +50,8 @@ func TestReadme(t *testing.T) {
 						t.Errorf("exit code %d: %s", code, stderr)
 					}
 				})
+			case words[0] == "curl":
+				t.Run(command, func(t *testing.T) { askEdge(t, command) })
 			default:
 				t.Errorf("%q: this test does not know how to run it", command)
 			}
@@ -85,4 +90,18 @@ func shorten(args []string) []string {
 		return append(args, "--steps", "2", "--num-images", "1", "--device", "cpu", "-q")
 	}
 	return args
+}
+
+// askEdge makes a request of a command line to a server of package edge.
+func askEdge(t *testing.T, command string) {
+	match := regexp.MustCompile(`^curl -N http://127\.0\.0\.1:8787(/\S+) -d '(.+)'$`).FindStringSubmatch(command)
+	if match == nil {
+		t.Fatal("this test does not know how to ask it")
+	}
+	budget := edge.Budget{Seconds: 20, Rate: 500e6, Bytes: 48 << 20} // of wrangler.jsonc
+	answer := httptest.NewRecorder()
+	edge.New(edge.Options{Budget: budget}).ServeHTTP(answer, httptest.NewRequest(http.MethodPost, match[1], strings.NewReader(match[2])))
+	if body := answer.Body.String(); answer.Code != http.StatusOK || !strings.Contains(body, "event: result\n") {
+		t.Errorf("%d: %s", answer.Code, body)
+	}
 }

@@ -158,7 +158,8 @@ func TestACallerIsSlow(t *testing.T) {
 			t.Errorf("within a caller's time: %d runs, and then to read %.2000q", told.Live, told.Text)
 		}
 		w.idle(t, soon)
-		c.Do(t, http.MethodPost, "/v1/steer", long, "Unread", "5").Decode(t, http.StatusOK, &told)
+		longer, _ := json.Marshal(edgetest.Small("dark-glasses", map[string]any{"updates": 30}))
+		c.Do(t, http.MethodPost, "/v1/steer", longer, "Unread", "5").Decode(t, http.StatusOK, &told)
 		if told.Live != 0 || !strings.HasPrefix(told.Text, "broken: ") {
 			t.Errorf("after more than a caller's time: %d runs, and then to read %.2000q", told.Live, told.Text)
 		}

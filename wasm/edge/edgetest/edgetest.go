@@ -32,6 +32,7 @@ func NewClient(t *testing.T, url string) *Client {
 	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Minute}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &Client{strings.TrimSuffix(url, "/"), &http.Client{
+		Timeout:       5 * time.Minute, // or a server that hangs hangs its tests
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -81,16 +82,10 @@ var paragraphs = regexp.MustCompile(`^\S([^\n]*\S)?(\n\n?\S([^\n]*\S)?)+$`)
 // package has quoted most of what does not.
 func plainLine(s string) bool {
 	first, _ := utf8.DecodeRuneInString(s)
-	return (isLetter(first) || '0' <= first && first <= '9' || strings.ContainsRune("._/($+", first)) &&
+	return (unicode.IsLetter(first) || unicode.IsDigit(first) || strings.ContainsRune("._/($+", first)) &&
 		token.New(s, s, nil).Type == token.StringType && printable(s) && !strings.ContainsAny(s, "\n[]{}")
 }
 
 func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && !strconv.IsPrint(r) })
-}
-
-// isLetter tells letters, and of other alphabets what is there to be seen: the
-// tables that know better would be a part of every download.
-func isLetter(r rune) bool {
-	return 'a' <= r|0x20 && r|0x20 <= 'z' || r >= 0x80 && strconv.IsPrint(r)
+	return !strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) })
 }

@@ -7,11 +7,12 @@
 // Brotli at its best takes half a minute for the module, so what was compressed
 // is kept in CACHE by the hash of its content.
 
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, utimes, rm, stat, writeFile } from 'node:fs/promises'
 import { join, relative, sep } from 'node:path'
 import { promisify } from 'node:util'
-import { brotliCompress, constants, gzip } from 'node:zlib'
+import { brotliCompress, constants } from 'node:zlib'
 
 const [site, cache] = process.argv.slice(2)
 if (!site || !cache) {
@@ -21,8 +22,20 @@ if (!site || !cache) {
 
 const manifest = 'manifest.json'
 
+/** The gzip program packs the module 1 % tighter than Node's zlib does. */
+function gzip(data) {
+  return new Promise((resolve, reject) => {
+    const program = spawn('gzip', ['-9', '-n', '-c'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const parts = []
+    program.stdout.on('data', (part) => parts.push(part))
+    program.on('error', reject)
+    program.on('close', (code) => (code === 0 ? resolve(Buffer.concat(parts)) : reject(new Error(`gzip ended with ${code}`))))
+    program.stdin.end(data)
+  })
+}
+
 const forms = [
-  { name: 'gzip', suffix: '.gz', compress: (data) => promisify(gzip)(data, { level: 9 }) },
+  { name: 'gzip', suffix: '.gz', compress: gzip },
   {
     name: 'brotli',
     suffix: '.br',
@@ -35,7 +48,7 @@ const forms = [
 
 /** The compressed form of data, from the cache where it has been made before. */
 async function compressed(form, data, hash) {
-  const kept = join(cache, hash + form.suffix)
+  const kept = join(cache, hash + '-9' + form.suffix)
   const found = await readFile(kept).catch(() => undefined)
   if (found) {
     const now = new Date()

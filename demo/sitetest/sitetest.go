@@ -236,7 +236,8 @@ func (s *site) files(t *testing.T) {
 			if sum := sha256.Sum256(a.unpacked(t)); hex.EncodeToString(sum[:]) != l.Sha256 {
 				t.Errorf("%s: the content is not what manifest.json says", what)
 			}
-			if size > 0 && int64(len(a.body)) != size {
+			// A proxy on the way may have packed it anew, about as small: wrangler's does.
+			if off := int64(len(a.body)) - size; size > 0 && max(off, -off) > size/50+32 {
 				t.Errorf("%s: %d bytes came, of a form that has %d", what, len(a.body), size)
 			}
 

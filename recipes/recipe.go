@@ -294,3 +294,11 @@ func (r *Recipe) Validate() error {
 	_, err = Parse(data, "recipe "+quote(r.Name))
 	return err
 }
+
+// Sampling is the recipe without what steers it or trains its network.
+func (r *Recipe) Sampling() *Recipe {
+	c, d := r.Clone(), Defaults()
+	c.Objective, c.Updates, c.Tune = []Term{}, 0, nil // none, which JSON would write as null
+	c.Variables, c.Method, c.Guards = d.Variables, d.Method, d.Guards
+	return c
+}

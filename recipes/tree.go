@@ -155,6 +155,15 @@ func (p Problem) Error() string {
 	return s
 }
 
+// Placed is the sentence without where it stands, and the line of the file that
+// that is; 0 for none.
+func (p Problem) Placed() (message string, line int) {
+	if i := strings.LastIndexByte(p.Where, ':'); i >= 0 {
+		line, _ = strconv.Atoi(p.Where[i+1:])
+	}
+	return strings.TrimPrefix(p.Error(), p.Where+": "), line
+}
+
 // Problems is everything wrong with a recipe, one sentence a line.
 type Problems []Problem
 

@@ -45,13 +45,9 @@ type modelInfo struct {
 	Judge      model.Attributes `json:"judge"`
 }
 
-// builtinModels are the embedded denoisers; the other embedded networks are
-// their guides and judges.
-var builtinModels = []string{"avatars-16-s", "fashion-28"}
-
 // models describes every model there is.
 func (s *Server) models() (all []modelInfo, err error) {
-	names := append([]string{}, builtinModels...)
+	names := slices.Clone(builtin.Denoisers)
 	files, err := s.host.List(modelFolder)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/sdo-go/sdo/engine"
@@ -126,11 +125,8 @@ func check(r *request, p struct {
 
 // newProblem takes the line out of the sentence: the editor shows it in place.
 func newProblem(p recipes.Problem) problem {
-	line := 0
-	if i := strings.LastIndexByte(p.Where, ':'); i >= 0 {
-		line, _ = strconv.Atoi(p.Where[i+1:])
-	}
-	return problem{strings.TrimPrefix(p.Error(), p.Where+": "), line, p.Field}
+	message, line := p.Placed()
+	return problem{message, line, p.Field}
 }
 
 // suits holds a recipe against the descriptions of its model and guide, without

@@ -8,7 +8,6 @@ import (
 
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/graph"
-	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sdo"
 	"github.com/sdo-go/sdo/train/avatars"
 )
@@ -25,26 +24,11 @@ type steerEvent struct {
 
 func (e steerEvent) buffers() []*Buffer { return e.Pictures.buffers() }
 
-// steerResult is sdo.Result with what a page shows of it.
+// steerResult is what a page shows of a run that ended.
 type steerResult struct {
-	Before      *Pictures    `json:"before"`
-	After       *Pictures    `json:"after"`
-	Losses      [][]float64  `json:"losses"`
-	BestLoss    []float64    `json:"best_loss"`
-	BestUpdate  []int        `json:"best_update"`
-	RowUpdates  []int        `json:"row_updates"`
-	Stopped     []bool       `json:"stopped"`
-	Drifted     []bool       `json:"drifted"`
-	Updates     int          `json:"updates"`
-	Cancelled   bool         `json:"cancelled"`
-	JudgeLabel  string       `json:"judge_label"`
-	JudgeBefore []bool       `json:"judge_before,omitempty"`
-	JudgeAfter  []bool       `json:"judge_after,omitempty"`
-	Drift       float64      `json:"drift"`
-	Seconds     float64      `json:"seconds"`
-	Counters    sdo.Counters `json:"counters"`
-	Planned     int64        `json:"planned_bytes"`
-	Peak        int64        `json:"peak_bytes"`
+	Before *Pictures `json:"before"`
+	After  *Pictures `json:"after"`
+	engine.Summary
 }
 
 func (r *steerResult) buffers() []*Buffer { return append(r.Before.buffers(), r.After.buffers()...) }
@@ -182,20 +166,9 @@ func (s *steering) look(e *steerEvent, judged bool) error {
 
 // report is the result as the page gets it.
 func (s *steering) report(result *sdo.Result) (*steerResult, error) {
-	ctx, shape := context.WithoutCancel(s.Context), s.session.Shape
-	r := &steerResult{
-		Before: newPictures(result.Before, shape), After: newPictures(result.Samples, shape),
-		Losses: result.Losses, BestLoss: result.BestLoss, BestUpdate: result.BestUpdate, RowUpdates: result.RowUpdates,
-		Stopped: result.Stopped, Drifted: result.Drifted, Updates: result.Updates, Cancelled: result.Cancelled,
-		JudgeLabel: s.session.JudgeLabel(), Drift: engine.MeanDrift(result.Before, result.Samples, shape[0]),
-		Seconds: s.seconds(), Counters: result.Counters,
-		Planned: s.session.Memory(s.exec).Activations, Peak: s.exec.Usage().PeakActivations,
-	}
-	var err error
-	if r.JudgeBefore, err = s.session.Verdicts(ctx, result.Before); err == nil {
-		r.JudgeAfter, err = s.session.Verdicts(ctx, result.Samples)
-	}
-	return r, err
+	shape := s.session.Shape
+	sum, err := s.session.Summarise(context.WithoutCancel(s.Context), result, s.seconds())
+	return &steerResult{newPictures(result.Before, shape), newPictures(result.Samples, shape), sum}, err
 }
 
 func allTrue(values []bool) bool {
@@ -212,11 +185,7 @@ func sample(r *request, p struct {
 	Recipe recipeParam `json:"recipe"`
 }) (any, error) {
 	s := r.server
-	plain := p.Recipe.Clone()
-	plain.Objective, plain.Updates, plain.Tune = nil, 0, nil
-	d := recipes.Defaults()
-	plain.Variables, plain.Method, plain.Guards = d.Variables, d.Method, d.Guards
-	made, err := s.planned(plain)
+	made, err := s.planned(p.Recipe.Sampling())
 	if err != nil {
 		return nil, err
 	}

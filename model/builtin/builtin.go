@@ -10,6 +10,10 @@ import (
 	"strings"
 )
 
+// Denoisers are the models that make pictures; the other networks are their guides
+// and judges.
+var Denoisers = []string{"avatars-16-s", "fashion-28"}
+
 // The classifiers that steer and judge where a recipe names no others: of each
 // list, the first that reads pictures of the model's shape. A guide and its
 // judge were trained from different seeds, with different widths, on

@@ -71,10 +71,6 @@ type recipeInfo struct {
 	Description string `json:"description"`
 }
 
-// denoisers are the built-in models; the other built-in networks are their
-// guides and judges.
-var denoisers = []string{"avatars-16-s", "fashion-28"}
-
 // models answers with the catalog, which is made once.
 func (s *Server) models(w http.ResponseWriter, _ *http.Request) error {
 	c, err := s.catalog()
@@ -87,7 +83,7 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) error {
 
 func (s *Server) makeCatalog() (*catalog, error) {
 	c := &catalog{}
-	for _, name := range denoisers {
+	for _, name := range builtin.Denoisers {
 		info, err := s.describe(name)
 		if err != nil {
 			return nil, err
@@ -108,7 +104,7 @@ func (s *Server) makeCatalog() (*catalog, error) {
 func (s *Server) describe(name string) (info modelInfo, err error) {
 	r := recipes.Defaults()
 	r.Name, r.Model, r.NumImages, r.Updates = name, name, 1, 0
-	a := &asked{saved: saved{recipe: plain(&r)}}
+	a := &asked{saved: saved{recipe: r.Sampling()}}
 	p, err := s.plan(a)
 	if err != nil {
 		return info, fmt.Errorf("model %s: %w", name, err)

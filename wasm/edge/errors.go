@@ -82,11 +82,8 @@ func explain(err error) (status int, body errorJSON) {
 }
 
 func newProblem(p recipes.Problem) problem {
-	line := 0
-	if i := strings.LastIndexByte(p.Where, ':'); i >= 0 {
-		line, _ = strconv.Atoi(p.Where[i+1:])
-	}
-	return problem{strings.TrimPrefix(p.Error(), p.Where+": "), line, p.Field}
+	message, line := p.Placed()
+	return problem{message, line, p.Field}
 }
 
 // fault is a panic as an error. What it says is for the log alone.

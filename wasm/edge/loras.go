@@ -236,8 +236,8 @@ func (s *Server) putLoRA(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	of := r.URL.Query().Get("model")
-	if of != "" && !slices.Contains(denoisers, of) {
-		return badRequest("model=%s is none of %s, which adapters here belong to", of, strings.Join(denoisers, ", "))
+	if of != "" && !slices.Contains(builtin.Denoisers, of) {
+		return badRequest("model=%s is none of %s, which adapters here belong to", of, strings.Join(builtin.Denoisers, ", "))
 	}
 	_, replaced, err := s.stored(r.Context(), name)
 	if err != nil {
@@ -312,7 +312,7 @@ func identify(name string, data []byte, of string) (lora, error) {
 	if _, err := model.ParseSafetensors(upload.name, data); err != nil {
 		return lora{}, bad("%v", err) // whatever the model
 	}
-	against := denoisers
+	against := builtin.Denoisers
 	if of != "" {
 		against = []string{of}
 	}

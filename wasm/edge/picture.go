@@ -7,6 +7,7 @@ import (
 	"math"
 	"sync"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/graph"
 )
 
@@ -54,18 +55,9 @@ func encode(m image.Image) ([]byte, error) {
 
 // picture is one image of planes [C H W].
 func picture(planes []float64, shape graph.Shape) *image.NRGBA {
-	channels, height, width := shape[1], shape[2], shape[3]
-	m := image.NewNRGBA(image.Rect(0, 0, width, height))
-	for i := range height * width {
-		for c := range 3 {
-			m.Pix[4*i+c] = level(planes[c*(channels-1)/2*height*width+i])
-		}
-		m.Pix[4*i+3] = 255
-	}
-	return m
+	height, width := shape[2], shape[3]
+	return &image.NRGBA{Pix: engine.RGBA(planes, shape), Stride: 4 * width, Rect: image.Rect(0, 0, width, height)}
 }
-
-func level(v float64) byte { return byte(math.Round(255 * min(1, max(0, (v+1)/2)))) }
 
 // Scale and gap of a contact sheet, in pixels.
 const (

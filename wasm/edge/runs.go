@@ -47,27 +47,11 @@ type continueEvent struct {
 	Estimate Estimate `json:"estimate"` // of what is left
 }
 
-// steerResult is the last event of a run: sdo.Result with what a caller sees of
-// it.
+// steerResult is the last event of a run.
 type steerResult struct {
-	Before      *Pictures    `json:"before"`
-	After       *Pictures    `json:"after"`
-	Losses      [][]float64  `json:"losses"`
-	BestLoss    []float64    `json:"best_loss"`
-	BestUpdate  []int        `json:"best_update"`
-	RowUpdates  []int        `json:"row_updates"`
-	Stopped     []bool       `json:"stopped"`
-	Drifted     []bool       `json:"drifted"`
-	Updates     int          `json:"updates"`
-	Cancelled   bool         `json:"cancelled"`
-	JudgeLabel  string       `json:"judge_label"`
-	JudgeBefore []bool       `json:"judge_before,omitempty"`
-	JudgeAfter  []bool       `json:"judge_after,omitempty"`
-	Drift       float64      `json:"drift"`
-	Seconds     float64      `json:"seconds"`
-	Counters    sdo.Counters `json:"counters"`
-	Planned     int64        `json:"planned_bytes"`
-	Peak        int64        `json:"peak_bytes"`
+	Before *Pictures `json:"before"`
+	After  *Pictures `json:"after"`
+	engine.Summary
 }
 
 // sampleResult is the last event of a sample.
@@ -366,25 +350,15 @@ func (v *run) goOn() error {
 }
 
 // report is the result as the caller gets it.
-func (v *run) report(result *sdo.Result) (*steerResult, error) {
-	shape := v.session.Shape
-	r := &steerResult{
-		Losses: result.Losses, BestLoss: result.BestLoss, BestUpdate: result.BestUpdate, RowUpdates: result.RowUpdates,
-		Stopped: result.Stopped, Drifted: result.Drifted, Updates: result.Updates,
-		JudgeLabel: v.session.JudgeLabel(), Drift: engine.MeanDrift(result.Before, result.Samples, shape[0]),
-		Seconds: v.seconds(), Counters: result.Counters,
-		Planned: v.memory.Activations, Peak: v.exec.Usage().PeakActivations,
-	}
-	var err error
-	if r.Before, err = newPictures(result.Before, shape); err != nil {
+func (v *run) report(result *sdo.Result) (r *steerResult, err error) {
+	r = &steerResult{}
+	if r.Before, err = newPictures(result.Before, v.session.Shape); err != nil {
 		return nil, err
 	}
-	if r.After, err = newPictures(result.Samples, shape); err != nil {
+	if r.After, err = newPictures(result.Samples, v.session.Shape); err != nil {
 		return nil, err
 	}
-	if r.JudgeBefore, err = v.session.Verdicts(v.ctx, result.Before); err == nil {
-		r.JudgeAfter, err = v.session.Verdicts(v.ctx, result.Samples)
-	}
+	r.Summary, err = v.session.Summarise(v.ctx, result, v.seconds())
 	return r, err
 }
 
@@ -394,7 +368,7 @@ func (s *Server) sample(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a.recipe = plain(a.recipe)
+	a.recipe = a.recipe.Sampling()
 	v, over, err := s.begin(w, r, a)
 	if err != nil {
 		return err
@@ -422,14 +396,6 @@ func (v *run) sample() error {
 		return err
 	}
 	return v.end(http.StatusOK, "result", sampleResult{pictures, v.seconds(), v.counters})
-}
-
-// plain is a recipe that only samples.
-func plain(r *recipes.Recipe) *recipes.Recipe {
-	c, d := r.Clone(), recipes.Defaults()
-	c.Objective, c.Updates, c.Tune = []recipes.Term{}, 0, nil // null, as which JSON would write none, is no objective
-	c.Variables, c.Method, c.Guards = d.Variables, d.Method, d.Guards
-	return c
 }
 
 func writeSheet(w http.ResponseWriter, images []float64, shape graph.Shape) error {

@@ -59,6 +59,7 @@ wasm/worker/.dev.vars:
 # What keeps time, and what needs the machine to itself, comes last and alone.
 test: setup check wasm worker ## set up, then test everything: software Vulkan, workerd and headless Chromium included
 	@tools/setup.sh browser
+	@$(GO) run ./tools/size
 	SDO_REQUIRE_GPU=1 SDO_REQUIRE_BROWSER=1 SDO_REQUIRE_WORKER=1 SDO_LIMITS=default $(BUILD) test $(TAGS) $$($(GO) list ./... | grep -v -e /demo$$ -e /wasm/worker$$)
 	CGO_ENABLED=0 $(GO) test ./sdo/... ./sampler/...
 	SDO_REQUIRE_WORKER=1 $(GO) test -timeout 30m ./wasm/worker

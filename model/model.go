@@ -174,6 +174,7 @@ func find(n *graph.Node, weights []Weights) ([]float32, error) {
 // serve several calls in one graph.
 type builder struct {
 	*graph.Graph
+	prefix  string          // before the names of parameters in the graph
 	storage graph.Storage   // of weight operands; biases and norms are always f32
 	f32     map[string]bool // weight operands that are f32 all the same
 	adapter *adapter        // nil for none
@@ -181,8 +182,13 @@ type builder struct {
 	modules []Module
 }
 
+func newBuilder(g *graph.Graph, o BuildOptions) *builder {
+	return &builder{Graph: g, prefix: o.Prefix, storage: o.Storage, f32: o.F32}
+}
+
 func (b *builder) param(name string, storage graph.Storage, init initialiser, shape ...int) *graph.Node {
 	b.params = append(b.params, Param{name, shape, init})
+	name = b.prefix + name
 	if n := b.Lookup(name); n != nil {
 		if n.Op != graph.OpParam || !n.Shape.Equal(shape) {
 			fail("parameter %q of shape %v is already in the graph as %v", name, graph.Shape(shape), n)

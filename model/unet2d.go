@@ -22,6 +22,10 @@ func (c UNet2DConfig) Build(g *graph.Graph, sample, timestep, class *graph.Node,
 
 // BuildOptions say how BuildWith writes a network.
 type BuildOptions struct {
+	// Prefix is put before the names of all parameters and constants, so that
+	// networks that use the same names can stand in one graph. Names in the
+	// other options are without it.
+	Prefix  string
 	Storage graph.Storage   // of weight operands
 	F32     map[string]bool // weight operands held in f32 all the same, by name: those that are trained
 	// LoRA adapts the layers that it targets, by a branch beside each or,
@@ -37,7 +41,8 @@ const MergedWeight = ".merged_weight"
 // BuildWith is Build with options. A LoRA that fits no layer panics with a
 // *graph.BuildError, too.
 func (c UNet2DConfig) BuildWith(g *graph.Graph, sample, timestep, class *graph.Node, o BuildOptions) *graph.Node {
-	b := &builder{Graph: g, storage: o.Storage, f32: o.F32, adapter: newAdapter(o, c)}
+	b := newBuilder(g, o)
+	b.adapter = newAdapter(o, c)
 	return c.build(b, sample, timestep, class)
 }
 

@@ -68,6 +68,7 @@ type Node struct {
 	Data    []float32 // constants
 
 	graph *Graph
+	block int // 1 + its block's place in Graph.blocks, 0 for none
 }
 
 func (n *Node) String() string {
@@ -84,6 +85,8 @@ func (n *Node) IsLeaf() bool { return n.Op == OpInput || n.Op == OpParam || n.Op
 type Graph struct {
 	Nodes  []*Node
 	byName map[string]*Node
+	blocks []string // names, one for every call of Block
+	block  int      // that nodes are being added to
 }
 
 // New returns an empty graph.
@@ -128,9 +131,24 @@ func (g *Graph) add(op string, shape Shape, attrs any, inputs ...*Node) *Node {
 			fail("%s: result would have shape %v; every extent must be at least 1", op, shape)
 		}
 	}
-	n := &Node{ID: len(g.Nodes), Op: op, Inputs: inputs, Shape: shape, Attrs: attrs, graph: g}
+	n := &Node{ID: len(g.Nodes), Op: op, Inputs: inputs, Shape: shape, Attrs: attrs, graph: g, block: g.block}
 	g.Nodes = append(g.Nodes, n)
 	return n
+}
+
+// Block begins a block: the nodes that follow belong to it until the next call.
+// An empty name ends the last one. A plan under a memory budget may forget what
+// the forward pass computed inside a block and compute it again in the backward
+// pass (CompileOptions.TapeBudget), so a block should be something with small
+// inputs and outputs beside what it holds: a residual block, a layer of a
+// transformer. Names may repeat; every call begins a new block.
+func (g *Graph) Block(name string) {
+	if name == "" {
+		g.block = 0
+		return
+	}
+	g.blocks = append(g.blocks, name)
+	g.block = len(g.blocks)
 }
 
 func (g *Graph) leaf(op, name string, shape Shape) *Node {

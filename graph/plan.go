@@ -66,11 +66,32 @@ type life struct {
 	offset   int64
 }
 
+// CompileOptions are what a plan must keep to. The zero value asks for nothing:
+// every tensor that the backward reads is kept, buffers and bindings have no
+// limit.
+type CompileOptions struct {
+	// TapeBudget is the bytes that one kept call may take, tape and scratch arena
+	// together. A plan that needs more computes blocks of the graph again in its
+	// backward segment instead of keeping what they hold. 0 keeps everything.
+	TapeBudget int64
+	MaxBuffer  int64 // bytes of one buffer of the device, 0 for no limit
+	MaxBinding int64 // bytes of one tensor as the device's kernels see it, 0 for no limit
+}
+
+// CompileWith is Compile under limits.
+func CompileWith(g *Graph, o CompileOptions, segments ...[]*Node) (*Plan, error) {
+	return compile(g, o, segments)
+}
+
 // Compile orders the nodes that the wanted tensors of each segment need and
 // gives each a place. What an earlier segment computes and a later one reads
 // is pinned on the tape; everything else shares the scratch arena. A segment
 // without wanted tensors is an error.
 func Compile(g *Graph, segments ...[]*Node) (*Plan, error) {
+	return compile(g, CompileOptions{}, segments)
+}
+
+func compile(g *Graph, o CompileOptions, segments [][]*Node) (*Plan, error) {
 	p := &Plan{slots: map[*Node]Slot{}}
 	segmentOf := map[*Node]int{} // of computed nodes and inputs
 	for s, wanted := range segments {

@@ -141,10 +141,14 @@ func (g *Graph) add(op string, shape Shape, attrs any, inputs ...*Node) *Node {
 // the forward pass computed inside a block and compute it again in the backward
 // pass (CompileOptions.TapeBudget), so a block should be something with small
 // inputs and outputs beside what it holds: a residual block, a layer of a
-// transformer. Names may repeat; every call begins a new block.
+// transformer. Naming the open block again goes on with it; any other call
+// begins a new block, under a name that was used before, too.
 func (g *Graph) Block(name string) {
-	if name == "" {
+	switch {
+	case name == "":
 		g.block = 0
+		return
+	case g.block > 0 && g.blocks[g.block-1] == name:
 		return
 	}
 	g.blocks = append(g.blocks, name)

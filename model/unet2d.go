@@ -122,6 +122,7 @@ func (c UNet2DConfig) build(b *builder, sample, timestep, class *graph.Node) *gr
 		attends, _ := blockAttention(c.UpBlockTypes[i], "UpBlock2D", "AttnUpBlock2D")
 		for j := range c.LayersPerBlock + 1 {
 			last := len(skips) - 1
+			b.Block(fmt.Sprintf("%s.resnets.%d", block, j))
 			x = b.Concat(x, skips[last], 1)
 			skips = skips[:last]
 			x = u.resnet(fmt.Sprintf("%s.resnets.%d", block, j), x, c.BlockOutChannels[level], 1)
@@ -130,11 +131,13 @@ func (c UNet2DConfig) build(b *builder, sample, timestep, class *graph.Node) *gr
 			}
 		}
 		if level > 0 {
+			b.Block(block + ".upsamplers.0")
 			x = b.UpsampleNearest2x(x)
 			x = b.conv(block+".upsamplers.0.conv", x, x.Shape[1], 3, graph.Same(3))
 		}
 	}
 
+	b.Block("")
 	x = b.groupNorm("conv_norm_out", x, c.NormNumGroups, c.NormEps, true)
 	return b.conv("conv_out", x, c.OutChannels, 3, graph.Same(3))
 }
@@ -177,6 +180,7 @@ func (u unet2D) embed(timestep, class *graph.Node) *graph.Node {
 // resnet is ResnetBlock2D: two normalised 3x3 convolutions with the time
 // embedding added between them, around a shortcut. The sum is divided by scale.
 func (u unet2D) resnet(name string, x *graph.Node, channels int, scale float64) *graph.Node {
+	u.Block(name)
 	h := u.groupNorm(name+".norm1", x, u.NormNumGroups, u.NormEps, true)
 	h = u.conv(name+".conv1", h, channels, 3, graph.Same(3))
 	if u.ResnetTimeScaleShift == "scale_shift" {
@@ -198,6 +202,7 @@ func (u unet2D) resnet(name string, x *graph.Node, channels int, scale float64) 
 // norm (none when groups is 0), heads over the pixels, projection, residual.
 // Channels that do not fill a head are dropped by the projections, as there.
 func (u unet2D) attention(name string, x *graph.Node, groups int, scale float64) *graph.Node {
+	u.Block(name)
 	n, channels, pixels := x.Shape[0], x.Shape[1], x.Shape[2]*x.Shape[3]
 	headDim := channels
 	if u.AttentionHeadDim != nil {
@@ -242,6 +247,7 @@ func (u unet2D) middle(x *graph.Node) *graph.Node {
 // downsample is Downsample2D with a convolution: padding 1 all around, or, for
 // downsample_padding 0, one row and column at the bottom and the right.
 func (u unet2D) downsample(name string, x *graph.Node) *graph.Node {
+	u.Block(name)
 	geometry := graph.Conv2DAttrs{Stride: 2, PadBottom: 1, PadRight: 1}
 	if u.DownsamplePadding == 1 {
 		geometry.PadTop, geometry.PadLeft = 1, 1

@@ -37,6 +37,7 @@ type keeper struct {
 
 // adaptedLayer is a layer whose merged weight follows its A and B.
 type adaptedLayer struct {
+	module       string
 	base         []float32 // its own weight as the device stores it
 	out          int
 	a, b, merged graph.Tensor
@@ -84,7 +85,7 @@ func newDenoiser(exec graph.Executor, n *network) (*denoiser, error) {
 		a, b := model.LoRANames(module)
 		w := n.unet.Weights[module+".weight"]
 		d.adapted = append(d.adapted, adaptedLayer{
-			base: model.AsStored(w.Data, n.storage), out: w.Shape[0],
+			module: module, base: model.AsStored(w.Data, n.storage), out: w.Shape[0],
 			a: d.weights.tensors[a], b: d.weights.tensors[b], merged: d.weights.tensors[module+model.MergedWeight],
 		})
 	}
@@ -215,7 +216,7 @@ func (d *denoiser) Changed(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := d.exec.Write(ctx, l.merged, d.needs.training.LoRA.MergeInto(l.base, a, b, l.out)); err != nil {
+		if err := d.exec.Write(ctx, l.merged, d.needs.training.LoRA.MergeInto(l.module, l.base, a, b, l.out)); err != nil {
 			return err
 		}
 	}

@@ -95,7 +95,7 @@ func adapt(unet *model.UNet2D, a *recipes.Adapter, open Open) error {
 	if err != nil {
 		return fmt.Errorf("lora %s: %w", a.Path, err)
 	}
-	lora.Alpha *= a.Scale
+	lora.LoRAConfig = lora.Strengthened(a.Scale)
 	if unet.Weights, err = lora.Merge(unet.Weights); err != nil {
 		return fmt.Errorf("lora %s: %w", a.Path, err)
 	}

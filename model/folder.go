@@ -9,17 +9,16 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 )
 
-// Names of the files of a folder. The first five are diffusers' own; the last
+// Names of the files of a folder. The first four are diffusers' own; the last
 // two stand beside them and diffusers ignores them.
 const (
 	configFile     = "config.json"
 	schedulerFile  = "scheduler_config.json"
+	weightsBase    = "diffusion_pytorch_model"
 	weightsFile    = "diffusion_pytorch_model.safetensors"
 	weightsF16File = "diffusion_pytorch_model.fp16.safetensors"
-	weightsBinFile = "diffusion_pytorch_model.bin"
 	attributesFile = "attributes.json"
 	embedderFile   = "attribute_embedder.safetensors"
 
@@ -70,15 +69,11 @@ func LoadUNet2D(fsys fs.FS) (*UNet2D, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", configFile, err)
 	}
-	weights := path.Join(dir, weightsFile)
-	if half := path.Join(dir, weightsF16File); !exists(fsys, weights) && exists(fsys, half) {
-		weights = half
+	weights, err := OpenWeights(fsys, dir, weightsBase)
+	if err != nil {
+		return nil, err
 	}
-	if !exists(fsys, weights) && exists(fsys, path.Join(dir, weightsBinFile)) {
-		return nil, fmt.Errorf("%s: pickled weights are never opened here; convert them to %s with diffusers' save_pretrained",
-			path.Join(dir, weightsBinFile), weightsFile)
-	}
-	if m.Weights, m.Stored, err = loadWeights(fsys, weights, params, modernName); err != nil {
+	if m.Weights, m.Stored, err = weights.load(params, modernName); err != nil {
 		return nil, err
 	}
 	m.Embedder, err = loadEmbedder(fsys, dir, m.Config)
@@ -226,56 +221,6 @@ func ClassName(fsys fs.FS) (string, error) {
 		return "", fmt.Errorf("%s: %w", name, plain(err))
 	}
 	return config.ClassName, nil
-}
-
-// modernName maps the attention names of diffusers before 0.18 to today's.
-func modernName(name string) string {
-	block, layer, found := strings.Cut(name, "attentions.")
-	if !found {
-		return name
-	}
-	index, layer, _ := strings.Cut(layer, ".")
-	part, kind, _ := strings.Cut(layer, ".")
-	modern, old := map[string]string{"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}[part]
-	if !old {
-		return name
-	}
-	return block + "attentions." + index + "." + modern + "." + kind
-}
-
-// loadWeights reads the tensors of params from a file, under the names rename
-// gives them. stored is the element type of the first.
-func loadWeights(fsys fs.FS, name string, params []Param, rename func(string) string) (weights Weights, stored DType, err error) {
-	s, close, err := openSafetensors(fsys, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("%s: the file is missing; the folder is incomplete, fetch it again", name)
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	defer close()
-
-	source, shapes := map[string]string{}, map[string][]int{}
-	for _, old := range s.Names() {
-		modern := old
-		if rename != nil {
-			modern = rename(old)
-		}
-		if source[modern] != "" {
-			return nil, "", fmt.Errorf("%s: tensors %q and %q mean the same; the file is damaged, fetch it again", name, source[modern], old)
-		}
-		source[modern], shapes[modern] = old, s.tensors[old].Shape
-	}
-	if err := check(name, params, shapes); err != nil {
-		return nil, "", err
-	}
-	weights = make(Weights, len(params))
-	for _, p := range params {
-		if weights[p.Name], err = s.readFinite(source[p.Name]); err != nil {
-			return nil, "", err
-		}
-	}
-	return weights, s.tensors[source[params[0].Name]].DType, nil
 }
 
 func saveWeights(file string, weights Weights, dtype DType) error {

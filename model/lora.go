@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -21,7 +22,8 @@ const maxLoRARank = 1 << 12
 //
 //	y = W x + (Alpha/Rank) * B A x
 //
-// For a linear layer A is [Rank in] and B [out Rank]. For a convolution A is a
+// Ranks and Alphas hold those of modules whose own are others, by name. For a
+// linear layer A is [Rank in] and B [out Rank]. For a convolution A is a
 // convolution of the layer's own geometry to Rank channels, [Rank in k k], and B
 // one of 1x1, [out Rank 1 1].
 type LoRAConfig struct {
@@ -29,10 +31,28 @@ type LoRAConfig struct {
 	Alpha float64
 	// Targets are patterns over module names, as of Matches.
 	Targets []string
+	Ranks   map[string]int
+	Alphas  map[string]float64
+}
+
+// Adaptable is a network whose layers an adapter can be for.
+type Adaptable interface {
+	// Modules lists the layers, in the order the network uses them.
+	Modules() ([]Module, error)
 }
 
 // Validate reports the first number that makes no adapter.
 func (c LoRAConfig) Validate() error {
+	for of, rank := range c.Ranks {
+		if rank < 1 || rank > maxLoRARank {
+			return fmt.Errorf("lora: rank %d of %q, want 1 to %d", rank, of, maxLoRARank)
+		}
+	}
+	for of, alpha := range c.Alphas {
+		if !(alpha > 0) || math.IsInf(alpha, 0) {
+			return fmt.Errorf("lora: alpha %g of %q, want a positive number", alpha, of)
+		}
+	}
 	switch {
 	case c.Rank < 1 || c.Rank > maxLoRARank:
 		return fmt.Errorf("lora: rank %d, want 1 to %d", c.Rank, maxLoRARank)
@@ -42,8 +62,36 @@ func (c LoRAConfig) Validate() error {
 	return nil
 }
 
-// Scale is the factor of the low-rank branch.
-func (c LoRAConfig) Scale() float64 { return c.Alpha / float64(c.Rank) }
+// RankOf is the rank of a module's branch.
+func (c LoRAConfig) RankOf(module string) int {
+	if rank, own := c.Ranks[module]; own {
+		return rank
+	}
+	return c.Rank
+}
+
+// AlphaOf is the alpha of a module's branch.
+func (c LoRAConfig) AlphaOf(module string) float64 {
+	if alpha, own := c.Alphas[module]; own {
+		return alpha
+	}
+	return c.Alpha
+}
+
+// Scale is the factor of a module's low-rank branch.
+func (c LoRAConfig) Scale(module string) float64 {
+	return c.AlphaOf(module) / float64(c.RankOf(module))
+}
+
+// Strengthened is the config with every branch's factor times strength.
+func (c LoRAConfig) Strengthened(strength float64) LoRAConfig {
+	c.Alpha *= strength
+	c.Alphas = maps.Clone(c.Alphas)
+	for module := range c.Alphas {
+		c.Alphas[module] *= strength
+	}
+	return c
+}
 
 // Module is a layer that a LoRAConfig can target: a linear layer, whose weight
 // is [out in], or a convolution, [out in k k].
@@ -218,11 +266,11 @@ func edits(a, b string) int {
 }
 
 // Modules lists the layers of a network that the config adapts.
-func (c LoRAConfig) Modules(unet UNet2DConfig) ([]Module, error) {
+func (c LoRAConfig) Modules(network Adaptable) ([]Module, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	all, err := unet.Modules()
+	all, err := network.Modules()
 	if err != nil {
 		return nil, err
 	}
@@ -231,8 +279,8 @@ func (c LoRAConfig) Modules(unet UNet2DConfig) ([]Module, error) {
 
 // Params lists the adapter's parameters under PEFT's names, A before B of each
 // module: what Init draws and a file holds.
-func (c LoRAConfig) Params(unet UNet2DConfig) ([]Param, error) {
-	modules, err := c.Modules(unet)
+func (c LoRAConfig) Params(network Adaptable) ([]Param, error) {
+	modules, err := c.Modules(network)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +290,7 @@ func (c LoRAConfig) Params(unet UNet2DConfig) ([]Param, error) {
 func (c LoRAConfig) params(modules []Module) []Param {
 	var params []Param
 	for _, m := range modules {
-		a, b := m.lora(c.Rank)
+		a, b := m.lora(c.RankOf(m.Name))
 		params = append(params, a, b)
 	}
 	return params
@@ -255,8 +303,8 @@ type LoRA struct {
 }
 
 // NewLoRA draws an adapter of a network that changes nothing yet.
-func NewLoRA(c LoRAConfig, unet UNet2DConfig, seed uint64) (*LoRA, error) {
-	params, err := c.Params(unet)
+func NewLoRA(c LoRAConfig, network Adaptable, seed uint64) (*LoRA, error) {
+	params, err := c.Params(network)
 	if err != nil {
 		return nil, err
 	}
@@ -290,12 +338,12 @@ func (l *LoRA) Merge(weights Weights) (Weights, error) {
 		if !ok || len(w.Shape) != len(a.Shape) || len(w.Shape) < 2 {
 			return nil, fmt.Errorf("lora: the weights hold no layer %q to merge into; the adapter belongs to another network", module)
 		}
-		wantA, wantB := Module{module, w.Shape}.lora(l.Rank)
+		wantA, wantB := Module{module, w.Shape}.lora(l.RankOf(module))
 		if !wantA.Shape.Equal(a.Shape) || !wantB.Shape.Equal(b.Shape) {
 			return nil, fmt.Errorf("lora: %q of shape %v takes A %v and B %v, the adapter holds %v and %v; it belongs to another network",
 				module, graph.Shape(w.Shape), wantA.Shape, wantB.Shape, graph.Shape(a.Shape), graph.Shape(b.Shape))
 		}
-		sum := l.MergeInto(w.Data, float64s(a.Data), float64s(b.Data), w.Shape[0])
+		sum := l.MergeInto(module, w.Data, float64s(a.Data), float64s(b.Data), w.Shape[0])
 		data := make([]float32, len(sum))
 		for i, v := range sum {
 			data[i] = float32(v)
@@ -305,17 +353,17 @@ func (l *LoRA) Merge(weights Weights) (Weights, error) {
 	return merged, nil
 }
 
-// MergeInto returns w + (Alpha/Rank) B A for one layer of out outputs: w of
+// MergeInto returns w + (Alpha/Rank) B A for one module of out outputs: w of
 // [out ...], a of [Rank ...] and b of [out Rank], each row-major. A convolution's
 // B of 1x1 only mixes A's channels, so its product is that of the matrices
 // [out Rank] and [Rank in*k*k].
-func (c LoRAConfig) MergeInto(w []float32, a, b []float64, out int) []float64 {
-	width, scale := len(w)/out, c.Scale()
+func (c LoRAConfig) MergeInto(module string, w []float32, a, b []float64, out int) []float64 {
+	width, rank, scale := len(w)/out, c.RankOf(module), c.Scale(module)
 	merged := float64s(w)
 	for o := range out {
 		row := merged[o*width:][:width]
-		for r := range c.Rank {
-			factor := scale * b[o*c.Rank+r]
+		for r := range rank {
+			factor := scale * b[o*rank+r]
 			if factor == 0 {
 				continue
 			}
@@ -355,13 +403,13 @@ type adapter struct {
 }
 
 // newAdapter finds the layers that the options adapt; nil for none.
-func newAdapter(o BuildOptions, unet UNet2DConfig) *adapter {
+func newAdapter(o BuildOptions, network Adaptable) *adapter {
 	if o.LoRA == nil {
 		return nil
 	}
-	modules, err := o.LoRA.Modules(unet)
+	modules, err := o.LoRA.Modules(network)
 	if err != nil {
-		fail("unet: %v", err)
+		fail("%v", err)
 	}
 	a := &adapter{LoRAConfig: *o.LoRA, targets: map[string]bool{}, merged: o.Merged}
 	for _, m := range modules {
@@ -376,14 +424,14 @@ func (b *builder) branches(m Module) (down, up *graph.Node) {
 	if b.adapter == nil || b.adapter.merged || !b.adapter.targets[m.Name] {
 		return nil, nil
 	}
-	first, second := m.lora(b.adapter.Rank)
+	first, second := m.lora(b.adapter.RankOf(m.Name))
 	return b.param(first.Name, graph.F32, first.init, first.Shape...), b.param(second.Name, graph.F32, second.init, second.Shape...)
 }
 
-// scaled applies the branch's factor where there are fewest numbers: between A
+// scaled applies a branch's factor where there are fewest numbers: between A
 // and B.
-func (b *builder) scaled(x *graph.Node) *graph.Node {
-	if s := b.adapter.Scale(); s != 1 {
+func (b *builder) scaled(m Module, x *graph.Node) *graph.Node {
+	if s := b.adapter.Scale(m.Name); s != 1 {
 		return b.Affine(x, s, 0)
 	}
 	return x

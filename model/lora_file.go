@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -111,7 +110,7 @@ func (l *LoRA) check() error {
 // rank) or kohya-ss'. The targets of what it returns are the modules the file
 // holds. Modules that the network lacks, shapes that do not fit, different ranks
 // or alphas, and whatever would make another sum than LoRAConfig's are refused.
-func LoadLoRA(fsys fs.FS, name string, unet UNet2DConfig) (*LoRA, error) {
+func LoadLoRA(fsys fs.FS, name string, network Adaptable) (*LoRA, error) {
 	file, rank, alpha := name, 0, 0.0
 	if stat, err := fs.Stat(fsys, name); err != nil {
 		return nil, fmt.Errorf("%s: cannot be opened (%w); name a PEFT folder or a safetensors file", name, err)
@@ -134,7 +133,7 @@ func LoadLoRA(fsys fs.FS, name string, unet UNet2DConfig) (*LoRA, error) {
 		return nil, err
 	}
 	defer close()
-	modules, err := unet.Modules()
+	modules, err := network.Modules()
 	if err != nil {
 		return nil, err
 	}
@@ -236,14 +235,14 @@ func readLoRA(s *Safetensors, modules []Module) (*LoRA, error) {
 				return nil, wrong("tensor %q has shape %v, want %v for rank %d of a %s layer %v; an adapter has one rank here and belongs to one network",
 					source, got, want.Shape, l.Rank, m.Kind(), m.Weight)
 			}
-			if l.Weights[want.Name], err = s.readFinite(source); err != nil {
+			if l.Weights[want.Name], err = readFinite(s, source); err != nil {
 				return nil, err
 			}
 		}
 		if names.alpha == "" {
 			continue
 		}
-		t, err := s.readFinite(names.alpha)
+		t, err := readFinite(s, names.alpha)
 		if err != nil {
 			return nil, err
 		}
@@ -315,15 +314,10 @@ func peftPrefix(name string) string {
 }
 
 // readFinite is Read for numbers that a network computes with.
-func (s *Safetensors) readFinite(name string) (Tensor, error) {
+func readFinite(s *Safetensors, name string) (Tensor, error) {
 	t, err := s.Read(name)
 	if err != nil {
 		return Tensor{}, err
 	}
-	for i, v := range t.Data {
-		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-			return Tensor{}, fmt.Errorf("%s: tensor %q holds %g at element %d; the file is damaged, fetch it again", s.file, name, v, i)
-		}
-	}
-	return t, nil
+	return t, finite(s.file, name, t.Data)
 }

@@ -47,7 +47,7 @@ func InspectLoRA(fsys fs.FS, name string) (*LoRAInfo, error) {
 	for _, tensor := range s.Names() {
 		t := s.tensors[tensor]
 		if stem, ok := strings.CutSuffix(tensor, kohyaAlpha); ok && strings.HasPrefix(stem, kohyaPrefix) {
-			alpha, err := s.readFinite(tensor)
+			alpha, err := readFinite(s, tensor)
 			if err != nil {
 				return nil, err
 			}

@@ -133,42 +133,6 @@ func (w Weights) Check(params []Param) error {
 	return check("weights", params, shapes)
 }
 
-// Upload puts the parameters of a plan on a device, each from the weights of
-// its own name, in the storage its node asks for. The caller frees them.
-func Upload(ex graph.Executor, plan *graph.Plan, weights ...Weights) (map[*graph.Node]graph.Tensor, error) {
-	tensors := map[*graph.Node]graph.Tensor{}
-	for _, n := range plan.Params {
-		if n.Op != graph.OpParam {
-			continue
-		}
-		data, err := find(n, weights)
-		if err == nil {
-			if tensors[n], err = ex.NewParam(data, n.Storage); err == nil {
-				continue
-			}
-			delete(tensors, n)
-			err = fmt.Errorf("upload %q: %w", n.Name, err)
-		}
-		for _, t := range tensors {
-			ex.FreeVector(t)
-		}
-		return nil, err
-	}
-	return tensors, nil
-}
-
-func find(n *graph.Node, weights []Weights) ([]float32, error) {
-	for _, w := range weights {
-		if t, ok := w[n.Name]; ok {
-			if !n.Shape.Equal(t.Shape) {
-				return nil, fmt.Errorf("upload: parameter %q wants shape %v, the weights hold %v", n.Name, n.Shape, graph.Shape(t.Shape))
-			}
-			return t.Data, nil
-		}
-	}
-	return nil, fmt.Errorf("upload: no weights for parameter %q", n.Name)
-}
-
 // builder appends layers to a graph and records the parameters it meets. A
 // parameter that the graph has already is shared, so one set of weights can
 // serve several calls in one graph.
@@ -226,7 +190,7 @@ func (b *builder) conv(name string, x *graph.Node, out, kernel int, geometry gra
 	w, bias := b.weightBias(m)
 	y := b.Conv2D(x, w, bias, geometry)
 	if down, up := b.branches(m); down != nil {
-		y = b.Add(y, b.Conv2D(b.scaled(b.Conv2D(x, down, nil, geometry)), up, nil, graph.Same(1)))
+		y = b.Add(y, b.Conv2D(b.scaled(m, b.Conv2D(x, down, nil, geometry)), up, nil, graph.Same(1)))
 	}
 	return y
 }
@@ -236,7 +200,7 @@ func (b *builder) linear(name string, x *graph.Node, out int) *graph.Node {
 	w, bias := b.weightBias(m)
 	y := b.Linear(x, w, bias)
 	if down, up := b.branches(m); down != nil {
-		y = b.Add(y, b.Linear(b.scaled(b.Linear(x, down, nil)), up, nil))
+		y = b.Add(y, b.Linear(b.scaled(m, b.Linear(x, down, nil)), up, nil))
 	}
 	return y
 }

@@ -43,10 +43,15 @@ var dtypeBytes = map[DType]int64{
 	"U64": 8, "I64": 8, "F64": 8,
 }
 
-// TensorInfo is one header entry.
+// TensorInfo is what is known of a stored tensor before it is read.
 type TensorInfo struct {
-	DType      DType
-	Shape      []int
+	DType DType
+	Shape []int
+}
+
+// entry is one of the header's.
+type entry struct {
+	TensorInfo
 	begin, end int64 // within the data section
 }
 
@@ -62,7 +67,7 @@ type Safetensors struct {
 	file    string
 	r       io.ReaderAt
 	data    int64 // where the data section starts
-	tensors map[string]TensorInfo
+	tensors map[string]entry
 }
 
 // ParseSafetensors checks a file held in memory. file names it in errors.
@@ -93,7 +98,7 @@ func OpenSafetensors(file string, r io.ReaderAt, size int64) (*Safetensors, erro
 	if err := readAt(r, header, 8); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	s := &Safetensors{file: file, r: r, data: 8 + int64(length), tensors: map[string]TensorInfo{}}
+	s := &Safetensors{file: file, r: r, data: 8 + int64(length), tensors: map[string]entry{}}
 	if err := s.parseHeader(header); err != nil {
 		return nil, damaged("%v", err)
 	}
@@ -150,51 +155,51 @@ func (s *Safetensors) parseHeader(header []byte) error {
 	return nil
 }
 
-func parseInfo(d *json.Decoder) (TensorInfo, error) {
-	var raw json.RawMessage
-	if err := d.Decode(&raw); err != nil {
-		return TensorInfo{}, fmt.Errorf("the header is not JSON (%v)", err)
+func parseInfo(d *json.Decoder) (entry, error) {
+	var text json.RawMessage
+	if err := d.Decode(&text); err != nil {
+		return entry{}, fmt.Errorf("the header is not JSON (%v)", err)
 	}
-	var entry struct {
+	var raw struct {
 		DType   *DType   `json:"dtype"`
 		Shape   *[]int64 `json:"shape"`
 		Offsets *[]int64 `json:"data_offsets"`
 	}
-	strict := json.NewDecoder(bytes.NewReader(raw))
+	strict := json.NewDecoder(bytes.NewReader(text))
 	strict.DisallowUnknownFields()
-	if err := strict.Decode(&entry); err != nil {
-		return TensorInfo{}, fmt.Errorf("entry is not {dtype, shape, data_offsets} with whole numbers (%v)", err)
+	if err := strict.Decode(&raw); err != nil {
+		return entry{}, fmt.Errorf("entry is not {dtype, shape, data_offsets} with whole numbers (%v)", err)
 	}
-	if entry.DType == nil || entry.Shape == nil || entry.Offsets == nil || len(*entry.Offsets) != 2 {
-		return TensorInfo{}, errors.New("entry lacks one of dtype, shape and two data_offsets")
+	if raw.DType == nil || raw.Shape == nil || raw.Offsets == nil || len(*raw.Offsets) != 2 {
+		return entry{}, errors.New("entry lacks one of dtype, shape and two data_offsets")
 	}
-	width, known := dtypeBytes[*entry.DType]
+	width, known := dtypeBytes[*raw.DType]
 	if !known {
-		return TensorInfo{}, fmt.Errorf("unknown dtype %q", *entry.DType)
+		return entry{}, fmt.Errorf("unknown dtype %q", *raw.DType)
 	}
-	if len(*entry.Shape) > maxRank {
-		return TensorInfo{}, fmt.Errorf("%d axes, the limit is %d", len(*entry.Shape), maxRank)
+	if len(*raw.Shape) > maxRank {
+		return entry{}, fmt.Errorf("%d axes, the limit is %d", len(*raw.Shape), maxRank)
 	}
 	want := width
-	shape := make([]int, len(*entry.Shape))
-	for i, extent := range *entry.Shape {
+	shape := make([]int, len(*raw.Shape))
+	for i, extent := range *raw.Shape {
 		if extent < 0 || extent > math.MaxInt32 {
-			return TensorInfo{}, fmt.Errorf("axis %d has extent %d", i, extent)
+			return entry{}, fmt.Errorf("axis %d has extent %d", i, extent)
 		}
 		if extent > 0 && want > math.MaxInt64/extent {
-			return TensorInfo{}, fmt.Errorf("shape %v overflows", *entry.Shape)
+			return entry{}, fmt.Errorf("shape %v overflows", *raw.Shape)
 		}
 		want *= extent
 		shape[i] = int(extent)
 	}
-	begin, end := (*entry.Offsets)[0], (*entry.Offsets)[1]
+	begin, end := (*raw.Offsets)[0], (*raw.Offsets)[1]
 	if begin < 0 || end < begin {
-		return TensorInfo{}, fmt.Errorf("data_offsets [%d %d] are not a range", begin, end)
+		return entry{}, fmt.Errorf("data_offsets [%d %d] are not a range", begin, end)
 	}
 	if end-begin != want {
-		return TensorInfo{}, fmt.Errorf("%s%v takes %d bytes, data_offsets give it %d", *entry.DType, graph.Shape(shape), want, end-begin)
+		return entry{}, fmt.Errorf("%s%v takes %d bytes, data_offsets give it %d", *raw.DType, graph.Shape(shape), want, end-begin)
 	}
-	return TensorInfo{*entry.DType, shape, begin, end}, nil
+	return entry{TensorInfo{*raw.DType, shape}, begin, end}, nil
 }
 
 // checkRanges wants the tensors to tile the data section exactly.
@@ -236,7 +241,7 @@ func (s *Safetensors) Names() []string {
 // Info returns a tensor's header entry.
 func (s *Safetensors) Info(name string) (TensorInfo, bool) {
 	t, ok := s.tensors[name]
-	return t, ok
+	return t.TensorInfo, ok
 }
 
 // Read loads a tensor of any floating type as float32. F64 is rounded.
@@ -320,7 +325,7 @@ func (s *Safetensors) ReadAll() (Weights, error) {
 	return weights, nil
 }
 
-func (s *Safetensors) bytes(name string) (TensorInfo, []byte, error) {
+func (s *Safetensors) bytes(name string) (entry, []byte, error) {
 	info, ok := s.tensors[name]
 	if !ok {
 		return info, nil, fmt.Errorf("%s: no tensor %q", s.file, name)

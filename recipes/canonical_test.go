@@ -15,7 +15,7 @@ func words(t *testing.T, s string) *Recipe {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf(`{"version": 1, "name": "x", "description": %[1]s, "model": %[1]s, "condition": {%[1]s: %[1]s}, "updates": 0`, quoted)
+	text := fmt.Sprintf(`{"version": 1, "name": "x", "description": %[1]s, "model": %[1]s, "condition": {%[1]s: %[1]s}, "clip": "c", "updates": 0`, quoted)
 	if s != "" {
 		rows, palette := []string{s, s}, map[string]string{}
 		for _, r := range s {
@@ -28,6 +28,9 @@ func words(t *testing.T, s string) *Recipe {
 		text += fmt.Sprintf(`, "variables": {"parameters": {"lora": {"targets": [%s, "b", %[1]s]}}}, "objective": [%s`, quoted, sketch)
 		if strings.TrimSpace(s) != "" {
 			text += fmt.Sprintf(`, {"term": "attribute", "attribute": %s, "value": %[1]s}`, quoted)
+			if len(s) <= MaxPrompt/3 { // broken text grows when it is mended
+				text += fmt.Sprintf(`, {"term": "clip_similarity", "prompt": %s}`, quoted)
+			}
 		}
 		text += "]"
 	}

@@ -169,7 +169,7 @@ func TestWrongCombinations(t *testing.T) {
 		{"variables: {parameters: {lora: {rank: 0}}}\n", "variables.parameters.lora.rank: expected a whole number from 1 to 4096, got 0"},
 		{"variables: {parameters: {lora: {targets: []}}}\n", `variables.parameters.lora.targets: expected a list of patterns of layer names, got a list of 0; ["**"] matches every layer`},
 		{"variables: {parameters: {select: [3]}}\n", `variables.parameters.select: expected a pattern of tensor names, got 3; for example "mid_block.**"`},
-		{"variables: [latents, guidance_scale]\n", "variables.guidance_scale: expected a condition to weigh, got none; add a condition or remove the variable"},
+		{"variables: [latents, guidance_scale]\n", "variables.guidance_scale: expected a condition or a prompt to weigh, got none; add one or remove the variable"},
 		{"variables: [noises]\n", "variables.noises: expected a sampler that adds noise, got ddim with eta 0; ddpm, lcm and ddim with eta above 0 do"},
 		{"variables: [noises]\nsampler: {name: heun}\n", "variables.noises: expected a sampler that adds noise, got heun; ddpm, lcm and ddim with eta above 0 do"},
 		{"variables: {latents: {weight_decay: 0.1}}\n", "variables.latents.weight_decay: expected 0 where the optimizer is adam, got 0.1; adamw takes one"},

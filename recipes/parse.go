@@ -107,13 +107,18 @@ func (c *reader) recipe(root *value) *Recipe {
 	s.some("name", &r.Name, "a short name for the run")
 	s.text("description", &r.Description)
 	s.text("model", &r.Model)
+	s.text("decoder", &r.Decoder)
 	r.LoRA = c.adapter(s)
 	s.text("guide", &r.Guide)
 	s.text("judge", &r.Judge)
+	s.text("clip", &r.CLIP)
+	s.text("aesthetic", &r.Aesthetic)
 	seed := int64(r.Seed)
 	s.whole("seed", &seed, 0, MaxSeed)
 	r.Seed = uint64(seed)
 	s.count("num_images", &r.NumImages, 1, MaxImages)
+	s.count("height", &r.Height, 1, MaxSide)
+	s.count("width", &r.Width, 1, MaxSide)
 
 	t := s.mapping("sampler")
 	t.word("name", &r.Sampler.Name, Samplers)
@@ -131,8 +136,9 @@ func (c *reader) recipe(root *value) *Recipe {
 
 	s.float("guidance_scale", &r.GuidanceScale, "a number above 0, at most 100", func(f float64) bool { return f > 0 && f <= 100 })
 	r.Condition = c.condition(s)
-	if r.GuidanceScale != 1 && len(r.Condition) == 0 && s.has("guidance_scale") {
-		s.wrong("guidance_scale", "1 where no condition is given", "add a condition or remove guidance_scale")
+	c.prompts(s, &r)
+	if r.GuidanceScale != 1 && !r.Told() && s.has("guidance_scale") {
+		s.wrong("guidance_scale", "1 where neither condition nor prompt is given", "add one or remove guidance_scale")
 	}
 
 	if s.get("start") != nil {
@@ -171,10 +177,41 @@ func (c *reader) recipe(root *value) *Recipe {
 
 	s.done()
 	if len(c.problems) == 0 { // words that are wrong alone need not be told twice
+		c.networksFit(s, &r)
 		c.variablesFit(s, &r)
 		c.methodFits(s, &r)
 	}
 	return &r
+}
+
+// prompts reads what a model that takes text is told.
+func (c *reader) prompts(s *section, r *Recipe) {
+	s.line("prompt", &r.Prompt)
+	s.line("negative_prompt", &r.NegativePrompt)
+	for _, key := range []string{"prompt", "negative_prompt"} {
+		if s.has(key) && len(r.Condition) > 0 {
+			s.wrong(key, "no "+key+" beside condition", "a model takes attributes or text")
+			return
+		}
+	}
+}
+
+// networksFit refuses terms that need a network which the recipe does not name.
+func (c *reader) networksFit(s *section, r *Recipe) {
+	for i, t := range r.Objective {
+		at := fmt.Sprintf("objective.%d (%s)", i, t.Term)
+		switch t.Term {
+		case "clip_similarity", "clip_style", "aesthetic":
+			if r.CLIP == "" {
+				s.wrong("clip", "the folder of a CLIPModel for "+at, "it reads pictures, and none is built in; bring one, for example openai's clip-vit-base-patch32")
+				return
+			}
+			if r.Aesthetic == "" && t.Term == "aesthetic" {
+				s.wrong("aesthetic", "the file of a linear head for "+at, "it scores CLIP's image embedding, and none is built in")
+				return
+			}
+		}
+	}
 }
 
 func (c *reader) adapter(s *section) *Adapter {
@@ -339,6 +376,29 @@ func (c *reader) term(s *section) Term {
 	case "symmetry":
 		t.Axis = "horizontal"
 		s.word("axis", &t.Axis, []string{"horizontal"})
+	case "clip_similarity":
+		const expected = "what the picture should show, in words"
+		if s.need("prompt", expected) {
+			if s.line("prompt", &t.Prompt); strings.TrimSpace(t.Prompt) == "" && c.count() == before {
+				s.wrong("prompt", expected, "")
+			}
+		}
+		t.Cutouts, t.Noise = 1, new(float64)
+		s.count("cutouts", &t.Cutouts, 1, MaxCutouts)
+		s.float("noise", t.Noise, "a number, 0 or more", notNegative)
+	case "clip_style":
+		t.Layer = 3
+		s.some("image", &t.Image, "the picture whose style is wanted")
+		s.count("layer", &t.Layer, 1, MaxLayer)
+	case "aesthetic":
+		t.Score = 10
+		s.float("target", &t.Score, "a number above 0", positive)
+	}
+	switch t.Term {
+	case "pixels", "inpaint", "symmetry", "total_variation":
+		if s.word("space", &t.Space, Spaces); t.Space == "pixels" {
+			t.Space = "" // one way to say it
+		}
 	}
 	s.done()
 	return t

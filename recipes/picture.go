@@ -155,8 +155,45 @@ func (t *Term) Target(files fs.FS, width, height int) (rgb, mask []float64, err 
 	return rgb, mask, nil
 }
 
+// Reference returns the picture of a clip_style term as planes [3, height,
+// width] in 0..1, in whatever size it has, up to MaxSide.
+func (t *Term) Reference(files fs.FS) (rgb []float64, width, height int, err error) {
+	img, err := picture(files, t.Image, func(width, height int) error {
+		if width > MaxSide || height > MaxSide {
+			return fmt.Errorf("is %dx%d pixels, want at most %dx%[3]d", width, height, MaxSide)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	width, height = img.Bounds().Dx(), img.Bounds().Dy()
+	rgb = make([]float64, 3*width*height)
+	holes := false
+	each(img, func(i int, c color.NRGBA) {
+		holes = holes || c.A == 0
+		for k, v := range [3]uint8{c.R, c.G, c.B} {
+			rgb[k*width*height+i] = float64(v) / 255
+		}
+	})
+	if holes {
+		return nil, 0, 0, fmt.Errorf("picture %s: has transparent pixels, and every pixel is needed; fill them", t.Image)
+	}
+	return rgb, width, height, nil
+}
+
 // Picture reads a PNG of exactly width x height pixels.
 func Picture(files fs.FS, name string, width, height int) (image.Image, error) {
+	return picture(files, name, func(w, h int) error {
+		if w != width || h != height {
+			return fmt.Errorf("is %dx%d pixels, the model draws %dx%d", w, h, width, height)
+		}
+		return nil
+	})
+}
+
+// picture reads a PNG whose size fits.
+func picture(files fs.FS, name string, fits func(width, height int) error) (image.Image, error) {
 	if files == nil {
 		return nil, fmt.Errorf("picture %s: this recipe came without files; draw it with rows and palette instead", name)
 	}
@@ -169,8 +206,8 @@ func Picture(files fs.FS, name string, width, height int) (image.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("picture %s: not a PNG file: %w", name, err)
 	}
-	if config.Width != width || config.Height != height {
-		return nil, fmt.Errorf("picture %s: is %dx%d pixels, the model draws %dx%d", name, config.Width, config.Height, width, height)
+	if err := fits(config.Width, config.Height); err != nil {
+		return nil, fmt.Errorf("picture %s: %w", name, err)
 	}
 	img, _, err := image.Decode(bytes.NewReader(data))
 	if err != nil {

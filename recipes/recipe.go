@@ -22,12 +22,16 @@ const (
 	MaxSteps   = 1000
 	MaxImages  = 256
 	MaxUpdates = 10000
+	MaxSide    = 4096 // pixels of a picture
+	MaxPrompt  = 2000 // bytes, of which a text encoder reads the first 77 tokens
+	MaxCutouts = 64
+	MaxLayer   = 100       // of a vision tower
 	MaxSeed    = 1<<53 - 1 // the largest whole number JSON carries exactly
 )
 
 // The words a recipe may use.
 var (
-	Terms       = []string{"attribute", "region_color", "pixels", "inpaint", "symmetry", "total_variation"}
+	Terms       = []string{"attribute", "region_color", "pixels", "inpaint", "symmetry", "total_variation", "clip_similarity", "clip_style", "aesthetic"}
 	Freezes     = []string{"eps", "v", "x0", "solver"}
 	Actives     = []string{"none", "first", "last", "all", "uniform", "importance", "cycle"} // or a whole number
 	Samplers    = []string{"ddim", "ddpm", "euler", "heun", "dpmpp-2m", "lcm", "flow-euler", "unipc"}
@@ -38,6 +42,7 @@ var (
 	LatentNorms = []string{"project", "penalty", "none"}
 	Whitenesses = []string{"project", "none"}
 	Sides       = []string{"left", "right", "top", "bottom"}
+	Spaces      = []string{"pixels", "latents"}
 )
 
 // Recipe is one run. Parse fills in every default but what the method decides
@@ -48,16 +53,23 @@ type Recipe struct {
 	Name        string `yaml:"name" json:"name"`
 	Description string `yaml:"description,omitempty" json:"description,omitempty"`
 
-	Model string   `yaml:"model" json:"model"`                     // built-in name or diffusers folder
-	LoRA  *Adapter `yaml:"lora,omitempty" json:"lora,omitempty"`   // merged into the model before anything else; nil: none
-	Guide string   `yaml:"guide,omitempty" json:"guide,omitempty"` // classifier that attribute terms differentiate; empty: the model's own
-	Judge string   `yaml:"judge,omitempty" json:"judge,omitempty"` // classifier that only reports; empty: the model's own
+	Model     string   `yaml:"model" json:"model"`                             // built-in name or diffusers folder
+	Decoder   string   `yaml:"decoder,omitempty" json:"decoder,omitempty"`     // folder of an autoencoder instead of the pipeline's own; empty: its own
+	LoRA      *Adapter `yaml:"lora,omitempty" json:"lora,omitempty"`           // merged into the model before anything else; nil: none
+	Guide     string   `yaml:"guide,omitempty" json:"guide,omitempty"`         // classifier that attribute terms differentiate; empty: the model's own
+	Judge     string   `yaml:"judge,omitempty" json:"judge,omitempty"`         // classifier that only reports; empty: the model's own
+	CLIP      string   `yaml:"clip,omitempty" json:"clip,omitempty"`           // folder of a CLIPModel, which clip_similarity, clip_style and aesthetic terms look with
+	Aesthetic string   `yaml:"aesthetic,omitempty" json:"aesthetic,omitempty"` // file of a linear head on CLIP's image embedding
 
-	Seed          uint64            `yaml:"seed" json:"seed"` // image i starts from stream i of this seed
-	NumImages     int               `yaml:"num_images" json:"num_images"`
-	Sampler       Sampler           `yaml:"sampler" json:"sampler"`
-	GuidanceScale float64           `yaml:"guidance_scale" json:"guidance_scale"` // 1 asks the network once a step
-	Condition     map[string]string `yaml:"condition,omitempty" json:"condition,omitempty"`
+	Seed           uint64            `yaml:"seed" json:"seed"` // image i starts from stream i of this seed
+	NumImages      int               `yaml:"num_images" json:"num_images"`
+	Height         int               `yaml:"height,omitempty" json:"height,omitempty"` // pixels; 0: the model's own
+	Width          int               `yaml:"width,omitempty" json:"width,omitempty"`
+	Sampler        Sampler           `yaml:"sampler" json:"sampler"`
+	GuidanceScale  float64           `yaml:"guidance_scale" json:"guidance_scale"` // 1 asks the network once a step
+	Condition      map[string]string `yaml:"condition,omitempty" json:"condition,omitempty"`
+	Prompt         string            `yaml:"prompt,omitempty" json:"prompt,omitempty"`                   // of a model that takes text; empty is a prompt, too
+	NegativePrompt string            `yaml:"negative_prompt,omitempty" json:"negative_prompt,omitempty"` // what guidance leads away from
 
 	Start     *Start              `yaml:"start,omitempty" json:"start,omitempty"` // nil: from noise
 	Variables map[string]Variable `yaml:"variables" json:"variables"`             // what changes, by name
@@ -207,6 +219,22 @@ type Term struct {
 
 	// symmetry: be one's own mirror image; horizontal swaps left and right.
 	Axis string `yaml:"axis,omitempty" json:"axis,omitempty"`
+
+	// pixels, inpaint, symmetry, total_variation: where a latent model is
+	// compared, its latents or, where this is empty, the pictures they decode to.
+	Space string `yaml:"space,omitempty" json:"space,omitempty"`
+
+	// clip_similarity: CLIP should see what Prompt says, on average over Cutouts
+	// of the picture with Gaussian noise of standard deviation Noise.
+	Prompt  string `yaml:"prompt,omitempty" json:"prompt,omitempty"`
+	Cutouts int    `yaml:"cutouts,omitempty" json:"cutouts,omitempty"`
+
+	// clip_style: have the Gram matrix of Image after CLIP's vision block Layer,
+	// counted from 1.
+	Layer int `yaml:"layer,omitempty" json:"layer,omitempty"`
+
+	// aesthetic: be scored Score or more by the linear head.
+	Score float64 `yaml:"target,omitempty" json:"target,omitempty"`
 }
 
 // Source is a picture, which an inpaint term restores or a run begins from:
@@ -242,6 +270,20 @@ func (s Source) MarshalYAML() (any, error) { return s.plain(), nil }
 type Vocabulary struct {
 	Names  []string
 	Values func(name string) []string
+}
+
+// Told tells whether the recipe says what to draw, by attributes or in words.
+func (r *Recipe) Told() bool {
+	return len(r.Condition) > 0 || r.Prompt != "" || r.NegativePrompt != ""
+}
+
+// Looks tells which of the networks that read pictures the objective asks for.
+func (r *Recipe) Looks() (clip, aesthetic bool) {
+	for _, t := range r.Objective {
+		aesthetic = aesthetic || t.Term == "aesthetic"
+		clip = clip || t.Term == "clip_similarity" || t.Term == "clip_style"
+	}
+	return clip || aesthetic, aesthetic
 }
 
 // CheckAttributes holds the recipe's condition against the attributes the model

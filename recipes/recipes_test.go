@@ -81,8 +81,14 @@ func TestCanonicalFormIsComplete(t *testing.T) {
 		"term: inpaint, source: {image: a.png}, hidden: left",
 		"term: inpaint, source: {seed: 0, index: 0}, hidden: [0, 0, 3, 3]",
 		"term: pixels, image: a.png, mask: b.png",
+		"term: symmetry, space: latents",
+		"term: symmetry, space: pixels",
+		"term: clip_similarity, prompt: a red fox, cutouts: 20, noise: 0.1",
+		"term: clip_similarity, prompt: 'null', noise: 0",
+		"term: clip_style, image: a.png, layer: 5",
+		"term: aesthetic, target: 7.5",
 	} {
-		r := mustParse(t, term(body))
+		r := mustParse(t, term(body)+"clip: a/clip\naesthetic: head.safetensors\ndecoder: taesd\nheight: 24\nwidth: 40\nprompt: a fox\nnegative_prompt: blurry\nguidance_scale: 7.5\n")
 		if back := mustParse(t, string(r.Canonical())); !same(r, back) {
 			t.Errorf("%s reads back differently:\n%s", body, r.Canonical())
 		}
@@ -125,7 +131,7 @@ func TestProblems(t *testing.T) {
 		{"- a\n", "test.yaml:1: recipe: expected a mapping that begins with version: 1, got a list of 1"},
 		{"name: x\n", "test.yaml:1: version: expected version: 1, got nothing"},
 		{"version: 2\nname: x\n", "test.yaml:1: version: expected a whole number from 1 to 1, got 2"},
-		{minimal + "update: 3\n", "test.yaml:4: update: expected one of the keys version, name, description, model, lora, guide, judge, seed, num_images, sampler, guidance_scale, condition, start, variables, objective, method, optimizer, updates, guards, tune, got an unknown key; did you mean updates?"},
+		{minimal + "update: 3\n", "test.yaml:4: update: expected one of the keys version, name, description, model, decoder, lora, guide, judge, clip, aesthetic, seed, num_images, height, width, sampler, guidance_scale, condition, prompt, negative_prompt, start, variables, objective, method, optimizer, updates, guards, tune, got an unknown key; did you mean updates?"},
 		{minimal + "updates: many\n", `test.yaml:4: updates: expected a whole number from 0 to 10000, got "many"`},
 		{minimal + "updates: 1.5\n", "test.yaml:4: updates: expected a whole number from 0 to 10000, got 1.5"},
 		{minimal + "updates: 10001\n", "test.yaml:4: updates: expected a whole number from 0 to 10000, got 10001"},
@@ -161,7 +167,7 @@ func TestProblems(t *testing.T) {
 		{minimal + "optimizer: {max_grad_norm: -1}\n", "test.yaml:4: optimizer.max_grad_norm: expected a number, 0 or more, got -1"},
 		{minimal + "guards: {early_stop: 1}\n", "test.yaml:4: guards.early_stop: expected one of false, true, objective, judge, got 1"},
 		{minimal + "seed: 9007199254740992\n", "test.yaml:4: seed: expected a whole number from 0 to 9007199254740991, got 9007199254740992"},
-		{minimal + "guidance_scale: 3\n", "test.yaml:4: guidance_scale: expected 1 where no condition is given, got 3; add a condition or remove guidance_scale"},
+		{minimal + "guidance_scale: 3\n", "test.yaml:4: guidance_scale: expected 1 where neither condition nor prompt is given, got 3; add one or remove guidance_scale"},
 		{minimal + "guidance_scale: 0\ncondition: {a: b}\n", "test.yaml:4: guidance_scale: expected a number above 0, at most 100, got 0"},
 		{minimal + "name: again\n", "test.yaml:4: "},
 		{minimal + "model: &a x\n", "test.yaml:4: recipe: expected plain values, got anchor, which a recipe may not use"},
@@ -169,11 +175,11 @@ func TestProblems(t *testing.T) {
 		{"version: 1\nname: x\n", "test.yaml:1: objective: expected at least one term, got nothing; or set updates: 0 to sample without steering"},
 		{"version: 1\nname: x\n---\nname: y\n", "test.yaml:4: recipe: expected one document, got a second one"},
 		{"version: 1\nname: x\nobjective: {}\n", "test.yaml:3: objective: expected a list of terms, got a mapping; begin each with - term: attribute"},
-		{term("term: atribute"), `test.yaml:4: objective.0.term: expected one of attribute, region_color, pixels, inpaint, symmetry, total_variation, got "atribute"; did you mean attribute?`},
-		{term("weight: 1"), "test.yaml:4: objective.0.term: expected one of attribute, region_color, pixels, inpaint, symmetry, total_variation, got nothing"},
+		{term("term: atribute"), `test.yaml:4: objective.0.term: expected one of attribute, region_color, pixels, inpaint, symmetry, total_variation, clip_similarity, clip_style, aesthetic, got "atribute"; did you mean attribute?`},
+		{term("weight: 1"), "test.yaml:4: objective.0.term: expected one of attribute, region_color, pixels, inpaint, symmetry, total_variation, clip_similarity, clip_style, aesthetic, got nothing"},
 		{term("term: attribute, value: dark"), "test.yaml:4: objective.0.attribute: expected the name of an attribute, got nothing"},
 		{term("term: total_variation, weight: .inf"), "test.yaml:4: objective.0.weight: expected a finite number, got +Inf"},
-		{term("term: total_variation, color: red"), "test.yaml:4: objective.0.color: expected one of the keys term, weight, stop_below, got an unknown key"},
+		{term("term: total_variation, color: red"), "test.yaml:4: objective.0.color: expected one of the keys term, weight, stop_below, space, got an unknown key"},
 		{term(`term: region_color, region: [0, 0, 4, 4], color: "#12345g"`), `test.yaml:4: objective.0.color: expected a colour "#rrggbb", got "#12345g"`},
 		{term(`term: region_color, region: [0, 0, 0, 4], color: "#123456"`), "test.yaml:4: objective.0.region: expected [x, y, width, height] in whole pixels with width and height at least 1, got 0 as entry 2"},
 		{term(`term: pixels, rows: ["ab", "a"], palette: {a: free, b: free}`), "test.yaml:4: objective.0.rows: expected 2 characters as in the first row, got 1"},
@@ -181,6 +187,22 @@ func TestProblems(t *testing.T) {
 		{term(`term: pixels`), "test.yaml:4: objective.0: expected either rows with a palette or an image, got both or neither"},
 		{term(`term: inpaint, source: {seed: 1}, hidden: lefty`), `test.yaml:4: objective.0.hidden: expected one of left, right, top, bottom, got "lefty"; did you mean left?`},
 		{term(`term: inpaint, source: {}, hidden: left`), "test.yaml:4: objective.0.source: expected either seed and index of an avatar or an image, got both or neither"},
+		{minimal + "prompt: 3\n", `test.yaml:4: prompt: expected text, got 3; put it in "quotes"`},
+		{minimal + "prompt: " + strings.Repeat("a", MaxPrompt+1) + "\n", "test.yaml:4: prompt: expected at most 2000 bytes, got 2001; a text encoder reads no more than its first words"},
+		{minimal + "prompt: a fox\ncondition: {a: b}\n", `test.yaml:4: prompt: expected no prompt beside condition, got "a fox"; a model takes attributes or text`},
+		{minimal + "negative_prompt: blurry\n", `test.yaml:4: negative_prompt: expected none where guidance_scale is 1, got "blurry"; guidance leads away from it, and 1 is no guidance`},
+		{minimal + "height: 0\n", "test.yaml:4: height: expected a whole number from 1 to 4096, got 0"},
+		{minimal + "width: 4097\n", "test.yaml:4: width: expected a whole number from 1 to 4096, got 4097"},
+		{term("term: region_color, space: latents"), `test.yaml:4: objective.0.region: expected [x, y, width, height], got nothing` + "\n" + `test.yaml:4: objective.0.color: expected a colour "#rrggbb", got nothing` + "\n" + "test.yaml:4: objective.0.space: expected one of the keys term, weight, stop_below, region, color, got an unknown key"},
+		{term("term: symmetry, space: latent"), `test.yaml:4: objective.0.space: expected one of pixels, latents, got "latent"; did you mean latents?`},
+		{term("term: clip_similarity"), "test.yaml:4: objective.0.prompt: expected what the picture should show, in words, got nothing"},
+		{term("term: clip_similarity, prompt: ' '"), `test.yaml:4: objective.0.prompt: expected what the picture should show, in words, got " "`},
+		{term("term: clip_similarity, prompt: a, cutouts: 65"), "test.yaml:4: objective.0.cutouts: expected a whole number from 1 to 64, got 65"},
+		{term("term: clip_similarity, prompt: a fox"), "test.yaml:1: clip: expected the folder of a CLIPModel for objective.0 (clip_similarity), got nothing; it reads pictures, and none is built in; bring one, for example openai's clip-vit-base-patch32"},
+		{term("term: clip_style"), "test.yaml:4: objective.0.image: expected the picture whose style is wanted, got nothing"},
+		{term("term: clip_style, image: a.png, layer: 0"), "test.yaml:4: objective.0.layer: expected a whole number from 1 to 100, got 0"},
+		{term("term: aesthetic, target: 0"), "test.yaml:4: objective.0.target: expected a number above 0, got 0"},
+		{term("term: aesthetic") + "clip: a\n", "test.yaml:1: aesthetic: expected the file of a linear head for objective.0 (aesthetic), got nothing; it scores CLIP's image embedding, and none is built in"},
 		{strings.Repeat("[", 100000), "test.yaml: recipe: expected at most 32 levels, got deeper nesting"},
 	}
 	for _, tt := range tests {
@@ -190,7 +212,7 @@ func TestProblems(t *testing.T) {
 			continue
 		}
 		whole := err.Error() == tt.want
-		if prefix := strings.HasSuffix(tt.want, " "); strings.Contains(err.Error(), "\n") || !whole && !(prefix && strings.HasPrefix(err.Error(), tt.want)) {
+		if prefix := strings.HasSuffix(tt.want, " "); strings.Contains(err.Error(), "\n") != strings.Contains(tt.want, "\n") || !whole && !(prefix && strings.HasPrefix(err.Error(), tt.want)) {
 			t.Errorf("%.80q:\n got %s\nwant %s", tt.text, err, tt.want)
 		}
 	}
@@ -293,6 +315,29 @@ func TestTargets(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(mask, []float64{0, 1, 0, 0}) || rgb[9] != 1 {
 		t.Errorf("picture beside the recipe: rgb %v mask %v err %v", rgb, mask, err)
 	}
+	style := Term{Image: "a/face.png"}
+	if _, _, _, err := style.Reference(files); err == nil || err.Error() != "picture a/face.png: has transparent pixels, and every pixel is needed; fill them" {
+		t.Errorf("a reference with holes: %v", err)
+	}
+	for i := range 4 {
+		img.SetNRGBA(i%2, i/2, color.NRGBA{0, uint8(51 * i), 255, 255})
+	}
+	wide := image.NewNRGBA(image.Rect(0, 0, MaxSide+1, 1))
+	for name, img := range map[string]image.Image{"a/face.png": img.SubImage(image.Rect(0, 0, 1, 2)), "wide.png": wide} {
+		var buf bytes.Buffer
+		if err := png.Encode(&buf, img); err != nil {
+			t.Fatal(err)
+		}
+		files[name] = &fstest.MapFile{Data: buf.Bytes()}
+	}
+	if rgb, width, height, err := style.Reference(files); err != nil || width != 1 || height != 2 || !reflect.DeepEqual(rgb, []float64{0, 0, 0, 0.4, 1, 1}) {
+		t.Errorf("a reference of 1x2 pixels: %v, %dx%d, %v", rgb, width, height, err)
+	}
+	style.Image = "wide.png"
+	if _, _, _, err := style.Reference(files); err == nil || err.Error() != "picture wide.png: is 4097x1 pixels, want at most 4096x4096" {
+		t.Errorf("a wide reference: %v", err)
+	}
+	files["a/face.png"] = &fstest.MapFile{Data: buf.Bytes()}
 	if _, _, err = r.Objective[0].Target(files, 16, 16); err == nil || err.Error() != "picture a/face.png: is 2x2 pixels, the model draws 16x16" {
 		t.Errorf("wrong size: %v", err)
 	}

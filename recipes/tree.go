@@ -300,6 +300,14 @@ func (s *section) text(key string, dst *string) {
 	}
 }
 
+// line reads text for a text encoder.
+func (s *section) line(key string, dst *string) {
+	if s.text(key, dst); len(*dst) > MaxPrompt {
+		s.c.add(s.at(key), s.path(key), fmt.Sprintf("at most %d bytes", MaxPrompt), fmt.Sprint(len(*dst)), "a text encoder reads no more than its first words")
+		*dst = ""
+	}
+}
+
 // some reads text that must be there and say something.
 func (s *section) some(key string, dst *string, expected string) {
 	if !s.need(key, expected) {

@@ -174,8 +174,11 @@ func (c *reader) patterns(s *section, key string, def []string, what string) []s
 // change, and optimiser settings that no rule uses.
 func (c *reader) variablesFit(root *section, r *Recipe) {
 	s := root.child("variables")
-	if r.has("guidance_scale") && len(r.Condition) == 0 && !r.has("condition") {
-		c.add(s.at("guidance_scale"), s.path("guidance_scale"), "a condition to weigh", "none", "add a condition or remove the variable")
+	if r.has("guidance_scale") && !r.Told() && !r.has("condition") {
+		c.add(s.at("guidance_scale"), s.path("guidance_scale"), "a condition or a prompt to weigh", "none", "add one or remove the variable")
+	}
+	if r.NegativePrompt != "" && r.GuidanceScale == 1 && !r.has("guidance_scale") {
+		root.wrong("negative_prompt", "none where guidance_scale is 1", "guidance leads away from it, and 1 is no guidance")
 	}
 	if r.has("noises") && !r.Sampler.addsNoise() {
 		got := r.Sampler.Name

@@ -173,8 +173,9 @@ func (b *builder) weight(name string, init initialiser, shape ...int) *graph.Nod
 	return b.param(name, storage, init, shape...)
 }
 
-// weightBias declares a layer's weight [out in ...] and bias [out].
-func (b *builder) weightBias(m Module) (weight, bias *graph.Node) {
+// weightBias declares a layer's weight [out in ...] and, where it has one, its
+// bias [out].
+func (b *builder) weightBias(m Module, hasBias bool) (weight, bias *graph.Node) {
 	b.modules = append(b.modules, m)
 	uniform := initialiser{bound: 1 / math.Sqrt(float64(m.Weight[1:].Size()))}
 	if b.adapter != nil && b.adapter.merged && b.adapter.targets[m.Name] {
@@ -182,12 +183,23 @@ func (b *builder) weightBias(m Module) (weight, bias *graph.Node) {
 	} else {
 		weight = b.weight(m.Name+".weight", uniform, m.Weight...)
 	}
-	return weight, b.param(m.Name+".bias", graph.F32, uniform, m.Weight[0])
+	if hasBias {
+		bias = b.param(m.Name+".bias", graph.F32, uniform, m.Weight[0])
+	}
+	return weight, bias
 }
 
 func (b *builder) conv(name string, x *graph.Node, out, kernel int, geometry graph.Conv2DAttrs) *graph.Node {
+	return b.convWith(name, x, out, kernel, geometry, true)
+}
+
+func (b *builder) convNoBias(name string, x *graph.Node, out, kernel int, geometry graph.Conv2DAttrs) *graph.Node {
+	return b.convWith(name, x, out, kernel, geometry, false)
+}
+
+func (b *builder) convWith(name string, x *graph.Node, out, kernel int, geometry graph.Conv2DAttrs, hasBias bool) *graph.Node {
 	m := Module{name, graph.Shape{out, x.Shape[1], kernel, kernel}}
-	w, bias := b.weightBias(m)
+	w, bias := b.weightBias(m, hasBias)
 	y := b.Conv2D(x, w, bias, geometry)
 	if down, up := b.branches(m); down != nil {
 		y = b.Add(y, b.Conv2D(b.scaled(m, b.Conv2D(x, down, nil, geometry)), up, nil, graph.Same(1)))
@@ -196,8 +208,16 @@ func (b *builder) conv(name string, x *graph.Node, out, kernel int, geometry gra
 }
 
 func (b *builder) linear(name string, x *graph.Node, out int) *graph.Node {
+	return b.linearWith(name, x, out, true)
+}
+
+func (b *builder) linearNoBias(name string, x *graph.Node, out int) *graph.Node {
+	return b.linearWith(name, x, out, false)
+}
+
+func (b *builder) linearWith(name string, x *graph.Node, out int, hasBias bool) *graph.Node {
 	m := Module{name, graph.Shape{out, x.Shape[len(x.Shape)-1]}}
-	w, bias := b.weightBias(m)
+	w, bias := b.weightBias(m, hasBias)
 	y := b.Linear(x, w, bias)
 	if down, up := b.branches(m); down != nil {
 		y = b.Add(y, b.Linear(b.scaled(m, b.Linear(x, down, nil)), up, nil))

@@ -31,6 +31,7 @@ const (
 type DType string
 
 const (
+	F64  DType = "F64"
 	F32  DType = "F32"
 	F16  DType = "F16"
 	BF16 DType = "BF16"
@@ -40,7 +41,7 @@ var dtypeBytes = map[DType]int64{
 	"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1,
 	"U16": 2, "I16": 2, F16: 2, BF16: 2,
 	"U32": 4, "I32": 4, F32: 4,
-	"U64": 8, "I64": 8, "F64": 8,
+	"U64": 8, "I64": 8, F64: 8,
 }
 
 // TensorInfo is what is known of a stored tensor before it is read.
@@ -246,31 +247,16 @@ func (s *Safetensors) Info(name string) (TensorInfo, bool) {
 
 // Read loads a tensor of any floating type as float32. F64 is rounded.
 func (s *Safetensors) Read(name string) (Tensor, error) {
-	info, raw, err := s.bytes(name)
-	if err != nil {
-		return Tensor{}, err
-	}
-	le := binary.LittleEndian
-	data := make([]float32, graph.Shape(info.Shape).Size())
-	switch info.DType {
-	case F32:
-		for i := range data {
-			data[i] = math.Float32frombits(le.Uint32(raw[4*i:]))
-		}
-	case F16:
-		for i := range data {
-			data[i] = float16.Frombits(le.Uint16(raw[2*i:])).Float32()
-		}
-	case BF16:
-		for i := range data {
-			data[i] = math.Float32frombits(uint32(le.Uint16(raw[2*i:])) << 16)
-		}
-	case "F64":
-		for i := range data {
-			data[i] = float32(math.Float64frombits(le.Uint64(raw[8*i:])))
-		}
-	default:
+	info, ok := s.tensors[name]
+	switch {
+	case !ok:
+		return Tensor{}, fmt.Errorf("%s: no tensor %q", s.file, name)
+	case !info.DType.floating():
 		return Tensor{}, fmt.Errorf("%s: tensor %q has dtype %s, want F32, F16, BF16 or F64; convert the file", s.file, name, info.DType)
+	}
+	data := make([]float32, graph.Shape(info.Shape).Size())
+	if err := readFloats(s.r, s.data+info.begin, info.DType, data); err != nil {
+		return Tensor{}, fmt.Errorf("%s: tensor %q: %w", s.file, name, err)
 	}
 	return Tensor{info.Shape, data}, nil
 }
@@ -337,39 +323,15 @@ func (s *Safetensors) bytes(name string) (entry, []byte, error) {
 	return info, raw, nil
 }
 
-// readAt fills buf, whatever the reader says about the end of the file.
-func readAt(r io.ReaderAt, buf []byte, at int64) error {
-	if n, err := r.ReadAt(buf, at); n < len(buf) {
-		return cmp.Or(err, io.ErrUnexpectedEOF)
-	}
-	return nil
-}
-
-// openSafetensors opens a file of a file system, reading on demand where the
-// file allows it. close releases it.
+// openSafetensors opens a file of a file system. close releases it.
 func openSafetensors(fsys fs.FS, name string) (s *Safetensors, close func() error, err error) {
-	f, err := fsys.Open(name)
+	f, err := openRanges(fsys, name)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
-	if r, ok := f.(io.ReaderAt); ok {
-		stat, err := f.Stat()
-		if err != nil {
-			return nil, nil, err
-		}
-		s, err = OpenSafetensors(name, r, stat.Size())
-		return s, f.Close, err
+	if s, err = OpenSafetensors(name, f, f.size); err != nil {
+		f.Close()
 	}
-	contents, err := io.ReadAll(f)
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err = ParseSafetensors(name, contents)
 	return s, f.Close, err
 }
 

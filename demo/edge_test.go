@@ -191,7 +191,7 @@ func slicing(t *testing.T, r *recipes.Recipe, updates int) edge.Budget {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := engine.NewPlan(r, m, nil, m.Storage())
+	p, err := engine.NewPlan(r, m, nil, m.Options())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ type AuditPlan struct {
 // audited whether the recipe changes them or not: parameters that it says
 // nothing of are DefaultLoRA, a condition begins as the recipe's or with nothing
 // said.
-func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage, settings []sdo.Setting) (*AuditPlan, error) {
+func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions, settings []sdo.Setting) (*AuditPlan, error) {
 	if len(r.Objective) == 0 {
 		return nil, fmt.Errorf("recipe %q: has no objective, so there is no gradient to audit; add a term", r.Name)
 	}
@@ -97,7 +97,7 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storag
 			r.Variables[name] = recipes.Variable{LoRA: DefaultLoRA()}
 		}
 	}
-	p, err := NewPlan(r, m, files, storage)
+	p, err := NewPlan(r, m, files, o)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storag
 	}
 	if p.Memory(nil).Activations > storedActivations {
 		r.Method.Name = string(sdo.MethodFullCheckpoint)
-		if p, err = NewPlan(r, m, files, storage); err != nil {
+		if p, err = NewPlan(r, m, files, o); err != nil {
 			return nil, err
 		}
 	}
@@ -131,7 +131,7 @@ func (p *AuditPlan) Memory(exec graph.Executor) Memory {
 	shared := 0 // numbers of a set of gradients
 	varies := func(v sdo.Variable) bool { return slices.Contains(variables(p.Recipe), v) }
 	if varies(sdo.Condition) {
-		shared += p.network.predict.class.Shape.Size()
+		shared += p.network.predict.condition.Shape.Size()
 	}
 	if varies(sdo.Parameters) {
 		for _, param := range p.network.params {

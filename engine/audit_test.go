@@ -24,7 +24,7 @@ func auditSession(t *testing.T, r *recipes.Recipe) *Session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewAuditPlan(r, m, nil, graph.F32, bothMethods)
+	p, err := NewAuditPlan(r, m, nil, PlanOptions{Storage: graph.F32}, bothMethods)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestAuditOfConditionAndParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewAuditPlan(r, m, nil, graph.F32, settings)
+	p, err := NewAuditPlan(r, m, nil, PlanOptions{Storage: graph.F32}, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestAuditPlan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return NewAuditPlan(r, m, nil, graph.F32, settings)
+		return NewAuditPlan(r, m, nil, PlanOptions{Storage: graph.F32}, settings)
 	}
 	large, err := plan(glasses(t, "num_images=64", "sampler.num_inference_steps=100"), bothMethods...)
 	if err != nil || large.Recipe.Method.Name != "full-checkpoint" {

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
@@ -19,7 +18,7 @@ type denoiser struct {
 	predictor graph.Program
 	keepers   map[sdo.Wrt]*keeper
 	batch     graph.Program // several calls at once; nil for none
-	null      graph.Tensor  // the class input that says nothing
+	null      graph.Tensor  // the condition that says nothing; nil where there is none
 	adapted   []adaptedLayer
 }
 
@@ -38,26 +37,25 @@ type keeper struct {
 // adaptedLayer is a layer whose merged weight follows its A and B.
 type adaptedLayer struct {
 	module       string
-	base         []float32 // its own weight as the device stores it
 	out          int
 	a, b, merged graph.Tensor
 }
 
-// newDenoiser allocates a network. On an error, too, the result must be
-// released.
-func newDenoiser(exec graph.Executor, n *network) (*denoiser, error) {
-	weights := maps.Clone(n.unet.Weights)
+// newDenoiser allocates a network whose unconditional calls are told null, zeros
+// where that is nil. On an error, too, the result must be released.
+func newDenoiser(exec graph.Executor, n *network, null []float64) (*denoiser, error) {
+	weights, merged := []model.Source{n.model.Weights}, map[string]string{}
 	var lora *model.LoRA
 	if t := n.needs.training; t != nil && t.LoRA != nil {
 		lora = t.LoRA
-		maps.Copy(weights, lora.Weights)
 		for _, p := range n.params {
 			if module, ok := model.AdaptedModule(p.Name); ok {
-				weights[module+model.MergedWeight] = weights[module+".weight"]
+				merged[module+model.MergedWeight] = module + ".weight"
 			}
 		}
+		weights = append(weights, lora.Weights, renamed{n.model.Weights, merged})
 	}
-	d := &denoiser{network: n, exec: exec, weights: newResident(exec, weights), keepers: map[sdo.Wrt]*keeper{}}
+	d := &denoiser{network: n, exec: exec, weights: newResident(exec, weights...), keepers: map[sdo.Wrt]*keeper{}}
 	var err error
 	if d.predictor, err = d.weights.compile(n.predict.plan); err != nil {
 		return d, err
@@ -74,7 +72,7 @@ func newDenoiser(exec graph.Executor, n *network) (*denoiser, error) {
 			return d, err
 		}
 	}
-	if err := d.allocateNull(); err != nil || lora == nil {
+	if err := d.allocateNull(null); err != nil || lora == nil {
 		return d, err
 	}
 	for _, p := range n.params {
@@ -83,58 +81,54 @@ func newDenoiser(exec graph.Executor, n *network) (*denoiser, error) {
 			continue
 		}
 		a, b := model.LoRANames(module)
-		w := n.unet.Weights[module+".weight"]
+		info, _ := n.model.Weights.Info(module + ".weight")
 		d.adapted = append(d.adapted, adaptedLayer{
-			module: module, base: model.AsStored(w.Data, n.storage), out: w.Shape[0],
+			module: module, out: info.Shape[0],
 			a: d.weights.tensors[a], b: d.weights.tensors[b], merged: d.weights.tensors[module+model.MergedWeight],
 		})
 	}
 	return d, d.Changed(context.Background())
 }
 
-// allocateNull makes the class of an unconditional call.
-func (d *denoiser) allocateNull() error {
-	class := d.predict.class
-	if class == nil {
+// allocateNull makes the condition of an unconditional call.
+func (d *denoiser) allocateNull(null []float64) (err error) {
+	condition := d.predict.condition
+	if condition == nil {
 		return nil
 	}
-	// Without attributes nothing is known of the classes: zeros.
-	null := make([]float64, class.Shape.Size())
-	var err error
-	if d.unet.Embedder != nil {
-		if null, err = classVector(d.unet, d.unet.Embedder.Attributes.NullLabels(), d.rows); err != nil {
-			return err
-		}
+	size := condition.Shape.Size()
+	if null == nil {
+		null = make([]float64, size)
 	}
-	if d.null, err = d.exec.NewVector(len(null)); err != nil {
+	if len(null) != size {
+		return fmt.Errorf("engine: the condition of an unconditional call has %d numbers, want %d", len(null), size)
+	}
+	if d.null, err = d.exec.NewVector(size); err != nil {
 		return err
 	}
 	return d.exec.Write(context.Background(), d.null, null)
 }
 
-// classVector embeds labels once and repeats them for every row.
-func classVector(unet *model.UNet2D, labels []int, rows int) ([]float64, error) {
-	one, err := unet.Embedder.Embed(labels)
+// base is an adapted layer's own weight as the device stores it.
+func (d *denoiser) base(l adaptedLayer) ([]float32, error) {
+	w, err := d.model.Weights.Read(l.module + ".weight")
 	if err != nil {
 		return nil, err
 	}
-	class := make([]float64, 0, rows*len(one))
-	for range rows {
-		for _, v := range one {
-			class = append(class, float64(v))
-		}
+	if d.model.single[l.module+".weight"] {
+		return w.Data, nil
 	}
-	return class, nil
+	return model.AsStored(w.Data, d.options.Storage), nil
 }
 
 func (d *denoiser) feeds(c call, in sdo.Input) []graph.Feed {
 	feeds := []graph.Feed{{Node: c.sample, From: in.X}, {Node: c.timestep, Value: in.Timestep}}
-	if c.class != nil {
-		class := in.Cond
-		if class == nil {
-			class = d.null
+	if c.condition != nil {
+		condition := in.Cond
+		if condition == nil {
+			condition = d.null
 		}
-		feeds = append(feeds, graph.Feed{Node: c.class, From: class})
+		feeds = append(feeds, graph.Feed{Node: c.condition, From: condition})
 	}
 	return feeds
 }
@@ -216,7 +210,11 @@ func (d *denoiser) Changed(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := d.exec.Write(ctx, l.merged, d.needs.training.LoRA.MergeInto(l.module, l.base, a, b, l.out)); err != nil {
+		base, err := d.base(l)
+		if err != nil {
+			return err
+		}
+		if err := d.exec.Write(ctx, l.merged, d.needs.training.LoRA.MergeInto(l.module, base, a, b, l.out)); err != nil {
 			return err
 		}
 	}

@@ -50,11 +50,11 @@ func tinyLoRA(t *testing.T, unet *model.UNet2D, targets ...string) *model.LoRA {
 
 func tinyDenoiser(t *testing.T, exec graph.Executor, unet *model.UNet2D, storage graph.Storage, needs needs) *denoiser {
 	t.Helper()
-	n, err := newNetwork(unet, rows, storage, needs)
+	n, err := newNetwork(pixels(unet), rows, PlanOptions{Storage: storage}, needs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDenoiser(exec, n)
+	d, err := newDenoiser(exec, n, nil)
 	t.Cleanup(d.Release)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func (b bench) read(v graph.Tensor) []float64 {
 func (b bench) input(d *denoiser, timestep float64, stream uint32, conditional bool) sdo.Input {
 	in := sdo.Input{X: b.vector(d.predict.sample.Shape.Size(), stream), Timestep: timestep}
 	if conditional {
-		in.Cond = b.vector(d.predict.class.Shape.Size(), 1000+stream)
+		in.Cond = b.vector(d.predict.condition.Shape.Size(), 1000+stream)
 	}
 	return in
 }
@@ -389,12 +389,12 @@ func testMemoryOfNeeds(t *testing.T, open func() graph.Executor, storage graph.S
 	for _, name := range names {
 		for _, needs := range demands(ways[name]) {
 			exec := open()
-			n, err := newNetwork(unet, rows, storage, needs)
+			n, err := newNetwork(pixels(unet), rows, PlanOptions{Storage: storage}, needs)
 			if err != nil {
 				t.Fatal(err)
 			}
 			plan := &Plan{Recipe: glasses(t, "updates=0", "objective=[]"), Shape: unet.Config.SampleShape(rows), table: &sampler.Table{}, network: n}
-			d, err := newDenoiser(exec, n)
+			d, err := newDenoiser(exec, n, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -475,7 +475,7 @@ func TestNetworkRefusesNeeds(t *testing.T) {
 		"no patterns":           {unet, needs{training: &Training{}}},
 		"has no place":          {unet, needs{training: &Training{LoRA: foreign}}},
 	} {
-		if _, err := newNetwork(c.unet, 1, graph.F32, c.needs); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		if _, err := newNetwork(pixels(c.unet), 1, PlanOptions{Storage: graph.F32}, c.needs); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}

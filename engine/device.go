@@ -6,6 +6,8 @@ package engine
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
@@ -15,12 +17,22 @@ import (
 // between all programs of that network.
 type resident struct {
 	exec    graph.Executor
-	weights model.Weights
+	weights []model.Source // the first that has a name counts
 	tensors map[string]graph.Tensor
 }
 
-func newResident(exec graph.Executor, weights model.Weights) *resident {
+func newResident(exec graph.Executor, weights ...model.Source) *resident {
 	return &resident{exec: exec, weights: weights, tensors: map[string]graph.Tensor{}}
+}
+
+// read finds a tensor.
+func (r *resident) read(name string) (model.Tensor, error) {
+	for _, source := range r.weights {
+		if _, ok := source.Info(name); ok {
+			return source.Read(name)
+		}
+	}
+	return model.Tensor{}, fmt.Errorf("engine: the weights hold no %q", name)
 }
 
 // compile makes a plan ready, uploading the parameters that no earlier program
@@ -32,9 +44,12 @@ func (r *resident) compile(plan *graph.Plan) (graph.Program, error) {
 			continue
 		}
 		if r.tensors[n.Name] == nil {
-			w, ok := r.weights[n.Name]
-			if !ok || !n.Shape.Equal(w.Shape) {
-				return nil, fmt.Errorf("engine: the weights hold no %q of shape %v", n.Name, n.Shape)
+			w, err := r.read(n.Name)
+			if err != nil {
+				return nil, err
+			}
+			if !n.Shape.Equal(w.Shape) {
+				return nil, fmt.Errorf("engine: the weights hold %q of shape %v, want %v", n.Name, graph.Shape(w.Shape), n.Shape)
 			}
 			tensor, err := r.exec.NewParam(w.Data, n.Storage)
 			if err != nil {
@@ -75,3 +90,22 @@ func (v *vectors) free() {
 	}
 	v.all = nil
 }
+
+// renamed gives tensors of a source under further names.
+type renamed struct {
+	model.Source
+	own map[string]string // the source's names by ours
+}
+
+// Names lists ours.
+func (r renamed) Names() []string { return slices.Sorted(maps.Keys(r.own)) }
+
+func (r renamed) Info(name string) (model.TensorInfo, bool) {
+	own, ok := r.own[name]
+	if !ok {
+		return model.TensorInfo{}, false
+	}
+	return r.Source.Info(own)
+}
+
+func (r renamed) Read(name string) (model.Tensor, error) { return r.Source.Read(r.own[name]) }

@@ -70,7 +70,7 @@ func TestEffortsAreWhatRunsTake(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			exec := &metered{Executor: cpu.New[float32](cpu.Options{})}
 			r := glasses(t, append([]string{"num_images=1", "sampler.num_inference_steps=3", "updates=2", "guards.early_stop=false", "guards.drift_limit=0"}, test.overrides...)...)
-			p, err := NewPlan(r, m, nil, graph.F32)
+			p, err := NewPlan(r, m, nil, PlanOptions{Storage: graph.F32})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func TestMultiplyAddsGrowWithPictures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := NewPlan(r, m, nil, m.Storage())
+		p, err := NewPlan(r, m, nil, m.Options())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func session(t *testing.T, exec graph.Executor, r *recipes.Recipe, storage graph
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewPlan(r, m, nil, storage)
+	p, err := NewPlan(r, m, nil, PlanOptions{Storage: storage})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestSamplerMustFitTheNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = NewPlan(r, m, nil, graph.F32)
+	_, err = NewPlan(r, m, nil, PlanOptions{Storage: graph.F32})
 	const want = "sampler: flow-euler asks networks that predict flow_prediction, this one predicts v_prediction; use "
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error is %v, want %s...", err, want)
@@ -428,7 +428,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewPlan(glasses(t, "updates=1"), m, nil, m.Storage())
+	p, err := NewPlan(glasses(t, "updates=1"), m, nil, m.Options())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -558,7 +558,7 @@ func TestSampleWithoutTerminalSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Scheduler.RescaleBetasZeroSNR = true
-	p, err := NewPlan(r, m, nil, graph.F32)
+	p, err := NewPlan(r, m, nil, PlanOptions{Storage: graph.F32})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -585,7 +585,7 @@ func TestWhatTheJudgeIsAsked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := NewPlan(r, m, nil, graph.F32)
+		p, err := NewPlan(r, m, nil, PlanOptions{Storage: graph.F32})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -672,7 +672,7 @@ func TestModelRefusesTheRecipe(t *testing.T) {
 	if m, err = LoadModel(r, OpenBuiltin); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewPlan(r, m, nil, graph.F32); err == nil || !strings.Contains(err.Error(), "no gradient") {
+	if _, err := NewPlan(r, m, nil, PlanOptions{Storage: graph.F32}); err == nil || !strings.Contains(err.Error(), "no gradient") {
 		t.Errorf("a freeze without a gradient: %v", err)
 	}
 }

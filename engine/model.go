@@ -17,11 +17,27 @@ import (
 // Model is a denoiser with what a recipe needs beside it.
 type Model struct {
 	Name      string
-	UNet      *model.UNet2D
+	UNet      *model.UNet2D // of a model of pixels; nil for a pipeline of latents
 	Scheduler sampler.Config
 	Guide     *model.Classifier // differentiated by attribute terms; may be nil
 	Judge     *model.Classifier // only reports; may be nil
 	Training  *Training         // which of the denoiser's parameters vary; nil for what the recipe says
+
+	// The denoiser at the size that is sampled, whatever its class.
+	Denoiser model.Denoiser
+	Weights  model.Source // of the denoiser, an adapter merged
+	Stored   model.DType  // element type of its weights in the file
+
+	single map[string]bool // weights of the denoiser that are held in single precision whatever the storage: those with an adapter merged
+}
+
+// aids are the weights of what is built beside the denoiser, under the names
+// that it has there. A tensor is the first's that has its name.
+func (m *Model) aids() (sources []model.Source) {
+	if m.Guide != nil {
+		sources = append(sources, m.Guide.Weights)
+	}
+	return sources
 }
 
 // Open finds a folder by the name a recipe gives it. It must return
@@ -106,7 +122,8 @@ func adapt(unet *model.UNet2D, a *recipes.Adapter, open Open) error {
 // NewModel is a network in memory, without classifiers, under the recipe's
 // spacing of timesteps and noise levels.
 func NewModel(name string, unet *model.UNet2D, r *recipes.Recipe) (*Model, error) {
-	m := &Model{Name: name, UNet: unet}
+	m := pixels(unet)
+	m.Name = name
 	if unet.Scheduler == nil {
 		return nil, fmt.Errorf("model %s: has no scheduler_config.json, so its noise schedule is unknown; add diffusers' file to the folder", name)
 	}
@@ -131,10 +148,20 @@ func NewModel(name string, unet *model.UNet2D, r *recipes.Recipe) (*Model, error
 	return m, nil
 }
 
+// pixels is a network of pixels as a model, without anything beside it.
+func pixels(unet *model.UNet2D) *Model {
+	return &Model{UNet: unet, Denoiser: unet.Config, Weights: unet.Weights, Stored: unet.Stored}
+}
+
 // Storage is how the weights are best held on a device: as they are in the
 // file. Arithmetic is float32 either way, so packed halves lose nothing.
-func (m *Model) Storage() graph.Storage {
-	if m.UNet.Stored == model.F16 {
+func (m *Model) Storage() graph.Storage { return storageOf(m.Stored) }
+
+// Options plan a run without a memory budget and with weights as in the file.
+func (m *Model) Options() PlanOptions { return PlanOptions{Storage: m.Storage()} }
+
+func storageOf(stored model.DType) graph.Storage {
+	if stored == model.F16 {
 		return graph.F16
 	}
 	return graph.F32
@@ -142,7 +169,7 @@ func (m *Model) Storage() graph.Storage {
 
 // check holds a recipe's words and pictures against the model.
 func (m *Model) check(r *recipes.Recipe) error {
-	if len(r.Condition) > 0 && m.UNet.Embedder == nil {
+	if len(r.Condition) > 0 && m.embedder() == nil {
 		return fmt.Errorf("recipe %q: condition: model %s takes no attributes; remove it", r.Name, m.Name)
 	}
 	for i, t := range r.Objective {
@@ -151,8 +178,8 @@ func (m *Model) check(r *recipes.Recipe) error {
 		}
 	}
 	var known, read model.Attributes
-	if m.UNet.Embedder != nil {
-		known = m.UNet.Embedder.Attributes
+	if e := m.embedder(); e != nil {
+		known = e.Attributes
 	}
 	if m.Guide != nil {
 		read = m.Guide.Config.Attributes
@@ -160,8 +187,17 @@ func (m *Model) check(r *recipes.Recipe) error {
 	if err := r.CheckAttributes(Vocabulary(known), Vocabulary(read)); err != nil {
 		return err
 	}
-	shape := m.UNet.Config.SampleShape(1)
+	shape := m.Denoiser.SampleShape(1)
 	return r.CheckPictures(shape[3], shape[2])
+}
+
+// embedder turns attributes into the denoiser's condition; nil where it takes
+// none.
+func (m *Model) embedder() *model.AttributeEmbedder {
+	if m.UNet == nil {
+		return nil
+	}
+	return m.UNet.Embedder
 }
 
 // Vocabulary is attributes as a recipe's words are held against them.

@@ -19,14 +19,14 @@ type Training struct {
 }
 
 // params lists what varies.
-func (t *Training) params(unet *model.UNet2D) ([]model.Param, error) {
+func (t *Training) params(config model.Denoiser) ([]model.Param, error) {
 	switch {
 	case t == nil:
 		return nil, nil
 	case t.LoRA == nil:
-		return unet.Config.Select(t.Select)
+		return config.Select(t.Select)
 	}
-	params, err := t.LoRA.Params(unet.Config)
+	params, err := t.LoRA.Params(config)
 	if err != nil {
 		return nil, err
 	}
@@ -54,17 +54,17 @@ func (n *needs) keep(wrt sdo.Wrt, calls int, guided bool) {
 	}
 }
 
-// network is a UNet2DModel as programs that nothing has been allocated for yet:
-// one that keeps nothing, for each thing calls are kept for one of two segments
+// network is a denoiser as programs that nothing has been allocated for yet: one
+// that keeps nothing, for each thing calls are kept for one of two segments
 // whose tape is what a kept call pins, and one that answers several calls.
 //
 // An adapter is a branch beside each of its layers only where its gradient is
 // asked for. Everywhere else its layers have merged weights, which denoiser
 // keeps up to date: rollouts cost what they cost without it.
 type network struct {
-	unet    *model.UNet2D
+	model   *Model
 	rows    int
-	storage graph.Storage
+	options PlanOptions
 	needs   needs
 	params  []model.Param // trained, as sdo.Trainable orders them
 
@@ -75,8 +75,8 @@ type network struct {
 
 // call is one form of the network with its named ends.
 type call struct {
-	plan                         *graph.Plan
-	sample, timestep, class, out *graph.Node
+	plan                             *graph.Plan
+	sample, timestep, condition, out *graph.Node // condition nil for a network that takes no condition
 }
 
 // keep is a call with its gradients, in a second segment.
@@ -89,19 +89,19 @@ type keep struct {
 }
 
 // wide answers several calls, which differ in all inputs, as one of as many
-// times the rows. The calls' own ends are sample, timestep, class and out.
+// times the rows. The calls' own ends are sample, timestep, condition and out.
 type wide struct {
 	plan  *graph.Plan
 	calls []call
 }
 
-// newNetwork plans a network for rows images at once, with weights stored as
-// storage says but for those that vary or are merged, which are single
-// precision. It allocates nothing on any device.
-func newNetwork(unet *model.UNet2D, rows int, storage graph.Storage, needs needs) (*network, error) {
-	n := &network{unet: unet, rows: rows, storage: storage, needs: needs}
+// newNetwork plans a model's denoiser for rows samples at once, with weights
+// stored as the options say but for those that vary or are merged, which are
+// single precision. It allocates nothing on any device.
+func newNetwork(m *Model, rows int, o PlanOptions, needs needs) (*network, error) {
+	n := &network{model: m, rows: rows, options: o, needs: needs}
 	var err error
-	if n.params, err = needs.training.params(unet); err != nil {
+	if n.params, err = needs.training.params(m.Denoiser); err != nil {
 		return nil, err
 	}
 	if err = n.planPredict(); err != nil {
@@ -140,31 +140,33 @@ func (n *network) plans() []*graph.Plan {
 // inputs declares the inputs of a call under names that end in suffix.
 func (n *network) inputs(g *graph.Graph, suffix string) call {
 	return call{
-		sample:   g.Input("sample"+suffix, n.unet.Config.SampleShape(n.rows)...),
-		timestep: g.Input("timestep"+suffix, n.rows),
-		class:    n.unet.Config.ClassNode(g, "class"+suffix, n.rows),
+		sample:    g.Input("sample"+suffix, n.model.Denoiser.SampleShape(n.rows)...),
+		timestep:  g.Input("timestep"+suffix, n.rows),
+		condition: n.model.Denoiser.ConditionNode(g, "condition"+suffix, n.rows),
 	}
 }
 
 // build appends the network, its adapter as branches or merged.
-func (n *network) build(g *graph.Graph, sample, timestep, class *graph.Node, branches bool) *graph.Node {
-	o := model.BuildOptions{Storage: n.storage}
+func (n *network) build(g *graph.Graph, sample, timestep, cond *graph.Node, branches bool) *graph.Node {
+	o := model.BuildOptions{Storage: n.options.Storage, F32: maps.Clone(n.model.single)}
 	if t := n.needs.training; t != nil && t.LoRA != nil {
 		o.LoRA, o.Merged = &t.LoRA.LoRAConfig, !branches
 	} else {
-		o.F32 = map[string]bool{}
+		if o.F32 == nil {
+			o.F32 = map[string]bool{}
+		}
 		for _, p := range n.params {
 			o.F32[p.Name] = true
 		}
 	}
-	return n.unet.Config.BuildWith(g, sample, timestep, class, o)
+	return n.model.Denoiser.BuildWith(g, sample, timestep, cond, o)
 }
 
 func (n *network) planPredict() error {
 	c := &n.predict
 	g, err := graph.Build(func(g *graph.Graph) {
 		*c = n.inputs(g, "")
-		c.out = n.build(g, c.sample, c.timestep, c.class, false)
+		c.out = n.build(g, c.sample, c.timestep, c.condition, false)
 	})
 	if err == nil {
 		c.plan, err = graph.Compile(g, []*graph.Node{c.out})
@@ -178,7 +180,7 @@ func (n *network) planKeep(wrt sdo.Wrt) (*keep, error) {
 	switch {
 	case wrt == 0 || wrt&^all != 0:
 		return nil, fmt.Errorf("a call cannot be kept for %#x, want some of state, condition and parameters", uint8(wrt))
-	case wrt&sdo.WrtCond != 0 && n.unet.Config.ClassInput() != model.ClassVector:
+	case wrt&sdo.WrtCond != 0 && !n.model.Denoiser.ConditionVaries():
 		return nil, fmt.Errorf(`the condition has no gradient, because the network takes no class vector; use a model with class_embed_type "identity"`)
 	case wrt&sdo.WrtParams != 0 && len(n.params) == 0:
 		return nil, fmt.Errorf("the parameters have no gradient, because none of them varies; choose some, or a LoRA")
@@ -186,14 +188,14 @@ func (n *network) planKeep(wrt sdo.Wrt) (*keep, error) {
 	var grads []*graph.Node
 	g, err := graph.Build(func(g *graph.Graph) {
 		k.call = n.inputs(g, "")
-		k.out = n.build(g, k.sample, k.timestep, k.class, wrt&sdo.WrtParams != 0)
+		k.out = n.build(g, k.sample, k.timestep, k.condition, wrt&sdo.WrtParams != 0)
 		k.seed = g.Input("seed", k.out.Shape...)
 		var at []*graph.Node
 		if wrt&sdo.WrtX != 0 {
 			at = append(at, k.sample)
 		}
 		if wrt&sdo.WrtCond != 0 {
-			at = append(at, k.class)
+			at = append(at, k.condition)
 		}
 		if wrt&sdo.WrtParams != 0 {
 			for _, p := range n.params {
@@ -221,7 +223,7 @@ func (n *network) planKeep(wrt sdo.Wrt) (*keep, error) {
 func (n *network) planWide(calls int) error {
 	w := &wide{calls: make([]call, calls)}
 	g, err := graph.Build(func(g *graph.Graph) {
-		var sample, timestep, class *graph.Node
+		var sample, timestep, cond *graph.Node
 		join := func(all, one *graph.Node) *graph.Node {
 			if all == nil || one == nil {
 				return one
@@ -230,10 +232,10 @@ func (n *network) planWide(calls int) error {
 		}
 		for i := range w.calls {
 			c := n.inputs(g, fmt.Sprintf("_%d", i))
-			sample, timestep, class = join(sample, c.sample), join(timestep, c.timestep), join(class, c.class)
+			sample, timestep, cond = join(sample, c.sample), join(timestep, c.timestep), join(cond, c.condition)
 			w.calls[i] = c
 		}
-		out := n.build(g, sample, timestep, class, false)
+		out := n.build(g, sample, timestep, cond, false)
 		for i := range w.calls {
 			w.calls[i].out = g.Slice(out, 0, i*n.rows, (i+1)*n.rows)
 		}

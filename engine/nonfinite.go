@@ -36,7 +36,7 @@ func (d *denoiser) firstBad(ctx context.Context, in sdo.Input) string {
 	var c call
 	g, err := graph.Build(func(g *graph.Graph) {
 		c = d.inputs(g, "")
-		c.out = d.build(g, c.sample, c.timestep, c.class, false)
+		c.out = d.build(g, c.sample, c.timestep, c.condition, false)
 	})
 	if err != nil {
 		return ""
@@ -109,8 +109,8 @@ func (d *denoiser) describe(n *graph.Node) string {
 				continue
 			}
 			words += " with " + in.Name
-			w, ok := d.weights.weights[in.Name]
-			if ok && slices.ContainsFunc(w.Data, func(x float32) bool { return notFinite(float64(x)) }) {
+			w, err := d.weights.read(in.Name)
+			if err == nil && slices.ContainsFunc(w.Data, func(x float32) bool { return notFinite(float64(x)) }) {
 				words += ", which is not finite itself"
 			}
 			return words

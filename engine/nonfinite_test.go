@@ -28,7 +28,7 @@ func planted(t *testing.T, exec graph.Executor, name string, change func([]float
 	data := slices.Clone(w.Data)
 	change(data)
 	m.UNet.Weights[name] = model.Tensor{Shape: w.Shape, Data: data}
-	p, err := NewPlan(r, m, nil, graph.F32)
+	p, err := NewPlan(r, m, nil, PlanOptions{Storage: graph.F32})
 	if err != nil {
 		t.Fatal(err)
 	}

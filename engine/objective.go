@@ -17,10 +17,10 @@ import (
 type objective struct {
 	*metric
 	exec    graph.Executor
-	guide   *resident
 	program graph.Program
 	tape    graph.Tape
 	vectors vectors
+	fixed   []graph.Feed   // the metric's given inputs
 	losses  graph.Tensor   // of the sum
 	terms   []graph.Tensor // of each term
 	last    [][]float64    // of each term, from the last evaluation
@@ -29,10 +29,11 @@ type objective struct {
 // metric is the planned sum; nothing has been allocated for it yet.
 type metric struct {
 	rows               int
-	weights            model.Weights // of the guide
 	plan               *graph.Plan
 	image, total, grad *graph.Node
 	parts              []part
+	prepare            []*preparation // make the numbers of given
+	given              []*given       // inputs beside the image, the same in every evaluation
 }
 
 // part is one term of the sum.
@@ -46,21 +47,19 @@ type part struct {
 // an 8-bit channel.
 const smoothCorner = 1.0 / 128
 
-// newMetric plans a recipe's terms for a batch of images of shape [rows C H W]
-// in [-1, 1]. guide is the classifier that attribute terms differentiate; files
-// is where pictures are looked up. Either may be nil when no term needs it.
-func newMetric(r *recipes.Recipe, shape graph.Shape, guide *model.Classifier, files fs.FS) (*metric, error) {
+// newMetric plans a recipe's terms for a batch of samples of shape [rows C H W],
+// pictures in [-1, 1] or latents. m has the classifier that attribute terms
+// differentiate; files is where pictures are looked up. Both may lack what no
+// term needs.
+func newMetric(r *recipes.Recipe, m *Model, shape graph.Shape, files fs.FS, o PlanOptions) (*metric, error) {
 	if len(r.Objective) == 0 {
 		return nil, fmt.Errorf("recipe %q: has no objective; add at least one term", r.Name)
 	}
-	m := &metric{rows: shape[0]}
-	if guide != nil {
-		m.weights = guide.Weights
-	}
+	c := &metric{rows: shape[0]}
 	var broken error // of a term's own data, as opposed to its shapes
 	g, err := graph.Build(func(g *graph.Graph) {
-		m.image = g.Input("image", shape...)
-		b := &termBuilder{Graph: g, image: m.image, guide: guide, files: files}
+		c.image = g.Input("image", shape...)
+		b := &termBuilder{Graph: g, image: c.image, guide: m.Guide, files: files}
 		for i, t := range r.Objective {
 			b.prefix = fmt.Sprintf("objective.%d", i)
 			node, err := b.build(t)
@@ -68,45 +67,54 @@ func newMetric(r *recipes.Recipe, shape graph.Shape, guide *model.Classifier, fi
 				broken = fmt.Errorf("recipe %q: %s (%s): %w", r.Name, b.prefix, t.Term, err)
 				return
 			}
-			m.parts = append(m.parts, part{name: t.Term, stopBelow: t.StopBelow, node: node})
+			c.parts = append(c.parts, part{name: t.Term, stopBelow: t.StopBelow, node: node})
 			weighted := g.Affine(node, t.Weight, 0)
-			if m.total == nil {
-				m.total = weighted
+			if c.total == nil {
+				c.total = weighted
 			} else {
-				m.total = g.Add(m.total, weighted)
+				c.total = g.Add(c.total, weighted)
 			}
 		}
-		one := make([]float32, m.rows)
+		one := make([]float32, c.rows)
 		for i := range one {
 			one[i] = 1
 		}
-		seed := g.Const("loss_seed", one, m.rows)
-		m.grad = graph.Grad(g, []*graph.Node{m.total}, []*graph.Node{seed}, []*graph.Node{m.image})[0]
+		seed := g.Const("loss_seed", one, c.rows)
+		c.grad = graph.Grad(g, []*graph.Node{c.total}, []*graph.Node{seed}, []*graph.Node{c.image})[0]
 	})
 	if broken != nil {
 		return nil, broken
 	}
 	if err == nil {
-		scores := []*graph.Node{m.total}
-		for _, p := range m.parts {
+		scores := []*graph.Node{c.total}
+		for _, p := range c.parts {
 			scores = append(scores, p.node)
 		}
-		m.plan, err = graph.Compile(g, scores, []*graph.Node{m.grad})
+		c.plan, err = graph.Compile(g, scores, []*graph.Node{c.grad})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
 	}
-	return m, nil
+	return c, nil
 }
 
-// newObjective allocates a metric. On an error, too, the result must be
-// released.
-func newObjective(exec graph.Executor, m *metric) (*objective, error) {
-	o := &objective{metric: m, exec: exec, guide: newResident(exec, m.weights),
-		vectors: vectors{exec: exec}, last: make([][]float64, len(m.parts))}
+// newObjective allocates a metric whose preparations were made; its weights are
+// among the aids. On an error, too, the result must be released.
+func newObjective(exec graph.Executor, m *metric, aids *resident) (*objective, error) {
+	o := &objective{metric: m, exec: exec, vectors: vectors{exec: exec}, last: make([][]float64, len(m.parts))}
 	var err error
-	if o.program, err = o.guide.compile(m.plan); err != nil {
+	if o.program, err = aids.compile(m.plan); err != nil {
 		return o, err
+	}
+	for _, g := range m.given {
+		to, err := o.vectors.new(g.node.Shape.Size())
+		if err != nil {
+			return o, err
+		}
+		if err := exec.Write(context.Background(), to, g.values); err != nil {
+			return o, err
+		}
+		o.fixed = append(o.fixed, graph.Feed{Node: g.node, From: to})
 	}
 	if o.tape, err = o.program.NewTape(); err != nil {
 		return o, err
@@ -131,7 +139,7 @@ func (o *objective) Evaluate(ctx context.Context, x sdo.Vector, grad sdo.Vector)
 	for i, p := range o.parts {
 		fetches = append(fetches, graph.Fetch{Node: p.node, To: o.terms[i]})
 	}
-	if err := o.program.Run(ctx, o.tape, 0, []graph.Feed{{Node: o.image, From: x}}, fetches); err != nil {
+	if err := o.program.Run(ctx, o.tape, 0, append(o.fixed[:len(o.fixed):len(o.fixed)], graph.Feed{Node: o.image, From: x}), fetches); err != nil {
 		return nil, err
 	}
 	if grad != nil {
@@ -167,7 +175,8 @@ func (o *objective) Satisfied() []bool {
 	return satisfied
 }
 
-// Release frees everything the objective holds on the device.
+// Release frees everything the objective holds on the device; its weights are
+// the aids' owner's.
 func (o *objective) Release() {
 	if o.tape != nil {
 		o.tape.Release()
@@ -175,7 +184,6 @@ func (o *objective) Release() {
 	if o.program != nil {
 		o.program.Release()
 	}
-	o.guide.free()
 	o.vectors.free()
 }
 

@@ -49,11 +49,12 @@ func score(t *testing.T, yaml string, guide *model.Classifier, images []float64)
 	}
 	exec := cpu.New[float64](cpu.Options{})
 	defer exec.Close()
-	m, err := newMetric(r, graph.Shape{len(images) / avatars.Pixels, 3, avatars.Size, avatars.Size}, guide, nil)
+	of := &Model{Guide: guide}
+	m, err := newMetric(r, of, graph.Shape{len(images) / avatars.Pixels, 3, avatars.Size, avatars.Size}, nil, PlanOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := newObjective(exec, m)
+	o, err := newObjective(exec, m, newResident(exec, of.aids()...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func TestPixelsOfOneChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	for channels, want := range map[int]string{1: "", 2: "the model's images have 2 channels, a picture has 1 or 3"} {
-		m, err := newMetric(r, graph.Shape{1, channels, 2, 2}, nil, nil)
+		m, err := newMetric(r, &Model{}, graph.Shape{1, channels, 2, 2}, nil, PlanOptions{})
 		if want != "" {
 			if err == nil || !strings.HasSuffix(err.Error(), want) {
 				t.Errorf("%d channels: %v", channels, err)
@@ -98,7 +99,7 @@ func TestPixelsOfOneChannel(t *testing.T) {
 		}
 		exec := cpu.New[float64](cpu.Options{})
 		defer exec.Close()
-		o, err := newObjective(exec, m)
+		o, err := newObjective(exec, m, newResident(exec))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,11 +3,18 @@ package engine
 import (
 	"strconv"
 
+	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sampler"
 	"github.com/sdo-go/sdo/sdo"
 )
+
+// PlanOptions say how a plan holds its weights and how much it may take.
+type PlanOptions struct {
+	Storage      graph.Storage // of the denoiser's weights
+	MemoryBudget int64         // bytes a run may take in all; 0 for any
+}
 
 // variables are what a recipe changes, in package sdo's order.
 func variables(r *recipes.Recipe) (vary []sdo.Variable) {
@@ -96,6 +103,6 @@ func trainingOf(r *recipes.Recipe, m *Model) (*Training, error) {
 		return &Training{Select: v.Select}, nil
 	}
 	config := model.LoRAConfig{Rank: v.LoRA.Rank, Alpha: v.LoRA.Alpha, Targets: v.LoRA.Targets}
-	lora, err := model.NewLoRA(config, m.UNet.Config, r.Seed)
+	lora, err := model.NewLoRA(config, m.Denoiser, r.Seed)
 	return &Training{LoRA: lora}, err
 }

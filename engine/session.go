@@ -17,10 +17,10 @@ import (
 // Plan is a recipe made concrete for a model, before anything is allocated: it
 // knows what the run will cost.
 type Plan struct {
-	Recipe  *recipes.Recipe
-	Model   *Model
-	Storage graph.Storage // of the denoiser's weights
-	Shape   graph.Shape   // of the batch, [N C H W]
+	PlanOptions
+	Recipe *recipes.Recipe
+	Model  *Model
+	Shape  graph.Shape // of the batch as it is sampled, [N C H W]
 	// Training is what varies of the denoiser's parameters: the model's, or what
 	// the recipe's variable parameters says; nil for nothing.
 	Training *Training
@@ -36,8 +36,8 @@ type Plan struct {
 
 // NewPlan checks a recipe against a model and plans its programs. files is
 // where pictures are looked up; it may be nil.
-func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*Plan, error) {
-	p := &Plan{Recipe: r, Model: m, Storage: storage, Shape: m.UNet.Config.SampleShape(r.NumImages)}
+func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, error) {
+	p := &Plan{Recipe: r, Model: m, PlanOptions: o, Shape: m.Denoiser.SampleShape(r.NumImages)}
 	var err error
 	if p.table, err = sampler.Solver(r.Sampler.Name).Table(m.Scheduler, r.Sampler.NumInferenceSteps, r.Sampler.Eta); err != nil {
 		return nil, err
@@ -55,11 +55,11 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*
 	if p.Training, err = trainingOf(r, m); err != nil {
 		return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
 	}
-	if p.network, err = newNetwork(m.UNet, r.NumImages, storage, p.needs()); err != nil {
+	if p.network, err = newNetwork(m, r.NumImages, o, p.needs()); err != nil {
 		return nil, fmt.Errorf("model %s: %w", m.Name, err)
 	}
 	if len(r.Objective) > 0 {
-		if p.metric, err = newMetric(r, p.Shape, m.Guide, files); err != nil {
+		if p.metric, err = newMetric(r, m, p.Shape, files, o); err != nil {
 			return nil, err
 		}
 	}
@@ -156,16 +156,16 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 // gradient, best and the optimiser's moments; the best sample, one to work with
 // and, for a drift limit, the first sample (see sdo.Run).
 func (p *Plan) states() int64 {
-	batch, class := int64(p.Shape.Size()), int64(0)
-	if c := p.network.predict.class; c != nil {
-		class = int64(c.Shape.Size())
+	batch, condition := int64(p.Shape.Size()), int64(0)
+	if c := p.network.predict.condition; c != nil {
+		condition = int64(c.Shape.Size())
 	}
-	numbers := int64(1+p.demand().Vectors)*batch + class // the class that says nothing
+	numbers := int64(1+p.demand().Vectors)*batch + condition // that which says nothing
 	if p.reading != nil {
 		numbers += batch // what the judge looks at
 	}
 	if p.conditioned() {
-		numbers += class
+		numbers += condition
 	}
 	if p.guided() {
 		numbers += int64(2+p.demand().Batch) * batch // the branches' difference, and one scaled
@@ -189,8 +189,8 @@ func (p *Plan) states() int64 {
 				}
 			}
 		case sdo.Condition:
-			size = class
-			numbers += class // the gradient of one call, where several add up
+			size = condition
+			numbers += condition // the gradient of one call, where several add up
 		case sdo.GuidanceScale:
 			size = int64(p.Shape[0])
 		case sdo.Parameters:
@@ -251,15 +251,34 @@ func (p *Plan) conditioned() bool {
 // condition is what the network is told of every picture: what the recipe says
 // or, where the condition varies and the recipe says nothing, nothing yet.
 func (p *Plan) condition() ([]float64, error) {
-	unet := p.Model.UNet
-	if unet.Embedder == nil {
-		return make([]float64, p.network.predict.class.Shape.Size()), nil
+	e := p.Model.embedder()
+	if e == nil {
+		return make([]float64, p.network.predict.condition.Shape.Size()), nil
 	}
-	labels, err := unet.Embedder.Attributes.Labels(p.Recipe.Condition)
+	labels, err := e.Attributes.Labels(p.Recipe.Condition)
 	if err != nil {
 		return nil, err
 	}
-	return classVector(unet, labels, p.Shape[0])
+	return classVector(e, labels, p.Shape[0])
+}
+
+// null is what the network is told of a picture that nothing is said of. Without
+// attributes nothing is known of the classes: nil, which is zeros.
+func (p *Plan) null() ([]float64, error) {
+	e := p.Model.embedder()
+	if e == nil || p.network.predict.condition == nil {
+		return nil, nil
+	}
+	return classVector(e, e.Attributes.NullLabels(), p.Shape[0])
+}
+
+// classVector embeds labels once and repeats them for every row.
+func classVector(e *model.AttributeEmbedder, labels []int, rows int) ([]float64, error) {
+	one, err := e.Embed(labels)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Repeat(float64s(one), rows), nil
 }
 
 // Session is a plan on a device, ready to run.
@@ -268,6 +287,7 @@ type Session struct {
 	Exec graph.Executor
 
 	denoiser  *denoiser
+	aids      *resident  // weights of what is beside the denoiser, but the judge's
 	objective *objective // nil for a recipe that only samples
 	judge     *judge     // nil where there is nothing to ask or no judge
 	vectors   vectors
@@ -300,11 +320,16 @@ func NewSession(exec graph.Executor, p *Plan) (*Session, error) {
 
 func (s *Session) allocate() (err error) {
 	exec, p := s.Exec, s.Plan
-	if s.denoiser, err = newDenoiser(exec, p.network); err != nil {
+	null, err := p.null()
+	if err != nil {
 		return err
 	}
+	if s.denoiser, err = newDenoiser(exec, p.network, null); err != nil {
+		return err
+	}
+	s.aids = newResident(exec, p.Model.aids()...)
 	if p.metric != nil {
-		if s.objective, err = newObjective(exec, p.metric); err != nil {
+		if s.objective, err = newObjective(exec, p.metric, s.aids); err != nil {
 			return err
 		}
 	}
@@ -321,14 +346,14 @@ func (s *Session) allocate() (err error) {
 		return err
 	}
 	if p.conditioned() {
-		var class []float64
-		if class, err = p.condition(); err != nil {
+		var condition []float64
+		if condition, err = p.condition(); err != nil {
 			return err
 		}
-		if s.cond, err = s.vectors.new(len(class)); err != nil {
+		if s.cond, err = s.vectors.new(len(condition)); err != nil {
 			return err
 		}
-		if err = exec.Write(ctx, s.cond, class); err != nil {
+		if err = exec.Write(ctx, s.cond, condition); err != nil {
 			return err
 		}
 	}
@@ -524,6 +549,9 @@ func (s *Session) Close() {
 	}
 	if s.judge != nil {
 		s.judge.Release()
+	}
+	if s.aids != nil {
+		s.aids.free()
 	}
 	s.vectors.free()
 }

@@ -90,7 +90,7 @@ func TestStrengthIsAShareOfTheSteps(t *testing.T) {
 		r := glasses(t, append(strings.Split("sampler.name="+c.sampler, ";"), "sampler.num_inference_steps=8", fmt.Sprintf("start={seed: 7, index: 3, strength: %v}", c.strength))...)
 		model := *m
 		model.Scheduler.UseKarrasSigmas = r.Sampler.UseKarrasSigmas
-		p, err := NewPlan(r, &model, nil, graph.F32)
+		p, err := NewPlan(r, &model, nil, PlanOptions{Storage: graph.F32})
 		if c.refused != "" {
 			if err == nil || !strings.Contains(err.Error(), c.refused) {
 				t.Errorf("%s, strength %v: %v, want %s", c.sampler, c.strength, err, c.refused)
@@ -174,12 +174,12 @@ func TestStartsThatAreRefused(t *testing.T) {
 		if strings.Contains(c.overrides, "linspace") {
 			model.Scheduler.TimestepSpacing = "linspace"
 		}
-		_, err := NewPlan(r, &model, files, graph.F32)
+		_, err := NewPlan(r, &model, files, PlanOptions{Storage: graph.F32})
 		if err == nil || !strings.HasPrefix(err.Error(), `recipe "dark-glasses": start: `) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", c.overrides, err, c.want)
 		}
 	}
-	if _, err := NewAuditPlan(glasses(t, "start={seed: 7}"), m, nil, graph.F32, nil); err == nil || !strings.Contains(err.Error(), "leave start out") {
+	if _, err := NewAuditPlan(glasses(t, "start={seed: 7}"), m, nil, PlanOptions{Storage: graph.F32}, nil); err == nil || !strings.Contains(err.Error(), "leave start out") {
 		t.Errorf("an audit of a start: %v", err)
 	}
 }

@@ -22,7 +22,7 @@ type TuningPlan struct {
 }
 
 // NewTuningPlan is NewPlan for a recipe that changes parameters and nothing else.
-func NewTuningPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Storage) (*TuningPlan, error) {
+func NewTuningPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*TuningPlan, error) {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("recipe %q: %s", r.Name, fmt.Sprintf(format, args...))
 	}
@@ -39,7 +39,7 @@ func NewTuningPlan(r *recipes.Recipe, m *Model, files fs.FS, storage graph.Stora
 	}
 	batch := r.Clone()
 	batch.NumImages = r.Tune.BatchSize
-	p, err := NewPlan(batch, m, files, storage)
+	p, err := NewPlan(batch, m, files, o)
 	if err != nil {
 		return nil, err
 	}
@@ -77,10 +77,10 @@ func (p *TuningPlan) Memory(exec graph.Executor) Memory {
 		batches++
 		numbers += p.reading.logits.Shape.Size()
 	}
-	if class := p.network.predict.class; class != nil {
-		numbers += class.Shape.Size()
-		if len(p.Recipe.Condition) > 0 {
-			numbers += class.Shape.Size()
+	if condition := p.network.predict.condition; condition != nil {
+		numbers += condition.Shape.Size()
+		if p.conditioned() {
+			numbers += condition.Shape.Size()
 		}
 	}
 	if p.guided() { // see sdo.Guided
@@ -185,7 +185,11 @@ func (d *denoiser) Untuned(ctx context.Context, do func() error) (err error) {
 	back := d.Changed
 	if d.needs.training.LoRA != nil {
 		for _, l := range d.adapted {
-			if err := d.exec.Write(quiet, l.merged, float64s(l.base)); err != nil {
+			base, err := d.base(l)
+			if err != nil {
+				return err
+			}
+			if err := d.exec.Write(quiet, l.merged, float64s(base)); err != nil {
 				return err
 			}
 		}
@@ -194,7 +198,7 @@ func (d *denoiser) Untuned(ctx context.Context, do func() error) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := d.put(quiet, d.unet.Weights); err != nil {
+		if err := d.put(quiet, d.model.Weights); err != nil {
 			return err
 		}
 		back = func(ctx context.Context) error { return d.put(ctx, now) }
@@ -207,9 +211,13 @@ func (d *denoiser) Untuned(ctx context.Context, do func() error) (err error) {
 }
 
 // put writes the trained parameters.
-func (d *denoiser) put(ctx context.Context, weights model.Weights) error {
+func (d *denoiser) put(ctx context.Context, weights model.Source) error {
 	for _, p := range d.params {
-		if err := d.exec.Write(ctx, d.weights.tensors[p.Name], float64s(weights[p.Name].Data)); err != nil {
+		w, err := weights.Read(p.Name)
+		if err != nil {
+			return err
+		}
+		if err := d.exec.Write(ctx, d.weights.tensors[p.Name], float64s(w.Data)); err != nil {
 			return err
 		}
 	}
@@ -377,8 +385,8 @@ func (t *Tuning) Finish(ctx context.Context, dtype model.DType) (*Tuned, error) 
 		for _, p := range t.network.params {
 			if lora := t.Training.LoRA; lora != nil {
 				tuned.Weights[p.Name] = lora.Weights[p.Name]
-			} else {
-				tuned.Weights[p.Name] = t.Model.UNet.Weights[p.Name]
+			} else if tuned.Weights[p.Name], err = t.Model.Weights.Read(p.Name); err != nil {
+				return nil, err
 			}
 		}
 	}

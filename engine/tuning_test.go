@@ -41,7 +41,7 @@ func tuningPlan(t *testing.T, r *recipes.Recipe) *TuningPlan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewTuningPlan(r, m, nil, m.Storage())
+	p, err := NewTuningPlan(r, m, nil, m.Options())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestTheJudgeTakesNoPartInTuning(t *testing.T) {
 		if !judge {
 			m.Judge = nil
 		}
-		p, err := NewTuningPlan(r, m, nil, m.Storage())
+		p, err := NewTuningPlan(r, m, nil, m.Options())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,7 +303,7 @@ func TestTunedLoRAIsUsed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := NewPlan(s, m, nil, m.Storage())
+		p, err := NewPlan(s, m, nil, m.Options())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -419,7 +419,7 @@ func TestTuningPlanRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = NewTuningPlan(r, m, nil, graph.F16); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err = NewTuningPlan(r, m, nil, PlanOptions{Storage: graph.F16}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}
 	}
@@ -428,7 +428,7 @@ func TestTuningPlanRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = NewTuningPlan(r, m, nil, graph.F16); err == nil || !strings.Contains(err.Error(), "variables: latents") {
+	if _, err = NewTuningPlan(r, m, nil, PlanOptions{Storage: graph.F16}); err == nil || !strings.Contains(err.Error(), "variables: latents") {
 		t.Errorf("a steering recipe: got %v", err)
 	}
 }

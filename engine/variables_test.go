@@ -62,7 +62,7 @@ func TestEarlyStopByTheJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := glasses(t, "guards.early_stop=judge", "sampler.num_inference_steps=10", "updates=40")
-	p, err := NewPlan(r, m, nil, graph.F32)
+	p, err := NewPlan(r, m, nil, PlanOptions{Storage: graph.F32})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestEarlyStopByTheJudge(t *testing.T) {
 
 	blind := *m
 	blind.Judge = nil
-	if _, err := NewPlan(r, &blind, nil, graph.F32); err == nil || !strings.Contains(err.Error(), "guards.early_stop: judge, but no classifier judges images of model avatars-16-s's size; name one with judge, or let the objective stop with true") {
+	if _, err := NewPlan(r, &blind, nil, PlanOptions{Storage: graph.F32}); err == nil || !strings.Contains(err.Error(), "guards.early_stop: judge, but no classifier judges images of model avatars-16-s's size; name one with judge, or let the objective stop with true") {
 		t.Errorf("without a judge: %v", err)
 	}
 }

@@ -118,7 +118,7 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 		if len(settings) == 0 {
 			return usageError{errors.New("there is nothing to audit; give at least one of --variables, of --methods that they have, of --freezes and of --actives")}
 		}
-		plan, err := engine.NewAuditPlan(at, m, files, m.Storage(), settings)
+		plan, err := engine.NewAuditPlan(at, m, files, m.Options(), settings)
 		if err != nil {
 			return badInput(err)
 		}

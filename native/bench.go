@@ -146,7 +146,7 @@ func (b *bencher) plan(method string, steps int) (*engine.Plan, error) {
 	if err := r.Validate(); err != nil {
 		return nil, badInput(err)
 	}
-	plan, err := engine.NewPlan(r, b.model, disk{}, b.model.Storage())
+	plan, err := engine.NewPlan(r, b.model, disk{}, b.model.Options())
 	return plan, badInput(err)
 }
 

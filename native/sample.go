@@ -54,7 +54,7 @@ func (a *app) sample() *cobra.Command {
 			if err != nil {
 				return badInput(err)
 			}
-			plan, err := engine.NewPlan(r, m, disk{}, m.Storage())
+			plan, err := engine.NewPlan(r, m, disk{}, m.Options())
 			if err != nil {
 				return badInput(err)
 			}

@@ -60,7 +60,7 @@ func planFor(name string, cmd *cobra.Command) (*engine.Plan, error) {
 	if err != nil {
 		return nil, badInput(err)
 	}
-	plan, err := engine.NewPlan(r, m, files, m.Storage())
+	plan, err := engine.NewPlan(r, m, files, m.Options())
 	return plan, badInput(err)
 }
 
@@ -224,7 +224,7 @@ func callProbe(plan *engine.Plan) probe {
 	return func(ctx context.Context, exec graph.Executor) (float64, error) {
 		r := plan.Recipe.Clone()
 		r.Sampler.NumInferenceSteps, r.Objective, r.Updates, r.Start = 1, nil, 0, nil
-		small, err := engine.NewPlan(r, plan.Model, nil, plan.Storage)
+		small, err := engine.NewPlan(r, plan.Model, nil, plan.PlanOptions)
 		if err != nil {
 			return 0, err
 		}

@@ -132,7 +132,7 @@ func sampleSheet(ctx context.Context, exec graph.Executor, unet *model.UNet2D, n
 	if err != nil {
 		return err
 	}
-	plan, err := engine.NewPlan(&r, m, nil, graph.F32)
+	plan, err := engine.NewPlan(&r, m, nil, engine.PlanOptions{Storage: graph.F32})
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ leaves is used with sdo sample --lora FOLDER.`,
 			if err != nil {
 				return badInput(err)
 			}
-			plan, err := engine.NewTuningPlan(r, m, files, m.Storage())
+			plan, err := engine.NewTuningPlan(r, m, files, m.Options())
 			if err != nil {
 				return badInput(err)
 			}

@@ -57,7 +57,7 @@ func auditRecipe(r *request, p struct {
 	if len(settings) == 0 {
 		return nil, inputError{errors.New("there is nothing to audit; vary latents, condition or parameters")}
 	}
-	plan, err := engine.NewAuditPlan(recipe, m, nil, m.Storage(), settings)
+	plan, err := engine.NewAuditPlan(recipe, m, nil, m.Options(), settings)
 	if err != nil {
 		return nil, badInput(err)
 	}

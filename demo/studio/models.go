@@ -301,14 +301,14 @@ func (s *Server) inspect(i *inspected, files offer, name string, images int) err
 		return err
 	}
 	exec := s.executor()
-	sample, err := engine.NewPlan(&r, m, nil, graph.F32)
+	sample, err := engine.NewPlan(&r, m, nil, engine.PlanOptions{Storage: graph.F32})
 	if err != nil {
 		return err
 	}
 	i.Sample = newMemory(sample.Memory(exec))
 	steered := r.Clone()
 	steered.Objective = []recipes.Term{{Term: "total_variation", Weight: 1}}
-	steer, err := engine.NewPlan(steered, m, nil, graph.F32)
+	steer, err := engine.NewPlan(steered, m, nil, engine.PlanOptions{Storage: graph.F32})
 	if err != nil {
 		return err
 	}

@@ -40,18 +40,18 @@ func plan(r *request, p struct {
 	}
 	exec := s.executor()
 	if _, tunes := p.Recipe.Variables[string(sdo.Parameters)]; tunes {
-		t, err := engine.NewTuningPlan(p.Recipe.Recipe, m, nil, m.Storage())
+		t, err := engine.NewTuningPlan(p.Recipe.Recipe, m, nil, m.Options())
 		if err != nil {
 			return nil, badInput(err)
 		}
 		return s.cost(t.Plan, newMemory(t.Memory(exec))), nil
 	}
-	made, err := engine.NewPlan(p.Recipe.Recipe, m, nil, m.Storage())
+	made, err := engine.NewPlan(p.Recipe.Recipe, m, nil, m.Options())
 	if err != nil {
 		return nil, badInput(err)
 	}
 	c := s.cost(made, newMemory(made.Memory(exec)))
-	if full, err := engine.NewPlan(byMethod(p.Recipe.Recipe, sdo.MethodFull), m, nil, m.Storage()); err == nil {
+	if full, err := engine.NewPlan(byMethod(p.Recipe.Recipe, sdo.MethodFull), m, nil, m.Options()); err == nil {
 		total := newMemory(full.Memory(exec))
 		c.Full = &total
 	}

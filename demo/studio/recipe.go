@@ -184,7 +184,7 @@ func (s *Server) planned(r *recipes.Recipe) (*engine.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := engine.NewPlan(r, m, nil, m.Storage())
+	p, err := engine.NewPlan(r, m, nil, m.Options())
 	return p, badInput(err)
 }
 

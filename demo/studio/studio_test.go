@@ -255,7 +255,7 @@ func TestSteerIsTheEnginesRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := engine.NewPlan(r, m, nil, m.Storage())
+	p, err := engine.NewPlan(r, m, nil, m.Options())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,7 +118,7 @@ func tune(r *request, p tuneParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := engine.NewTuningPlan(p.Recipe.Recipe, m, nil, m.Storage())
+	plan, err := engine.NewTuningPlan(p.Recipe.Recipe, m, nil, m.Options())
 	if err != nil {
 		return nil, badInput(err)
 	}

@@ -73,7 +73,7 @@ func Steer(t testing.TB, r *recipes.Recipe, adapter fs.FS) (*sdo.Result, *engine
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := engine.NewPlan(r, m, nil, m.Storage())
+	p, err := engine.NewPlan(r, m, nil, m.Options())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -155,7 +155,7 @@ func (l *Lab) plan(c Cell) (*engine.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engine.NewPlan(r, m, nil, m.Storage())
+	return engine.NewPlan(r, m, nil, m.Options())
 }
 
 // subject puts a cell's plan on the lab's device.

@@ -101,7 +101,7 @@ func (s *Server) plan(a *asked) (*engine.Plan, error) {
 	if err != nil {
 		return nil, badRecipe(err)
 	}
-	p, err := engine.NewPlan(a.recipe, m, nil, m.Storage())
+	p, err := engine.NewPlan(a.recipe, m, nil, m.Options())
 	return p, badRecipe(err)
 }
 

@@ -258,7 +258,7 @@ func losses(ctx context.Context, r *recipes.Recipe, n *engine.Networks) ([][]flo
 	if err != nil {
 		return nil, err
 	}
-	p, err := engine.NewPlan(r, m, nil, m.Storage())
+	p, err := engine.NewPlan(r, m, nil, m.Options())
 	if err != nil {
 		return nil, err
 	}

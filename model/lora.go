@@ -169,6 +169,10 @@ func (c UNet2DConfig) Select(patterns []string) ([]Param, error) {
 	if err != nil {
 		return nil, err
 	}
+	return selectParams(params, patterns)
+}
+
+func selectParams(params []Param, patterns []string) ([]Param, error) {
 	names := make([]string, len(params))
 	for i, p := range params {
 		names[i] = p.Name

@@ -33,6 +33,13 @@ type BuildOptions struct {
 	// the module's name and MergedWeight. Biases stay.
 	LoRA   *LoRAConfig
 	Merged bool
+	// Class is the class input of a UNet2DConditionConfig that takes one, as
+	// ClassNode declares it.
+	Class *graph.Node
+	// GuidanceEmbedding is the guidance scale that a network with
+	// time_cond_proj_dim is shown (latent consistency models), as pipelines take
+	// it: a constant of the plan.
+	GuidanceEmbedding float64
 }
 
 // MergedWeight ends the name of an adapted layer's merged weight.

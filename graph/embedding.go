@@ -20,6 +20,21 @@ func (g *Graph) TimeEmbedding(t *Node, attrs TimeEmbeddingAttrs) *Node {
 	return g.add("time_embedding", Shape{t.Shape[0], attrs.Dim}, &attrs, t)
 }
 
+// FourierEmbeddingAttrs are the switches of diffusers' GaussianFourierProjection.
+type FourierEmbeddingAttrs struct {
+	FlipSinToCos bool // cosines first
+	Log          bool // of the timestep is what is multiplied by the frequencies
+}
+
+// FourierEmbedding maps timesteps t [B] to the sines, then the cosines, of
+// 2*pi*w*t, or 2*pi*w*ln(t), with frequencies w [H]: [B 2H]. The frequencies are
+// drawn once and never learnt, so no gradient flows to t or to w.
+func (g *Graph) FourierEmbedding(t, w *Node, attrs FourierEmbeddingAttrs) *Node {
+	wantRank("fourier_embedding", "timesteps", t, 1)
+	wantRank("fourier_embedding", "frequencies", w, 1)
+	return g.add("fourier_embedding", Shape{t.Shape[0], 2 * w.Shape[0]}, &attrs, t, w)
+}
+
 // Embedding looks up rows of table [V D] by index [M]: [M D].
 func (g *Graph) Embedding(table, index *Node) *Node {
 	wantRank("embedding", "table", table, 2)
@@ -28,8 +43,9 @@ func (g *Graph) Embedding(table, index *Node) *Node {
 }
 
 func init() {
-	kernelOps("time_embedding", "embedding", "embedding_grad")
+	kernelOps("time_embedding", "fourier_embedding", "embedding", "embedding_grad")
 	vjps["time_embedding"] = func(g *Graph, n, dy *Node, want []bool) []*Node { return []*Node{nil} }
+	vjps["fourier_embedding"] = func(g *Graph, n, dy *Node, want []bool) []*Node { return []*Node{nil, nil} }
 	vjps["embedding"] = func(g *Graph, n, dy *Node, want []bool) []*Node {
 		table, index := n.Inputs[0], n.Inputs[1]
 		grads := make([]*Node, 2)

@@ -1,4 +1,5 @@
 // attention: y[n,r,h,:] = sum_j softmax_j(scale * q[n,r,h,:].k[n,j,h,:]) v[n,j,h,:]
+// with j up to r only if CAUSAL.
 //
 // q, y: [N,Lq,C]; k, v: [N,Lk,C]. An invocation owns a few queries and streams
 // over the keys with a running maximum (arXiv 2205.14135): no score is ever
@@ -24,7 +25,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   var tops = array<f32, OWN>();
   var sums = array<f32, OWN>();
   for (var r = 0u; r < OWN; r++) { tops[r] = LOWEST; }
-  for (var first = 0u; first < block.others; first += OTHERS) {
+  let end = last_key(tile.first);
+  for (var first = 0u; first < end; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
     for (var d = 0u; d < block.width; d++) {
@@ -40,7 +42,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     for (var r = 0u; r < OWN; r++) {
       var top = tops[r];
       for (var j = 0u; j < OTHERS; j++) {
-        let score = select(LOWEST, block.scale * total(dots[j * OWN + r]), first + j < block.others);
+        let key = first + j;
+        let counts = key < block.others && seen(own_row(tile.first, r), key);
+        let score = select(LOWEST, block.scale * total(dots[j * OWN + r]), counts);
         weights[j * OWN + r] = score;
         top = max(top, score);
       }

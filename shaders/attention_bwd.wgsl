@@ -27,7 +27,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   if (index >= block.n) { return; }
   var tile = locate(index);
 
-  for (var first = 0u; first < block.others; first += OTHERS) {
+  var start = 0u;
+  var end = block.others;
+  if (OWN_QUERY) { end = last_key(tile.first); } else { start = first_query(tile.first); }
+  for (var first = start; first < end; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
     var slopes = array<T, CELLS>();
@@ -50,17 +53,23 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var weights: array<f32, CELLS>;
     for (var j = 0u; j < OTHERS; j++) {
       for (var r = 0u; r < OWN; r++) {
-        var query = tile.pair * block.rows + min(tile.first + r, block.rows - 1u);
-        if (!OWN_QUERY) { query = tile.pair * block.others + min(first + j, block.others - 1u); }
+        let mine = own_row(tile.first, r);
+        let theirs = min(first + j, block.others - 1u);
+        var query = tile.pair * block.rows + mine;
+        var counts = seen(mine, theirs);
+        if (!OWN_QUERY) {
+          query = tile.pair * block.others + theirs;
+          counts = seen(theirs, mine);
+        }
         let p = exp(block.scale * total(dots[j * OWN + r]) - lse[query]);
         let ds = block.scale * p * (total(slopes[j * OWN + r]) - delta[query]);
-        weights[j * OWN + r] = select(0.0, ds, first + j < block.others);
+        weights[j * OWN + r] = select(0.0, ds, counts && first + j < block.others);
       }
     }
     for (var d = 0u; d < block.width; d++) {
       var sum = array<T, OWN>();
       for (var r = 0u; r < OWN; r++) {
-        if (first > 0u) { sum[r] = grad[tile.own[r] + d]; }
+        if (first > start) { sum[r] = grad[tile.own[r] + d]; }
       }
       for (var j = 0u; j < OTHERS; j++) {
         let u = other[rows[j] + d];

@@ -21,7 +21,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   var tops = array<f32, OWN>();
   var sums = array<f32, OWN>();
   for (var r = 0u; r < OWN; r++) { tops[r] = LOWEST; }
-  for (var first = 0u; first < block.others; first += OTHERS) {
+  let end = last_key(tile.first);
+  for (var first = 0u; first < end; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
     for (var d = 0u; d < block.width; d++) {
@@ -36,7 +37,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       var scores: array<f32, OTHERS>;
       var top = tops[r];
       for (var j = 0u; j < OTHERS; j++) {
-        scores[j] = select(LOWEST, block.scale * total(dots[j * OWN + r]), first + j < block.others);
+        let key = first + j;
+        let counts = key < block.others && seen(own_row(tile.first, r), key);
+        scores[j] = select(LOWEST, block.scale * total(dots[j * OWN + r]), counts);
         top = max(top, scores[j]);
       }
       sums[r] *= exp(tops[r] - top);

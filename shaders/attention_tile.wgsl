@@ -8,8 +8,9 @@
 // the native library, zeroes a plain var once and not on every turn.
 // use: element.wgsl
 
-const OWN = 1u;    // param
-const OTHERS = 8u; // param
+const OWN = 1u;        // param
+const OTHERS = 8u;     // param
+const CAUSAL = false; // param
 const CELLS = OWN * OTHERS;
 const LOWEST = -1.0e30; // below every score; exp takes it to 0 without overflowing
 
@@ -32,11 +33,28 @@ fn locate(index: u32) -> Tile {
   let image = tile.pair / block.heads;
   let channel = (tile.pair - image * block.heads) * block.width;
   for (var r = 0u; r < OWN; r++) {
-    tile.own[r] = (image * block.rows + min(tile.first + r, block.rows - 1u)) * block.channels + channel;
+    tile.own[r] = (image * block.rows + own_row(tile.first, r)) * block.channels + channel;
   }
   tile.others = image * block.others * block.channels + channel;
   return tile;
 }
+
+// last_key is the end of the keys that the queries of a tile see, first_query the
+// first query that sees one of its keys; seen tells of one pair.
+fn last_key(tile: u32) -> u32 {
+  if (CAUSAL) { return min(tile + OWN, block.others); }
+  return block.others;
+}
+
+fn first_query(tile: u32) -> u32 {
+  if (CAUSAL) { return tile; }
+  return 0u;
+}
+
+fn seen(query: u32, key: u32) -> bool { return !CAUSAL || key <= query; }
+
+// own_row is row r of a tile, the last one where there are fewer.
+fn own_row(tile: u32, r: u32) -> u32 { return min(tile + r, block.rows - 1u); }
 
 // other_rows are the offsets of OTHERS rows of the other side.
 fn other_rows(start: u32, first: u32) -> array<u32, OTHERS> {

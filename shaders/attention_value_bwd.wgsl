@@ -21,7 +21,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   if (index >= block.n) { return; }
   var tile = locate(index);
 
-  for (var first = 0u; first < block.others; first += OTHERS) {
+  let start = first_query(tile.first);
+  for (var first = start; first < block.others; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
     for (var d = 0u; d < block.width; d++) {
@@ -34,16 +35,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     }
     var weights: array<f32, CELLS>;
     for (var j = 0u; j < OTHERS; j++) {
-      let query = lse[tile.pair * block.others + min(first + j, block.others - 1u)];
+      let query = min(first + j, block.others - 1u);
+      let level = lse[tile.pair * block.others + query];
       for (var r = 0u; r < OWN; r++) {
-        let p = exp(block.scale * total(dots[j * OWN + r]) - query);
-        weights[j * OWN + r] = select(0.0, p, first + j < block.others);
+        let p = exp(block.scale * total(dots[j * OWN + r]) - level);
+        let counts = first + j < block.others && seen(query, own_row(tile.first, r));
+        weights[j * OWN + r] = select(0.0, p, counts);
       }
     }
     for (var d = 0u; d < block.width; d++) {
       var sum = array<T, OWN>();
       for (var r = 0u; r < OWN; r++) {
-        if (first > 0u) { sum[r] = dv[tile.own[r] + d]; }
+        if (first > start) { sum[r] = dv[tile.own[r] + d]; }
       }
       for (var j = 0u; j < OTHERS; j++) {
         let b = dy[rows[j] + d];

@@ -9,6 +9,7 @@
 // whole t < 4096, whole turns drop out exactly, and Cephes' polynomials take
 // the rest. No gradient. Cost: about 40 FLOP per pair.
 // use: flat_index.wgsl
+// use: turn.wgsl
 
 const WORKGROUP = 64u; // param
 const HALF = 1u;       // param
@@ -19,22 +20,6 @@ struct Block { rows: u32, dim: u32, unused: vec2<u32>, turns: array<vec4<f32>, H
 @group(0) @binding(0) var<uniform> block: Block;
 @group(0) @binding(1) var<storage, read_write> t: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
-
-// turn is (cos, sin) of 2*pi*u for |u| <= 1: quarter turns are split off exactly.
-fn turn(u: f32) -> vec2<f32> {
-  let quarters = u * 4.0;
-  let nearest = floor(quarters + 0.5);
-  let r = (quarters - nearest) * 1.57079632679;
-  let z = r * r;
-  let sine = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r;
-  let cosine = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0;
-  switch (i32(nearest) & 3) {
-    case 0: { return vec2<f32>(cosine, sine); }
-    case 1: { return vec2<f32>(-sine, cosine); }
-    case 2: { return vec2<f32>(-cosine, -sine); }
-    default: { return vec2<f32>(sine, -cosine); }
-  }
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

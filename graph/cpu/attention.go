@@ -26,12 +26,22 @@ const attentionBlock = 32
 type heads[T Float] struct {
 	n, lq, lk, channels, count, width int
 	scale                             T
+	causal                            bool
 	gemm                              gemm[T]
 }
 
 func newHeads[T Float](e *Executor[T], q, k graph.Shape, attrs any) heads[T] {
 	a := attrs.(*graph.AttentionAttrs)
-	return heads[T]{q[0], q[1], k[1], q[2], a.Heads, q[2] / a.Heads, T(a.Scale), e.gemm}
+	return heads[T]{q[0], q[1], k[1], q[2], a.Heads, q[2] / a.Heads, T(a.Scale), a.Causal, e.gemm}
+}
+
+// keys is how many keys the query r sees; it counts for a block of queries up
+// to r as well.
+func (h heads[T]) keys(r int) int {
+	if h.causal {
+		return r + 1
+	}
+	return h.lk
 }
 
 // perBlock is the kernel that visits blocks of rows of every image and head.
@@ -69,17 +79,19 @@ func attention[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Shape, n.Inputs[1].Shape, n.Attrs)
 	return h.perBlock(h.lq, h.lk, 1, 4, func(c *call[T], image, head, r0, r1 int) {
 		q, k, v := h.at(c.in[0], h.lq, image, head, r0), h.at(c.in[1], h.lk, image, head, 0), h.at(c.in[2], h.lk, image, head, 0)
-		p := c.local
-		h.products(h.scale, q, r1-r0, k, h.lk, p)
+		p, keys := c.local, h.keys(r1-1)
+		h.products(h.scale, q, r1-r0, k, keys, p)
 		for r := range r1 - r0 {
-			row := p[r*h.lk:][:h.lk]
-			_, total := expRow(row, row)
+			row := p[r*keys:][:keys]
+			seen := row[:h.keys(r0+r)]
+			_, total := expRow(seen, seen)
 			share := T(1 / total)
-			for i := range row {
-				row[i] *= share
+			for i := range seen {
+				seen[i] *= share
 			}
+			clear(row[len(seen):])
 		}
-		h.apply(p, r1-r0, h.lk, v, h.at(c.out, h.lq, image, head, r0))
+		h.apply(p, r1-r0, keys, v, h.at(c.out, h.lq, image, head, r0))
 	})
 }
 
@@ -92,10 +104,10 @@ func expRow[T Float](y, x []T) (top T, total float64) {
 func attentionLSE[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Inputs[1].Shape, n.Attrs)
 	return h.perBlock(h.lq, h.lk, 1, 2, func(c *call[T], image, head, r0, r1 int) {
-		s := c.local
-		h.products(h.scale, h.at(c.in[0], h.lq, image, head, r0), r1-r0, h.at(c.in[1], h.lk, image, head, 0), h.lk, s)
+		s, keys := c.local, h.keys(r1-1)
+		h.products(h.scale, h.at(c.in[0], h.lq, image, head, r0), r1-r0, h.at(c.in[1], h.lk, image, head, 0), keys, s)
 		for r := range r1 - r0 {
-			row := s[r*h.lk:][:h.lk]
+			row := s[r*keys:][:h.keys(r0+r)]
 			top, total := expRow(row, row)
 			c.out[(image*h.count+head)*h.lq+r0+r] = top + T(math.Log(total))
 		}
@@ -122,17 +134,20 @@ func attentionGradQ[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 		v, dout := h.at(c.in[2], h.lk, image, head, 0), h.at(c.in[3], h.lq, image, head, r0)
 		perQuery := (image*h.count + head) * h.lq
 		lse, delta := c.in[4][perQuery:], c.in[5][perQuery:]
+		keys := h.keys(r1 - 1)
 		s, dp := c.local, c.local[attentionBlock*h.lk:]
-		h.products(h.scale, q, r1-r0, k, h.lk, s)
-		h.products(1, dout, r1-r0, v, h.lk, dp)
+		h.products(h.scale, q, r1-r0, k, keys, s)
+		h.products(1, dout, r1-r0, v, keys, dp)
 		for r := r0; r < r1; r++ {
-			s, dp := s[(r-r0)*h.lk:][:h.lk], dp[(r-r0)*h.lk:][:h.lk]
-			exps(s, s, lse[r])
-			for i, p := range s {
-				s[i] = h.scale * p * (dp[i] - delta[r])
+			row, dp := s[(r-r0)*keys:][:keys], dp[(r-r0)*keys:][:keys]
+			seen := row[:h.keys(r)]
+			exps(seen, seen, lse[r])
+			for i, p := range seen {
+				seen[i] = h.scale * p * (dp[i] - delta[r])
 			}
+			clear(row[len(seen):])
 		}
-		h.apply(s, r1-r0, h.lk, k, h.at(c.out, h.lq, image, head, r0))
+		h.apply(s, r1-r0, keys, k, h.at(c.out, h.lq, image, head, r0))
 	})
 }
 
@@ -144,39 +159,55 @@ func (h heads[T]) probabilities(s, lse []T) {
 	exps(s, s, 0)
 }
 
-// The gradients of keys and values go over blocks of keys: rows of s^T.
+// The gradients of keys and values go over blocks of keys: rows of s^T. Under a
+// causal mask the queries before a block's first key have no part in it, and
+// row r of the block begins with r more.
+
+// first is the first query that sees a key, or a block of keys, from r on.
+func (h heads[T]) first(r int) int {
+	if h.causal {
+		return r
+	}
+	return 0
+}
 
 func attentionGradK[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Shape, n.Attrs)
 	return h.perBlock(h.lk, h.lq, 2, 6, func(c *call[T], image, head, r0, r1 int) {
-		q, k := h.at(c.in[0], h.lq, image, head, 0), h.at(c.in[1], h.lk, image, head, r0)
-		v, dout := h.at(c.in[2], h.lk, image, head, r0), h.at(c.in[3], h.lq, image, head, 0)
-		perQuery := (image*h.count + head) * h.lq
+		q0 := h.first(r0)
+		q, k := h.at(c.in[0], h.lq, image, head, q0), h.at(c.in[1], h.lk, image, head, r0)
+		v, dout := h.at(c.in[2], h.lk, image, head, r0), h.at(c.in[3], h.lq, image, head, q0)
+		perQuery := (image*h.count+head)*h.lq + q0
 		lse, delta := c.in[4][perQuery:], c.in[5][perQuery:]
-		s, dp := c.local, c.local[attentionBlock*h.lq:]
-		h.products(h.scale, k, r1-r0, q, h.lq, s)
-		h.products(1, v, r1-r0, dout, h.lq, dp)
+		s, dp, queries := c.local, c.local[attentionBlock*h.lq:], h.lq-q0
+		h.products(h.scale, k, r1-r0, q, queries, s)
+		h.products(1, v, r1-r0, dout, queries, dp)
 		for r := range r1 - r0 {
-			s, dp := s[r*h.lq:][:h.lq], dp[r*h.lq:][:h.lq]
-			h.probabilities(s, lse)
-			for i, p := range s {
-				s[i] = h.scale * p * (dp[i] - delta[i])
+			row, dp := s[r*queries:][:queries], dp[r*queries:][:queries]
+			blind := h.first(r)
+			clear(row[:blind])
+			h.probabilities(row[blind:], lse[blind:])
+			for i := blind; i < queries; i++ {
+				row[i] = h.scale * row[i] * (dp[i] - delta[i])
 			}
 		}
-		h.apply(s, r1-r0, h.lq, q, h.at(c.out, h.lk, image, head, r0))
+		h.apply(s, r1-r0, queries, q, h.at(c.out, h.lk, image, head, r0))
 	})
 }
 
 func attentionGradV[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Shape, n.Attrs)
 	return h.perBlock(h.lk, h.lq, 1, 4, func(c *call[T], image, head, r0, r1 int) {
-		q, k, dout := h.at(c.in[0], h.lq, image, head, 0), h.at(c.in[1], h.lk, image, head, r0), h.at(c.in[2], h.lq, image, head, 0)
-		lse := c.in[3][(image*h.count+head)*h.lq:]
-		s := c.local
-		h.products(h.scale, k, r1-r0, q, h.lq, s)
+		q0 := h.first(r0)
+		q, k, dout := h.at(c.in[0], h.lq, image, head, q0), h.at(c.in[1], h.lk, image, head, r0), h.at(c.in[2], h.lq, image, head, q0)
+		lse := c.in[3][(image*h.count+head)*h.lq+q0:]
+		s, queries := c.local, h.lq-q0
+		h.products(h.scale, k, r1-r0, q, queries, s)
 		for r := range r1 - r0 {
-			h.probabilities(s[r*h.lq:][:h.lq], lse)
+			row, blind := s[r*queries:][:queries], h.first(r)
+			clear(row[:blind])
+			h.probabilities(row[blind:], lse[blind:])
 		}
-		h.apply(s, r1-r0, h.lq, dout, h.at(c.out, h.lk, image, head, r0))
+		h.apply(s, r1-r0, queries, dout, h.at(c.out, h.lk, image, head, r0))
 	})
 }

@@ -31,6 +31,29 @@ func timeEmbedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 	})
 }
 
+// fourierEmbedding multiplies as PyTorch does, in the executor's precision:
+// angles reach thousands of radians, where the order of roundings shows.
+func fourierEmbedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
+	a := *n.Attrs.(*graph.FourierEmbeddingAttrs)
+	half := n.Shape[1] / 2
+	sines, cosines := 0, half
+	if a.FlipSinToCos {
+		sines, cosines = half, 0
+	}
+	return loop(n.Shape[0], 40*half, func(c *call[T], lo, hi int) {
+		for r := lo; r < hi; r++ {
+			y, t := c.out[r*2*half:][:2*half], c.in[0][r]
+			if a.Log {
+				t = T(math.Log(float64(t)))
+			}
+			for i, w := range c.in[1] {
+				sin, cos := math.Sincos(float64(T(T(t*w)*2) * math.Pi))
+				y[sines+i], y[cosines+i] = T(sin), T(cos)
+			}
+		}
+	})
+}
+
 // embedding looks rows up. An index outside the table gives a row of NaN, the
 // loudest answer a kernel has.
 func embedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {

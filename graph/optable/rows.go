@@ -2,6 +2,7 @@ package optable
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 
 	"github.com/sdo-go/sdo/graph"
@@ -13,10 +14,14 @@ func Rows() []Row {
 	t.conv2d()
 	t.matmul()
 	t.groupNorm()
+	t.layerNorm()
 	t.attention()
+	t.causal()
 	t.elementwise()
+	t.geglu()
 	t.broadcast()
 	t.resample()
+	t.resize()
 	t.averages()
 	t.layout()
 	t.embedding()
@@ -92,6 +97,8 @@ func (t *table) conv2d() {
 	row("stride3_uneven", shape{1, 2, 9, 11, 3, 5, 3}, graph.Conv2DAttrs{Stride: 3, PadTop: 2, PadRight: 4}, true, false)
 	row("valid", shape{2, 2, 6, 5, 3, 3, 3}, graph.Conv2DAttrs{Stride: 1}, false, false)
 	row("stride4_patch", shape{1, 3, 16, 16, 8, 4, 4}, graph.Conv2DAttrs{Stride: 4}, true, false)
+	row("stride14_patch", shape{2, 3, 28, 42, 5, 14, 14}, graph.Conv2DAttrs{Stride: 14}, false, false)
+	row("stride16_patch", shape{1, 3, 32, 32, 5, 16, 16}, graph.Conv2DAttrs{Stride: 16}, true, false)
 }
 
 // weight is an input, or a parameter stored as F16.
@@ -186,6 +193,9 @@ func (t *table) attention() {
 		{1, 13, 77, 1, 40},
 		{1, 16, 16, 2, 64},
 		{1, 3, 2, 1, 128},
+		{1, 65, 77, 2, 80},
+		{1, 9, 10, 2, 160},
+		{1, 33, 33, 1, 512},
 	} {
 		t.add("attention", fmt.Sprintf("%dx%dx%d_h%dx%d", s.n, s.lq, s.lk, s.heads, s.width), Row{
 			Build: func(g *graph.Graph) *graph.Node {
@@ -196,19 +206,73 @@ func (t *table) attention() {
 	}
 }
 
+// layerNorm rows are compositions: a group of channels per row.
+func (t *table) layerNorm() {
+	for _, shape := range [][]int{{1, 1}, {7, 320}, {2, 5, 33}, {1, 77, 48}, {2, 3, 4, 5}} {
+		t.add("group_norm", "layer_norm_"+dims(shape...), Row{GradNMSE: 1e-10, Build: func(g *graph.Graph) *graph.Node {
+			c := shape[len(shape)-1]
+			return g.LayerNorm(g.Input("x", shape...), g.Input("gamma", c), g.Input("beta", c), 1e-5)
+		}})
+	}
+	t.add("group_norm", "layer_norm_plain", Row{GradNMSE: 1e-10, Build: func(g *graph.Graph) *graph.Node {
+		return g.LayerNorm(g.Input("x", 3, 17), nil, nil, 1e-6)
+	}})
+	for _, shape := range [][]int{{1, 2}, {5, 13}, {2, 3, 768}} {
+		t.add("mul_broadcast", "l2_normalize_"+dims(shape...), Row{GradNMSE: 1e-10, Build: func(g *graph.Graph) *graph.Node {
+			return g.L2Normalize(g.Input("x", shape...), 1e-6)
+		}})
+	}
+}
+
+func (t *table) geglu() {
+	for _, shape := range [][]int{{2}, {3, 10}, {2, 5, 14}, {7, 80}, {1, 3, 2570}} {
+		t.add("geglu", dims(shape...), Row{Build: func(g *graph.Graph) *graph.Node {
+			return g.GEGLU(g.Input("x", shape...))
+		}})
+	}
+	t.add("geglu", "far", Row{Fill: map[string]Fill{"x": Far}, Build: func(g *graph.Graph) *graph.Node {
+		return g.GEGLU(g.Input("x", 3, 134))
+	}})
+	t.add("geglu", "large", Row{Large: true, Build: func(g *graph.Graph) *graph.Node {
+		return g.GEGLU(g.Input("x", 1, 2*(65536*64+5))) // more than 65535 workgroups of 64
+	}})
+}
+
+// causal attention, with as many keys as queries.
+func (t *table) causal() {
+	for _, s := range []struct{ n, l, heads, width int }{{1, 1, 1, 1}, {2, 7, 3, 5}, {1, 77, 2, 16}, {1, 64, 1, 8}, {1, 33, 1, 80}} {
+		t.add("attention", fmt.Sprintf("causal_%dx%d_h%dx%d", s.n, s.l, s.heads, s.width), Row{Build: func(g *graph.Graph) *graph.Node {
+			c := s.heads * s.width
+			q, k, v := g.Input("q", s.n, s.l, c), g.Input("k", s.n, s.l, c), g.Input("v", s.n, s.l, c)
+			return g.AttentionWith(q, k, v, graph.AttentionAttrs{Heads: s.heads, Causal: true, Scale: 0.7})
+		}})
+	}
+}
+
 func (t *table) elementwise() {
 	for _, u := range []struct {
 		op    string
 		build func(g *graph.Graph, x *graph.Node) *graph.Node
+		fill  Fill // where not normal numbers and far ones
 	}{
-		{"silu", (*graph.Graph).SiLU},
-		{"relu", (*graph.Graph).ReLU},
-		{"softplus", (*graph.Graph).Softplus},
-		{"sigmoid", (*graph.Graph).Sigmoid},
-		{"smooth_abs", func(g *graph.Graph, x *graph.Node) *graph.Node { return g.SmoothAbs(x, 0.1) }},
-		{"affine", func(g *graph.Graph, x *graph.Node) *graph.Node { return g.Affine(x, -1.5, 0.25) }},
+		{op: "silu", build: (*graph.Graph).SiLU},
+		{op: "relu", build: (*graph.Graph).ReLU},
+		{op: "softplus", build: (*graph.Graph).Softplus},
+		{op: "sigmoid", build: (*graph.Graph).Sigmoid},
+		{op: "gelu", build: (*graph.Graph).GELU},
+		{op: "gelu_tanh", build: (*graph.Graph).GELUTanh},
+		{op: "quick_gelu", build: (*graph.Graph).QuickGELU},
+		{op: "tanh", build: (*graph.Graph).Tanh, fill: func(rng *rand.Rand) float64 { return 18*rng.Float64() - 9 }},
+		{op: "exp", build: (*graph.Graph).Exp, fill: func(rng *rand.Rand) float64 { return 20*rng.Float64() - 10 }},
+		{op: "rsqrt", build: (*graph.Graph).Rsqrt, fill: func(rng *rand.Rand) float64 { return 0.1 + 100*rng.Float64() }},
+		{op: "clamp", build: func(g *graph.Graph, x *graph.Node) *graph.Node { return g.Clamp(x, -0.75, 1.5) }},
+		{op: "smooth_abs", build: func(g *graph.Graph, x *graph.Node) *graph.Node { return g.SmoothAbs(x, 0.1) }},
+		{op: "affine", build: func(g *graph.Graph, x *graph.Node) *graph.Node { return g.Affine(x, -1.5, 0.25) }},
 	} {
 		unary := func(name string, fill Fill, shape ...int) {
+			if u.fill != nil {
+				fill = u.fill
+			}
 			t.add(u.op, name, Row{
 				Fill:  map[string]Fill{"x": fill},
 				Build: func(g *graph.Graph) *graph.Node { return u.build(g, g.Input("x", shape...)) },
@@ -277,7 +341,61 @@ func (t *table) resample() {
 	}
 }
 
+// resize rows are compositions: products with constant matrices, and
+// convolutions with a constant kernel.
+func (t *table) resize() {
+	for _, s := range []struct {
+		x    []int
+		h, w int
+	}{
+		{[]int{2, 3, 5, 7}, 9, 13},
+		{[]int{1, 1, 1, 1}, 3, 5},
+		{[]int{1, 2, 4, 4}, 7, 8},
+		{[]int{1, 2, 3, 5}, 3, 6},
+		{[]int{1, 3, 17, 16}, 33, 31},
+	} {
+		t.add("upsample_nearest", fmt.Sprintf("%s_to_%dx%d", dims(s.x...), s.h, s.w), Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
+			return g.UpsampleNearest(g.Input("x", s.x...), s.h, s.w)
+		}})
+	}
+	t.add("upsample_nearest", "large", Row{Large: true, Linear: true, Build: func(g *graph.Graph) *graph.Node {
+		return g.UpsampleNearest(g.Input("x", 1, 1, 2048, 1), 2049, 2049) // more than 65535 workgroups of 64
+	}})
+	for _, filter := range []graph.Filter{graph.Bilinear, graph.Bicubic} {
+		for _, antialias := range []bool{false, true} {
+			for _, to := range [][2]int{{3, 4}, {5, 16}, {11, 13}, {1, 1}} {
+				name := fmt.Sprintf("%v_7x9_to_%dx%d", filter, to[0], to[1])
+				if antialias {
+					name += "_antialias"
+				}
+				t.add("matmul", name, Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
+					return g.Resize(g.Input("x", 2, 3, 7, 9), to[0], to[1], graph.ResizeAttrs{Filter: filter, Antialias: antialias})
+				}})
+			}
+		}
+	}
+	for _, shape := range [][]int{{2, 3, 4, 6}, {1, 5, 7, 3}} {
+		t.add("conv2d", "fir_downsample_"+dims(shape...), Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
+			return g.FIRDownsample2x(g.Input("x", shape...))
+		}})
+		t.add("conv2d_grad_input", "fir_upsample_"+dims(shape...), Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
+			return g.FIRUpsample2x(g.Input("x", shape...))
+		}})
+	}
+	for _, a := range []struct {
+		graph.Conv2DAttrs
+		h, w int
+	}{{graph.Same(3), 3, 5}, {graph.Conv2DAttrs{Stride: 2, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1}, 6, 9}} {
+		t.add("conv2d_grad_input", fmt.Sprintf("transpose_stride%d", a.Stride), Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
+			return g.ConvTranspose2D(g.Input("x", 2, 5, 3, 5), g.Input("w", 5, 4, 3, 3), a.h, a.w, a.Conv2DAttrs)
+		}})
+	}
+}
+
 func (t *table) averages() {
+	t.add("sum_pool2x", "average_odd", Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
+		return g.AvgPool2x(g.Input("x", 2, 3, 5, 7))
+	}})
 	t.add("sum_pool2x", "average", Row{Linear: true, Build: func(g *graph.Graph) *graph.Node {
 		return g.AvgPool2x(g.Input("x", 2, 3, 4, 6))
 	}})
@@ -335,6 +453,21 @@ func (t *table) embedding() {
 			Fill: map[string]Fill{"t": Whole(1000)},
 			Build: func(g *graph.Graph) *graph.Node {
 				return g.TimeEmbedding(g.Input("t", 5), a)
+			},
+		})
+	}
+	for _, s := range []struct {
+		t, w int
+		a    graph.FourierEmbeddingAttrs
+	}{{1, 1, graph.FourierEmbeddingAttrs{}}, {3, 33, graph.FourierEmbeddingAttrs{Log: true}}, {2, 64, graph.FourierEmbeddingAttrs{FlipSinToCos: true, Log: true}}} {
+		t.add("fourier_embedding", fmt.Sprintf("%dx%d_flip%t_log%t", s.t, s.w, s.a.FlipSinToCos, s.a.Log), Row{
+			NMSE: 1e-8, // as above
+			Fill: map[string]Fill{
+				"t": func(rng *rand.Rand) float64 { return 1e-3 + 1000*rng.Float64() },
+				"w": func(rng *rand.Rand) float64 { return rng.NormFloat64() / 10 },
+			},
+			Build: func(g *graph.Graph) *graph.Node {
+				return g.FourierEmbedding(g.Input("t", s.t), g.Input("w", s.w), s.a)
 			},
 		})
 	}

@@ -7,12 +7,13 @@ import "github.com/sdo-go/sdo/graph"
 type heads struct {
 	images, count, channels, perHead, width int
 	scale                                   float64
+	causal                                  bool
 }
 
 func newHeads(x graph.Shape, attrs any) heads {
 	a := attrs.(*graph.AttentionAttrs)
 	width := elementWidth(x[2] / a.Heads)
-	return heads{x[0], a.Heads, x[2] / width, x[2] / a.Heads / width, width, a.Scale}
+	return heads{x[0], a.Heads, x[2] / width, x[2] / a.Heads / width, width, a.Scale, a.Causal}
 }
 
 // launch runs one invocation per image, head and few own rows, each of which
@@ -21,7 +22,7 @@ func (h heads) launch(p *preset, shader string, rows, others int, bind []operand
 	count := h.images * h.count * ceil(rows, p.own)
 	return one(launch{
 		shader:  shader,
-		consts:  elements(h.width, append([]any{"WORKGROUP", p.lanes, "OWN", p.own, "OTHERS", p.others}, pairs...)...),
+		consts:  elements(h.width, append([]any{"WORKGROUP", p.lanes, "OWN", p.own, "OTHERS", p.others, "CAUSAL", h.causal}, pairs...)...),
 		uniform: append(words(count, rows, others, h.count, h.channels, h.perHead), floatWord(h.scale)),
 		bind:    bind,
 		groups:  fold(count, p.lanes),

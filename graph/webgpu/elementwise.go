@@ -29,15 +29,43 @@ const (
 	softplus
 	sigmoid
 	smoothAbs
+	gelu
+	geluTanh
+	quickGELU
+	tanh
+	exp
+	rsqrt
+	clamp
 )
 
 func activation(shader string, function int) kernel {
 	return func(n *graph.Node, p *preset) ([]launch, error) {
-		var eps float64
-		if a, ok := n.Attrs.(*graph.SmoothAbsAttrs); ok {
-			eps = a.Eps
+		var a, b float64
+		switch attrs := n.Attrs.(type) {
+		case *graph.SmoothAbsAttrs:
+			a = attrs.Eps
+		case *graph.ClampAttrs:
+			a, b = attrs.Lo, attrs.Hi
 		}
-		return one(mapNumbers(n, p, shader, []uint32{floatWord(eps)}, "FUNCTION", function))
+		return one(mapNumbers(n, p, shader, []uint32{floatWord(a), floatWord(b)}, "FUNCTION", function))
+	}
+}
+
+// geglu has one invocation per number, or four, of the half that is kept: of
+// the output forward, of dy backward.
+func geglu(shader string, half func(n *graph.Node) graph.Shape) kernel {
+	return func(n *graph.Node, p *preset) ([]launch, error) {
+		s := half(n)
+		row := s[len(s)-1]
+		width := elementWidth(row)
+		count := s.Size() / width
+		return one(launch{
+			shader:  shader,
+			consts:  elements(width, "WORKGROUP", p.lanes),
+			uniform: words(count, row/width),
+			bind:    operands(n),
+			groups:  fold(count, p.lanes),
+		})
 	}
 }
 

@@ -31,6 +31,21 @@ func timeEmbedding(n *graph.Node, p *preset) ([]launch, error) {
 	})
 }
 
+func fourierEmbedding(n *graph.Node, p *preset) ([]launch, error) {
+	if err := wantSingles(n, n.Inputs...); err != nil {
+		return nil, err
+	}
+	a, half := n.Attrs.(*graph.FourierEmbeddingAttrs), n.Inputs[1].Shape[0]
+	count := n.Shape[0] * half
+	return one(launch{
+		shader:  "fourier_embedding",
+		consts:  consts("WORKGROUP", p.lanes, "FLIP", a.FlipSinToCos, "LOG", a.Log),
+		uniform: words(count, half),
+		bind:    operands(n),
+		groups:  fold(count, p.lanes),
+	})
+}
+
 // leading splits off the 12 leading bits of x.
 func leading(x float64) (high, rest float64) {
 	if x == 0 {

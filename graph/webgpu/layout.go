@@ -1,6 +1,10 @@
 package webgpu
 
-import "github.com/sdo-go/sdo/graph"
+import (
+	"math"
+
+	"github.com/sdo-go/sdo/graph"
+)
 
 // span is the size of one entry of everything outside an axis: the product of
 // the extents from the axis on.
@@ -85,4 +89,27 @@ func upsample(n *graph.Node, p *preset) ([]launch, error) {
 		bind:    operands(n),
 		groups:  fold(x.Size(), p.lanes),
 	})
+}
+
+// nearest runs one invocation per number of the output, between images of shape
+// small and shape large.
+func nearest(n *graph.Node, p *preset, shader string, small, large graph.Shape) ([]launch, error) {
+	scale := func(axis int) uint32 {
+		return math.Float32bits(float32(small[axis]) / float32(large[axis]))
+	}
+	return one(launch{
+		shader:  shader,
+		consts:  consts("WORKGROUP", p.lanes),
+		uniform: append(words(n.Shape.Size(), small[2], small[3], large[2], large[3]), scale(2), scale(3)),
+		bind:    operands(n),
+		groups:  fold(n.Shape.Size(), p.lanes),
+	})
+}
+
+func upsampleNearest(n *graph.Node, p *preset) ([]launch, error) {
+	return nearest(n, p, "upsample_nearest", n.Inputs[0].Shape, n.Shape)
+}
+
+func upsampleNearestGrad(n *graph.Node, p *preset) ([]launch, error) {
+	return nearest(n, p, "upsample_nearest_bwd", n.Shape, n.Inputs[0].Shape)
 }

@@ -20,10 +20,11 @@ func (r Region) String() string { return [...]string{"param", "scratch", "tape"}
 // slotAlign is WebGPU's default alignment of a storage buffer's binding offset.
 const slotAlign = 256
 
-// Slot is a tensor's place: an offset into its region's arena. Bytes counts
-// four a number; an executor with wider numbers scales both.
+// Slot is a tensor's place: an offset into one of the buffers of its region's
+// arena. Bytes counts four a number; an executor with wider numbers scales both.
 type Slot struct {
 	Region        Region
+	Buffer        int
 	Offset, Bytes int64
 }
 
@@ -31,7 +32,7 @@ type Slot struct {
 // has two: forward, then backward.
 type Segment struct {
 	Inputs []*Node // fed before the segment runs
-	Nodes  []*Node // kernels in order
+	Nodes  []*Node // kernels in order; some are the plan's own and not the graph's
 	Wanted []*Node // may be fetched after the segment ran
 }
 
@@ -44,11 +45,22 @@ type Plan struct {
 	TapeBytes    int64   // pinned by one kept call
 	ParamBytes   int64   // parameters as stored
 
-	slots map[*Node]Slot
+	// The buffers of the two arenas, which are one each unless
+	// CompileOptions.MaxBuffer was too small for it.
+	Scratch, Tape []int64
+
+	// Recomputed names the blocks of which the backward segment computes something
+	// again, in the order of the graph, and RecomputedMultiplyAdds is what that
+	// costs a call. Segment.MultiplyAdds counts it.
+	Recomputed             []string
+	RecomputedMultiplyAdds int64
+
+	slots   map[*Node]Slot
+	written map[*Node]*Node // what computes a node of the graph in its place
 }
 
 // Slot is where n lives. A reshape lives where its input does.
-func (p *Plan) Slot(n *Node) Slot { return p.slots[root(n)] }
+func (p *Plan) Slot(n *Node) Slot { return p.slots[p.own(n)] }
 
 // root resolves reshapes, which are views.
 func root(n *Node) *Node {
@@ -58,29 +70,19 @@ func root(n *Node) *Node {
 	return n
 }
 
-// life is a tensor that needs a place: from the kernel that writes it to the
-// last that reads it, in kernel numbers of one segment.
-type life struct {
-	node     *Node
-	from, to int
-	offset   int64
-}
-
 // CompileOptions are what a plan must keep to. The zero value asks for nothing:
 // every tensor that the backward reads is kept, buffers and bindings have no
 // limit.
 type CompileOptions struct {
-	// TapeBudget is the bytes that one kept call may take, tape and scratch arena
-	// together. A plan that needs more computes blocks of the graph again in its
-	// backward segment instead of keeping what they hold. 0 keeps everything.
+	// TapeBudget is the bytes that kept calls may take, their tapes and the
+	// scratch arena together. A plan that needs more computes part of the graph's
+	// blocks again in its backward segment instead of keeping what they hold: as
+	// little as the budget asks for, or what makes it smallest where none fits. 0
+	// keeps everything.
 	TapeBudget int64
+	Tapes      int   // kept calls alive at once that the budget counts; 0 is 1
 	MaxBuffer  int64 // bytes of one buffer of the device, 0 for no limit
 	MaxBinding int64 // bytes of one tensor as the device's kernels see it, 0 for no limit
-}
-
-// CompileWith is Compile under limits.
-func CompileWith(g *Graph, o CompileOptions, segments ...[]*Node) (*Plan, error) {
-	return compile(g, o, segments)
 }
 
 // Compile orders the nodes that the wanted tensors of each segment need and
@@ -88,59 +90,89 @@ func CompileWith(g *Graph, o CompileOptions, segments ...[]*Node) (*Plan, error)
 // is pinned on the tape; everything else shares the scratch arena. A segment
 // without wanted tensors is an error.
 func Compile(g *Graph, segments ...[]*Node) (*Plan, error) {
-	return compile(g, CompileOptions{}, segments)
+	return CompileWith(g, CompileOptions{}, segments...)
 }
 
-func compile(g *Graph, o CompileOptions, segments [][]*Node) (*Plan, error) {
-	p := &Plan{slots: map[*Node]Slot{}}
-	segmentOf := map[*Node]int{} // of computed nodes and inputs
+// CompileWith is Compile under limits. Inputs and wanted tensors are those of
+// the graph whatever the plan makes of what lies between.
+func CompileWith(g *Graph, o CompileOptions, segments ...[]*Node) (*Plan, error) {
+	p := &Plan{slots: map[*Node]Slot{}, written: map[*Node]*Node{}}
+	if err := p.order(g, segments); err != nil {
+		return nil, err
+	}
+	if o.TapeBudget > 0 && len(p.Segments) == 2 {
+		p.recompute(o)
+	}
+	p.params()
+	if err := p.allocate(o); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// order sorts the nodes that each segment needs and no earlier one computes.
+func (p *Plan) order(g *Graph, segments [][]*Node) error {
+	done := make([]bool, len(g.Nodes))
 	for s, wanted := range segments {
 		if len(wanted) == 0 {
-			return nil, fmt.Errorf("plan: segment %d asks for nothing", s)
+			return fmt.Errorf("plan: segment %d asks for nothing", s)
 		}
 		needed := make([]bool, len(g.Nodes))
 		for _, w := range wanted {
 			if w == nil || w.graph != g {
-				return nil, fmt.Errorf("plan: segment %d asks for a node of another graph: %v", s, w)
+				return fmt.Errorf("plan: segment %d asks for a node of another graph: %v", s, w)
 			}
 			needed[w.ID] = true
 		}
 		segment := Segment{Wanted: wanted}
 		for id := len(g.Nodes) - 1; id >= 0; id-- {
 			n := g.Nodes[id]
-			if _, done := segmentOf[n]; done || !needed[id] {
+			if done[id] || !needed[id] {
 				continue
 			}
 			for _, in := range n.Inputs {
 				needed[in.ID] = true
 			}
 			switch n.Op {
-			case OpParam, OpConst:
-				if _, known := p.slots[n]; !known {
-					bytes := storedBytes(n)
-					p.slots[n] = Slot{Region: RegionParam, Bytes: bytes}
-					p.Params = append(p.Params, n)
-					p.ParamBytes += bytes
-				}
+			case OpParam, OpConst, OpReshape:
+				continue
 			case OpInput:
-				segmentOf[n] = s
 				segment.Inputs = append(segment.Inputs, n)
-			case OpReshape:
 			default:
-				segmentOf[n] = s
 				segment.Nodes = append(segment.Nodes, n)
 			}
+			done[id] = true
 		}
 		slices.Reverse(segment.Inputs)
 		slices.Reverse(segment.Nodes)
 		p.Segments = append(p.Segments, segment)
 	}
-	slices.SortFunc(p.Params, func(a, b *Node) int { return cmp.Compare(a.ID, b.ID) })
-	p.pin(segmentOf)
-	for s := range p.Segments {
-		p.ScratchBytes = max(p.ScratchBytes, p.place(&p.Segments[s]))
+	return nil
+}
+
+// params lists the parameters and constants that the segments read.
+func (p *Plan) params() {
+	read := func(n *Node) {
+		n = root(n)
+		if _, known := p.slots[n]; known || n.Op != OpParam && n.Op != OpConst {
+			return
+		}
+		bytes := storedBytes(n)
+		p.slots[n] = Slot{Region: RegionParam, Bytes: bytes}
+		p.Params = append(p.Params, n)
+		p.ParamBytes += bytes
 	}
-	return p, nil
+	for _, segment := range p.Segments {
+		for _, n := range segment.Nodes {
+			for _, in := range n.Inputs {
+				read(in)
+			}
+		}
+		for _, w := range segment.Wanted {
+			read(w)
+		}
+	}
+	slices.SortFunc(p.Params, func(a, b *Node) int { return cmp.Compare(a.ID, b.ID) })
 }
 
 func storedBytes(n *Node) int64 {
@@ -153,17 +185,101 @@ func storedBytes(n *Node) int64 {
 
 func align(bytes int64) int64 { return (bytes + slotAlign - 1) / slotAlign * slotAlign }
 
+func bytesOf(n *Node) int64 { return int64(n.Shape.Size()) * 4 }
+
+// allocate gives every tensor that is no parameter its place.
+func (p *Plan) allocate(o CompileOptions) error {
+	o.MaxBuffer = o.MaxBuffer / slotAlign * slotAlign
+	if err := p.fits(o); err != nil {
+		return err
+	}
+	tape, scratch := arena{limit: o.MaxBuffer}, arena{limit: o.MaxBuffer}
+	p.pin(&tape)
+	for _, segment := range p.Segments {
+		p.place(segment, &scratch)
+	}
+	p.Tape, p.Scratch = tape.buffers, scratch.buffers
+	for _, bytes := range p.Tape {
+		p.TapeBytes += bytes
+	}
+	for _, bytes := range p.Scratch {
+		p.ScratchBytes += bytes
+	}
+	return nil
+}
+
+// fits refuses a tensor that is larger than the device can hold in one piece.
+func (p *Plan) fits(o CompileOptions) error {
+	limit := min(cmp.Or(o.MaxBuffer, 1<<62), cmp.Or(o.MaxBinding, 1<<62))
+	check := func(n *Node, bytes int64) error {
+		if bytes > limit || o.MaxBuffer > 0 && align(bytes) > o.MaxBuffer {
+			return fmt.Errorf("plan: %v takes %d bytes and the device holds at most %d in one piece; try fewer or smaller pictures",
+				n, bytes, limit)
+		}
+		return nil
+	}
+	for _, n := range p.Params {
+		if err := check(n, storedBytes(n)); err != nil {
+			return err
+		}
+	}
+	for _, segment := range p.Segments {
+		for _, n := range slices.Concat(segment.Inputs, segment.Nodes) {
+			if err := check(n, bytesOf(n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// arena is memory in buffers of limited size, addressed as if they followed each
+// other: buffer b begins at b*limit. Without a limit it is one buffer.
+type arena struct {
+	limit   int64
+	buffers []int64 // bytes used of each
+}
+
+// avoid returns the first address from at on where bytes lie within one buffer.
+func (a *arena) avoid(at, bytes int64) int64 {
+	if a.limit > 0 && at/a.limit != (at+bytes-1)/a.limit {
+		return (at/a.limit + 1) * a.limit
+	}
+	return at
+}
+
+// use makes room for bytes at an address and returns it as a place.
+func (a *arena) use(region Region, at, bytes int64) Slot {
+	buffer := 0
+	if a.limit > 0 {
+		buffer, at = int(at/a.limit), at%a.limit
+	}
+	for len(a.buffers) <= buffer {
+		a.buffers = append(a.buffers, 0)
+	}
+	a.buffers[buffer] = max(a.buffers[buffer], at+align(bytes))
+	return Slot{region, buffer, at, bytes}
+}
+
 // pin puts on the tape what one segment makes and a later one reads.
-func (p *Plan) pin(segmentOf map[*Node]int) {
+func (p *Plan) pin(tape *arena) {
+	madeBy := map[*Node]int{} // segments, of what is not a parameter
+	for s, segment := range p.Segments {
+		for _, n := range slices.Concat(segment.Inputs, segment.Nodes) {
+			madeBy[n] = s
+		}
+	}
+	end := int64(0)
 	pinned := func(n *Node, reader int) {
-		n = root(n)
-		made, computed := segmentOf[n]
+		n = p.own(n)
+		made, computed := madeBy[n]
 		if _, placed := p.slots[n]; !computed || placed || made == reader {
 			return
 		}
-		bytes := int64(n.Shape.Size()) * 4
-		p.slots[n] = Slot{RegionTape, p.TapeBytes, bytes}
-		p.TapeBytes += align(bytes)
+		bytes := bytesOf(n)
+		end = tape.avoid(end, align(bytes))
+		p.slots[n] = tape.use(RegionTape, end, bytes)
+		end += align(bytes)
 	}
 	for s, segment := range p.Segments {
 		for _, n := range segment.Nodes {
@@ -177,15 +293,32 @@ func (p *Plan) pin(segmentOf map[*Node]int) {
 	}
 }
 
-// place packs a segment's remaining tensors into the scratch arena and returns
-// its size. Largest first, each at the lowest offset that no tensor alive at
-// the same time covers: the greedy-by-size order of Pisarchyk and Lee,
-// "Efficient memory management for deep neural net inference" (2020).
-func (p *Plan) place(segment *Segment) (size int64) {
+// own is the node that computes n in this plan.
+func (p *Plan) own(n *Node) *Node {
+	n = root(n)
+	if own := p.written[n]; own != nil {
+		return own
+	}
+	return n
+}
+
+// life is a tensor that needs a place: from the kernel that writes it to the
+// last that reads it, in kernel numbers of one segment.
+type life struct {
+	node          *Node
+	bytes, offset int64
+	from, to      int
+}
+
+// place packs a segment's remaining tensors into the scratch arena. Largest
+// first, each at the lowest address that no tensor alive at the same time
+// covers: the greedy-by-size order of Pisarchyk and Lee, "Efficient memory
+// management for deep neural net inference" (2020).
+func (p *Plan) place(segment Segment, scratch *arena) {
 	lives := map[*Node]*life{}
 	born := func(n *Node, at int) {
 		if _, placed := p.slots[n]; !placed {
-			lives[n] = &life{node: n, from: at, to: at}
+			lives[n] = &life{node: n, bytes: align(bytesOf(n)), from: at, to: at}
 		}
 	}
 	for _, n := range segment.Inputs {
@@ -200,34 +333,33 @@ func (p *Plan) place(segment *Segment) (size int64) {
 		}
 	}
 	for _, w := range segment.Wanted {
-		if l := lives[root(w)]; l != nil {
+		if l := lives[p.own(w)]; l != nil {
 			l.to = len(segment.Nodes)
 		}
 	}
 
 	queue := make([]*life, 0, len(lives))
-	for _, l := range lives {
-		queue = append(queue, l)
+	for _, n := range slices.Concat(segment.Inputs, segment.Nodes) {
+		if l := lives[n]; l != nil {
+			queue = append(queue, l)
+		}
 	}
-	slices.SortFunc(queue, func(a, b *life) int {
+	slices.SortStableFunc(queue, func(a, b *life) int {
 		return cmp.Or(cmp.Compare(b.node.Shape.Size(), a.node.Shape.Size()), cmp.Compare(a.node.ID, b.node.ID))
 	})
-	var placed []*life // by offset
+	var placed []*life // by address
 	for _, l := range queue {
-		bytes := int64(l.node.Shape.Size()) * 4
 		for _, other := range placed {
 			if other.to < l.from || l.to < other.from {
 				continue
 			}
-			if l.offset+bytes <= other.offset {
+			if l.offset+l.bytes <= other.offset {
 				break // the gap below other is wide enough
 			}
-			l.offset = max(l.offset, other.offset+align(int64(other.node.Shape.Size())*4))
+			l.offset = scratch.avoid(max(l.offset, other.offset+other.bytes), l.bytes)
 		}
 		at, _ := slices.BinarySearchFunc(placed, l, func(a, b *life) int { return cmp.Compare(a.offset, b.offset) })
 		placed = slices.Insert(placed, at, l)
-		p.slots[l.node] = Slot{RegionScratch, l.offset, bytes}
-		size = max(size, l.offset+align(bytes))
+		p.slots[l.node] = scratch.use(RegionScratch, l.offset, bytesOf(l.node))
 	}
-	return size
 }

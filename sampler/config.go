@@ -145,20 +145,32 @@ func DefaultConfig() Config {
 // classDefaults are where the defaults of diffusers' scheduler classes differ
 // from DefaultConfig.
 var classDefaults = map[string]func(*Config){
-	"EulerDiscreteScheduler": func(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace },
-	"HeunDiscreteScheduler": func(c *Config) {
-		c.ClipSample, c.TimestepSpacing = false, SpacingLinspace
-		c.BetaStart, c.BetaEnd = 0.00085, 0.012
-	},
-	"DPMSolverMultistepScheduler": func(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace },
-	"UniPCMultistepScheduler":     func(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace },
-	"LCMScheduler": func(c *Config) {
-		c.ClipSample = false
-		c.BetaSchedule, c.BetaStart, c.BetaEnd = ScheduleScaledLinear, 0.00085, 0.012
-	},
+	"PNDMScheduler":                   func(c *Config) { c.ClipSample, c.SetAlphaToOne = false, false },
+	"EulerDiscreteScheduler":          linspaceDefaults,
+	"EulerAncestralDiscreteScheduler": linspaceDefaults,
+	"LMSDiscreteScheduler":            linspaceDefaults,
+	"HeunDiscreteScheduler":           heunDefaults,
+	"KDPM2DiscreteScheduler":          heunDefaults,
+	"KDPM2AncestralDiscreteScheduler": heunDefaults,
+	"DPMSolverMultistepScheduler":     linspaceDefaults,
+	"UniPCMultistepScheduler":         linspaceDefaults,
+	"LCMScheduler":                    lcmDefaults,
+	"TCDScheduler":                    lcmDefaults,
 	"FlowMatchEulerDiscreteScheduler": func(c *Config) { c.ClipSample, c.PredictionType = false, PredictFlow },
 	"EDMEulerScheduler":               edmDefaults,
 	"EDMDPMSolverMultistepScheduler":  edmDefaults,
+}
+
+func linspaceDefaults(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace }
+
+func heunDefaults(c *Config) {
+	linspaceDefaults(c)
+	c.BetaStart, c.BetaEnd = 0.00085, 0.012
+}
+
+func lcmDefaults(c *Config) {
+	c.ClipSample = false
+	c.BetaSchedule, c.BetaStart, c.BetaEnd = ScheduleScaledLinear, 0.00085, 0.012
 }
 
 func edmDefaults(c *Config) {

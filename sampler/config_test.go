@@ -35,9 +35,16 @@ func TestParseConfigOfOtherNetworks(t *testing.T) {
 	playground := DefaultConfig()
 	edmDefaults(&playground)
 	playground.SigmaMax = 120
+	stable := unclipped(DefaultConfig())
+	stable.BetaSchedule, stable.BetaStart, stable.BetaEnd = ScheduleScaledLinear, 0.00085, 0.012
+	stable.SetAlphaToOne, stable.StepsOffset = false, 1
+	turbo := unclipped(DefaultConfig())
+	turbo.TimestepSpacing = SpacingTrailing
 	for in, want := range map[string]Config{
-		`{"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}`:                   flow3,
-		`{"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "epsilon", "sigma_max": 120.0, "rho": 7.0}`: playground,
+		`{"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}`:                                                           flow3,
+		`{"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "epsilon", "sigma_max": 120.0, "rho": 7.0}`:                                         playground,
+		`{"_class_name": "PNDMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "skip_prk_steps": true, "steps_offset": 1}`: stable,
+		`{"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}`:                                                                      turbo,
 	} {
 		config, err := ParseConfig([]byte(in))
 		if err != nil || !reflect.DeepEqual(config, want) {

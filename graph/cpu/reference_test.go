@@ -255,6 +255,144 @@ func TestAttentionAgainstLoops(t *testing.T) {
 	}
 }
 
+// A causal query sees the keys up to its own, whatever the others hold.
+func TestCausalAttentionAgainstLoops(t *testing.T) {
+	for _, size := range [][3]int{{2, 5, 1}, {1, 70, 2}, {1, 1, 3}} {
+		n, l, heads := size[0], size[1], size[2]
+		const width, scale = 3, 0.4
+		c := heads * width
+		g := graph.New()
+		q, k, v := g.Input("q", n, l, c), g.Input("k", n, l, c), g.Input("v", n, l, c)
+		y := g.AttentionWith(q, k, v, graph.AttentionAttrs{Heads: heads, Scale: scale, Causal: true})
+		values := map[*graph.Node][]float64{q: normals(1, n*l*c), k: normals(2, n*l*c), v: normals(3, n*l*c)}
+		want := make([]float64, n*l*c)
+		for i := range n * l * heads {
+			image, row, h := i/(l*heads), i/heads%l, i%heads
+			at := (image*l+row)*c + h*width
+			total := 0.0
+			for b := range row + 1 {
+				other := (image*l+b)*c + h*width
+				score := 0.0
+				for d := range width {
+					score += scale * values[q][at+d] * values[k][other+d]
+				}
+				total += math.Exp(score)
+				for d := range width {
+					want[at+d] += math.Exp(score) * values[v][other+d]
+				}
+			}
+			for d := range width {
+				want[at+d] /= total
+			}
+		}
+		wantClose(t, fmt.Sprint(size), evaluate[float64](t, g, values, y), want, 1e-28)
+		wantClose(t, fmt.Sprint("float32 ", size), evaluate[float32](t, g, values, y), want, 1e-12)
+	}
+}
+
+// picture is 5 x 7 whole numbers without symmetry.
+func picture() []float64 {
+	x := make([]float64, 35)
+	for i := range x {
+		x[i] = float64(i * i % 11)
+	}
+	return x
+}
+
+// What F.interpolate of PyTorch 2 gives for picture, in float64.
+func TestResizeIsPyTorchs(t *testing.T) {
+	for _, k := range []struct {
+		h, w  int
+		attrs graph.ResizeAttrs
+		want  []float64
+	}{
+		{3, 4, graph.ResizeAttrs{Filter: graph.Bilinear, Antialias: false}, []float64{2.41667, 4.29167, 3.70833, 2.95833, 7.5, 3, 4.75, 5.875, 2.70833, 6.04167, 3.70833, 1.66667}},
+		{3, 4, graph.ResizeAttrs{Filter: graph.Bilinear, Antialias: true}, []float64{3.21088, 4.52571, 3.47429, 2.85034, 5.49735, 3.17778, 4.52889, 4.92063, 2.61224, 4.58857, 3.85143, 2.10204}},
+		{3, 4, graph.ResizeAttrs{Filter: graph.Bicubic, Antialias: false}, []float64{2.19194, 4.35307, 3.59631, 2.73376, 7.69043, 2.83594, 4.50391, 6.06543, 2.15395, 6.363, 3.92137, 1.33653}},
+		{3, 4, graph.ResizeAttrs{Filter: graph.Bicubic, Antialias: true}, []float64{3.22495, 4.81149, 3.35276, 2.69924, 5.86362, 2.6989, 4.56781, 5.2227, 2.34165, 4.7353, 4.07831, 1.97371}},
+		{2, 9, graph.ResizeAttrs{Filter: graph.Bilinear, Antialias: false}, []float64{3.75, 5.91667, 5.66667, 3.77778, 3, 1.63889, 1.38889, 2.25, 3.75, 1.5, 1.33333, 2.02778, 3.22222, 4, 6.33333, 5.19444, 3.33333, 2.5}},
+		{2, 9, graph.ResizeAttrs{Filter: graph.Bilinear, Antialias: true}, []float64{4.13636, 4.80303, 4.4697, 3.74747, 4.13636, 3.35859, 3.41414, 3.63636, 3.63636, 3.63636, 3.30303, 3.58081, 4.02525, 3.63636, 4.80303, 4.58081, 3.63636, 2.63636}},
+		{2, 9, graph.ResizeAttrs{Filter: graph.Bicubic, Antialias: false}, []float64{3.17114, 6.68779, 6.6283, 3.5116, 2.60156, 0.957412, 0.117857, 1.6059, 3.98177, 0.609632, 0.38491, 1.35475, 2.99998, 4.10547, 7.378, 5.65912, 2.66659, 2.37531}},
+		{2, 9, graph.ResizeAttrs{Filter: graph.Bicubic, Antialias: true}, []float64{4.12267, 4.9348, 4.45982, 3.55684, 4.2492, 3.32693, 3.44482, 3.78701, 3.71572, 3.7855, 3.27696, 3.6307, 4.16361, 3.51671, 4.89804, 4.77945, 3.58726, 2.49893}},
+		{6, 2, graph.ResizeAttrs{Filter: graph.Bilinear, Antialias: false}, []float64{1.75, 3.5, 6.25, 1.4375, 5.85417, 4.97917, 2.72917, 7.16667, 1.6875, 4.5625, 6, 0.25}},
+		{6, 2, graph.ResizeAttrs{Filter: graph.Bilinear, Antialias: true}, []float64{3.13953, 4.55814, 4.5, 2.32558, 4.98062, 3.8876, 3.64341, 5.37984, 2.59884, 4.30814, 5.16279, 1.74419}},
+		{6, 2, graph.ResizeAttrs{Filter: graph.Bicubic, Antialias: false}, []float64{1.25304, 3.46431, 7.30757, 0.204605, 6.81308, 5.365, 1.52357, 9.0725, 1.00443, 4.6178, 6.62264, -0.314045}},
+		{6, 2, graph.ResizeAttrs{Filter: graph.Bicubic, Antialias: true}, []float64{3.05794, 4.84254, 4.60499, 1.87049, 5.35257, 3.67489, 3.45504, 5.88848, 2.18625, 4.53651, 5.52171, 1.4399}},
+	} {
+		g := graph.New()
+		x := g.Input("x", 1, 1, 5, 7)
+		got := evaluate[float64](t, g, map[*graph.Node][]float64{x: picture()}, g.Resize(x, k.h, k.w, k.attrs))
+		wantClose(t, fmt.Sprint(k.h, k.w, k.attrs), got, k.want, 1e-11)
+	}
+}
+
+// What diffusers' upsample_2d and downsample_2d give with the kernel (1, 3, 3, 1).
+func TestFIRIsDiffusers(t *testing.T) {
+	g := graph.New()
+	x, small := g.Input("x", 1, 1, 5, 7), g.Input("small", 1, 1, 2, 3)
+	values := map[*graph.Node][]float64{x: picture(), small: {1, 2, -1, 0.5, 3, 4}}
+	wantClose(t, "up", evaluate[float64](t, g, values, g.FIRUpsample2x(small)), []float64{
+		0.5625, 0.9375, 1.3125, 0.9375, -0.1875, -0.5625, 0.65625, 1.21875, 1.90625, 1.75, 0.75, 0.1875, 0.46875, 1.15625, 2.21875, 2.75, 2.75, 2.0625, 0.28125, 0.84375, 1.78125, 2.4375, 2.8125, 2.25,
+	}, 1e-12)
+	wantClose(t, "down", evaluate[float64](t, g, values, g.FIRDownsample2x(x)), []float64{3.1875, 3.67188, 2.82812, 3.53125, 3.51562, 4.84375}, 1e-11)
+}
+
+// PyTorch rounds the source of a pixel in float32: the middle one of 82 from 2
+// shows the first.
+func TestUpsampleNearestIsPyTorchs(t *testing.T) {
+	for _, k := range []struct {
+		from, to int
+		want     map[int]int
+	}{
+		{2, 82, map[int]int{0: 0, 40: 0, 41: 0, 42: 1, 81: 1}},
+		{3, 123, map[int]int{41: 0, 42: 1, 82: 1, 83: 2}},
+		{5, 9, map[int]int{0: 0, 1: 0, 2: 1, 3: 1, 4: 2, 5: 2, 6: 3, 7: 3, 8: 4}},
+	} {
+		at := sources(k.from, k.to)
+		for i, want := range k.want {
+			if at[i] != want {
+				t.Errorf("pixel %d of %d from %d shows %d, want %d", i, k.to, k.from, at[i], want)
+			}
+		}
+	}
+}
+
+// What PyTorch's gelu, its tanh form and x*sigmoid(1.702 x) give.
+func TestGELUs(t *testing.T) {
+	g := graph.New()
+	x := g.Input("x", 8)
+	values := map[*graph.Node][]float64{x: {-6, -3, -1, -0.3, 0.4, 1.7, 2.5, 7}}
+	for name, k := range map[string]struct {
+		y    *graph.Node
+		want []float64
+	}{
+		"gelu":  {g.GELU(x), []float64{-5.919526e-9, -0.004049694, -0.1586553, -0.1146266, 0.2621687, 1.624239, 2.484476, 7}},
+		"tanh":  {g.GELUTanh(x), []float64{0, -0.003637392, -0.158808, -0.1146291, 0.2621612, 1.624106, 2.484916, 7}},
+		"quick": {g.QuickGELU(x), []float64{-0.0002203536, -0.01807131, -0.1542042, -0.1125159, 0.2655669, 1.610783, 2.465014, 6.999953}},
+	} {
+		wantClose(t, name, evaluate[float64](t, g, values, k.y), k.want, 1e-13)
+		wantClose(t, name+" in float32", evaluate[float32](t, g, values, k.y), k.want, 1e-13)
+	}
+}
+
+func TestNormalCDF(t *testing.T) {
+	worst := 0.0
+	for x := float32(-12); x < 12; x += 0.00137 {
+		want := math.Erfc(-float64(x)/math.Sqrt2) / 2
+		worst = max(worst, math.Abs(float64(normalCDF(x))-want)/want)
+	}
+	if worst > 1.2e-7 {
+		t.Errorf("relative error %.3g, want at most 1.2e-7", worst)
+	}
+	inf := float32(math.Inf(1))
+	if normalCDF(-inf) > 1e-38 || normalCDF(inf) != 1 || normalCDF(float32(0)) != 0.5 {
+		t.Error("limits of the distribution function are wrong")
+	}
+	if x := float32(math.NaN()); normalCDF(x) == normalCDF(x) {
+		t.Error("the distribution function of NaN must be NaN")
+	}
+}
+
 func TestExp(t *testing.T) {
 	worst := 0.0
 	for x := float32(-87.3); x < 88.7; x += 0.00137 {

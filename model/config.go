@@ -12,7 +12,9 @@ import (
 // and not in an endless graph.
 const (
 	maxLevels   = 16
+	maxLayers   = 64      // of a level, and transformer blocks of a layer
 	maxChannels = 1 << 20 // of anything that is a width
+	maxSide     = 4096    // height and width of an image
 )
 
 // unsupported says that a key holds a value this package cannot compute, and

@@ -181,7 +181,7 @@ func TestFolderRefusals(t *testing.T) {
 		want     string
 	}{
 		"no config":        {configFile, nil, "config.json: the file is missing"},
-		"unsupported":      {configFile, configJSON(map[string]any{"act_fn": "mish"}), "act_fn"},
+		"unsupported":      {configFile, configJSON(map[string]any{"act_fn": "tanh"}), "act_fn"},
 		"no weights":       {weightsFile, nil, weightsFile + ": the file is missing"},
 		"cut weights":      {weightsFile, whole[weightsFile].Data[:len(whole[weightsFile].Data)-1], "cut short"},
 		"other config":     {configFile, configJSON(map[string]any{"class_embed_type": "identity", "in_channels": 4}), `tensor "conv_in.weight" has shape [8 3 3 3], the config wants [8 4 3 3]`},

@@ -225,6 +225,14 @@ func (b *builder) linearWith(name string, x *graph.Node, out int, hasBias bool) 
 	return y
 }
 
+// layerNorm normalises the last axis of x.
+func (b *builder) layerNorm(name string, x *graph.Node, eps float64) *graph.Node {
+	channels := x.Shape[len(x.Shape)-1]
+	gamma := b.param(name+".weight", graph.F32, initialiser{value: 1}, channels)
+	beta := b.param(name+".bias", graph.F32, initialiser{}, channels)
+	return b.LayerNorm(x, gamma, beta, eps)
+}
+
 func (b *builder) groupNorm(name string, x *graph.Node, groups int, eps float64, silu bool) *graph.Node {
 	channels := x.Shape[1]
 	gamma := b.param(name+".weight", graph.F32, initialiser{value: 1}, channels)
@@ -250,5 +258,11 @@ func declare(build func(b *builder)) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := ParamCount(declared.params); n > maxParams {
+		return nil, fmt.Errorf("the config asks for a network of %d parameters, want at most %d", n, int64(maxParams))
+	}
 	return declared, nil
 }
+
+// maxParams bounds a network: one of 2^34 parameters takes 32 GiB as f16.
+const maxParams = 1 << 34

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/sdo-go/sdo/graph"
 )
@@ -89,85 +90,138 @@ func (c UNet2DConfig) build(b *builder, sample, timestep, class *graph.Node) *gr
 	if err := c.Validate(); err != nil {
 		fail("unet: %v", err)
 	}
-	levels := len(c.BlockOutChannels)
-	if side := 1 << (levels - 1); len(sample.Shape) != 4 || sample.Shape[2]%side != 0 || sample.Shape[3]%side != 0 {
+	last := len(c.BlockOutChannels) - 1
+	if side := 1 << last; len(sample.Shape) != 4 || sample.Shape[2]%side != 0 || sample.Shape[3]%side != 0 {
 		fail("unet: sample %v must be [N C H W] with H and W multiples of %d", sample.Shape, side)
 	}
 	u := unet2D{UNet2DConfig: c, builder: b}
-	u.temb = b.SiLU(u.embed(timestep, class))
+	u.temb = b.activate(c.ActFn, u.embed(timestep, class))
 
 	x := sample
 	if c.CenterInputSample {
 		x = b.Affine(x, 2, -1)
 	}
+	picture := x // beside the network, for Skip blocks
 	x = b.conv("conv_in", x, c.BlockOutChannels[0], 3, graph.Same(3))
 
 	skips := []*graph.Node{x}
 	for i, channels := range c.BlockOutChannels {
-		block := fmt.Sprintf("down_blocks.%d", i)
-		attends, _ := blockAttention(c.DownBlockTypes[i], "DownBlock2D", "AttnDownBlock2D")
+		name, block := fmt.Sprintf("down_blocks.%d", i), downBlocks2D[modernBlock(c.DownBlockTypes[i])]
 		for j := range c.LayersPerBlock {
-			x = u.resnet(fmt.Sprintf("%s.resnets.%d", block, j), x, channels, 1)
-			if attends {
-				x = u.attention(fmt.Sprintf("%s.attentions.%d", block, j), x, c.NormNumGroups, 1)
+			x = u.resnet(fmt.Sprintf("%s.resnets.%d", name, j), x, channels, u.residual(block, x.Shape[1], channels))
+			if block.attends {
+				x = u.attention(fmt.Sprintf("%s.attentions.%d", name, j), x, block)
 			}
 			skips = append(skips, x)
 		}
-		if i < levels-1 {
-			x = u.downsample(block+".downsamplers.0.conv", x)
-			skips = append(skips, x)
+		if i == last {
+			break
 		}
+		r := u.residual(block, channels, channels)
+		switch {
+		case block.skip:
+			r.shortcut, r.resample = true, (*graph.Graph).FIRDownsample2x
+			x = u.resnet(name+".resnet_down", x, channels, r)
+			b.Block(name + ".skip_conv")
+			picture = b.FIRDownsample2x(picture)
+			x = b.Add(b.conv(name+".skip_conv", picture, channels, 1, graph.Same(1)), x)
+		case block.resampled || block.attends && c.DownsampleType == "resnet":
+			r.resample = (*graph.Graph).AvgPool2x
+			x = u.resnet(name+".downsamplers.0", x, channels, r)
+		default:
+			x = b.downsample(name+".downsamplers.0", x, c.DownsamplePadding)
+		}
+		skips = append(skips, x)
 	}
 
 	if c.MidBlockType != nil {
 		x = u.middle(x)
 	}
 
-	for i := range levels {
-		level := levels - 1 - i
-		block := fmt.Sprintf("up_blocks.%d", i)
-		attends, _ := blockAttention(c.UpBlockTypes[i], "UpBlock2D", "AttnUpBlock2D")
+	picture = nil
+	for i := range c.UpBlockTypes {
+		channels := c.BlockOutChannels[last-i]
+		name, block := fmt.Sprintf("up_blocks.%d", i), upBlocks2D[modernBlock(c.UpBlockTypes[i])]
 		for j := range c.LayersPerBlock + 1 {
-			last := len(skips) - 1
-			b.Block(fmt.Sprintf("%s.resnets.%d", block, j))
-			x = b.Concat(x, skips[last], 1)
-			skips = skips[:last]
-			x = u.resnet(fmt.Sprintf("%s.resnets.%d", block, j), x, c.BlockOutChannels[level], 1)
-			if attends {
-				x = u.attention(fmt.Sprintf("%s.attentions.%d", block, j), x, c.NormNumGroups, 1)
+			resnet := fmt.Sprintf("%s.resnets.%d", name, j)
+			skip := skips[len(skips)-1]
+			skips = skips[:len(skips)-1]
+			b.Block(resnet)
+			r := u.residual(block, x.Shape[1]+skip.Shape[1], channels)
+			if block.skip && block.attends {
+				r.groups = min(x.Shape[1]+skip.Shape[1]/4, 32) // as diffusers has it
+			}
+			x = u.resnet(resnet, b.Concat(x, skip, 1), channels, r)
+			if block.attends && !block.skip {
+				x = u.attention(fmt.Sprintf("%s.attentions.%d", name, j), x, block)
 			}
 		}
-		if level > 0 {
-			b.Block(block + ".upsamplers.0")
-			x = b.UpsampleNearest2x(x)
-			x = b.conv(block+".upsamplers.0.conv", x, x.Shape[1], 3, graph.Same(3))
+		if block.attends && block.skip { // once, not in every layer
+			x = u.attention(name+".attentions.0", x, block)
+		}
+		if block.skip && picture != nil {
+			b.Block(name + ".upsampler")
+			picture = b.FIRUpsample2x(picture)
+		}
+		if i == last {
+			break
+		}
+		r := u.residual(block, channels, channels)
+		switch {
+		case block.skip:
+			b.Block(name + ".skip_conv")
+			p := b.groupNorm(name+".skip_norm", x, r.groups, c.NormEps, true)
+			p = b.conv(name+".skip_conv", p, 3, 3, graph.Same(3))
+			if picture != nil {
+				p = b.Add(picture, p)
+			}
+			picture = p
+			r.shortcut, r.resample = true, (*graph.Graph).FIRUpsample2x
+			x = u.resnet(name+".resnet_up", x, channels, r)
+		case block.resampled || block.attends && c.UpsampleType == "resnet":
+			r.resample = (*graph.Graph).UpsampleNearest2x
+			x = u.resnet(name+".upsamplers.0", x, channels, r)
+		default:
+			x = b.upsample(name+".upsamplers.0", x, 2*x.Shape[2], 2*x.Shape[3])
 		}
 	}
 
 	b.Block("")
-	x = b.groupNorm("conv_norm_out", x, c.NormNumGroups, c.NormEps, true)
-	return b.conv("conv_out", x, c.OutChannels, 3, graph.Same(3))
+	x = b.groupNorm("conv_norm_out", x, u.groups(c.BlockOutChannels[0]), c.NormEps, true)
+	x = b.conv("conv_out", x, c.OutChannels, 3, graph.Same(3))
+	if picture != nil {
+		x = b.Add(x, picture)
+	}
+	if c.TimeEmbeddingType == "fourier" {
+		inverse := b.Rsqrt(b.Mul(timestep, timestep))
+		x = b.MulBroadcast(x, inverse, 1, x.Shape[0], x.Shape.Size()/x.Shape[0])
+	}
+	return x
 }
 
 // unet2D is one Build in progress.
 type unet2D struct {
 	UNet2DConfig
 	*builder
-	temb *graph.Node // silu(time embedding) [N TimeEmbedDim]
+	temb *graph.Node // act(time embedding) [N TimeEmbedDim]
 }
 
 // embed maps timesteps and the class to the time embedding.
 func (u unet2D) embed(timestep, class *graph.Node) *graph.Node {
-	sinusoids := func(t *graph.Node) *graph.Node {
+	project := func(t *graph.Node) *graph.Node {
+		switch u.TimeEmbeddingType {
+		case "fourier":
+			w := u.param("time_proj.weight", graph.F32, initialiser{std: 16}, u.BlockOutChannels[0])
+			return u.FourierEmbedding(t, w, graph.FourierEmbeddingAttrs{Log: true})
+		case "learned":
+			return u.embedding("time_proj.weight", t, *u.NumTrainTimesteps, u.BlockOutChannels[0], 1)
+		}
 		return u.TimeEmbedding(t, graph.TimeEmbeddingAttrs{
 			Dim: u.BlockOutChannels[0], FlipSinToCos: u.FlipSinToCos, FreqShift: u.FreqShift, MaxPeriod: 10000,
 		})
 	}
-	perceptron := func(name string, x *graph.Node) *graph.Node {
-		x = u.SiLU(u.linear(name+".linear_1", x, u.TimeEmbedDim()))
-		return u.linear(name+".linear_2", x, u.TimeEmbedDim())
-	}
-	emb := perceptron("time_embedding", sinusoids(timestep))
+	// Whatever act_fn is, the perceptrons have SiLU.
+	emb := u.perceptron("time_embedding", project(timestep), u.TimeEmbedDim(), "silu")
 
 	kind := u.ClassInput()
 	if (class == nil) != (kind == NoClass) {
@@ -179,57 +233,44 @@ func (u unet2D) embed(timestep, class *graph.Node) *graph.Node {
 	case ClassLabel:
 		emb = u.Add(emb, u.embedding("class_embedding.weight", class, *u.NumClassEmbeds, u.TimeEmbedDim(), 1))
 	case ClassTime:
-		emb = u.Add(emb, perceptron("class_embedding", sinusoids(class)))
+		emb = u.Add(emb, u.perceptron("class_embedding", project(class), u.TimeEmbedDim(), "silu"))
 	}
 	return emb
 }
 
-// resnet is ResnetBlock2D: two normalised 3x3 convolutions with the time
-// embedding added between them, around a shortcut. The sum is divided by scale.
-func (u unet2D) resnet(name string, x *graph.Node, channels int, scale float64) *graph.Node {
-	u.Block(name)
-	h := u.groupNorm(name+".norm1", x, u.NormNumGroups, u.NormEps, true)
-	h = u.conv(name+".conv1", h, channels, 3, graph.Same(3))
-	if u.ResnetTimeScaleShift == "scale_shift" {
-		t := u.linear(name+".time_emb_proj", u.temb, 2*channels)
-		h = u.groupNorm(name+".norm2", h, u.NormNumGroups, u.NormEps, false)
-		h = u.SiLU(u.ScaleShift(h, u.Slice(t, 1, 0, channels), u.Slice(t, 1, channels, 2*channels)))
+// residual is how a block's residual blocks are made, from in channels to out.
+func (u unet2D) residual(block block2D, in, out int) resnetBlock {
+	r := resnetBlock{
+		eps: u.NormEps, act: u.ActFn, temb: u.temb, scaleShift: u.ResnetTimeScaleShift == "scale_shift", scale: 1,
+	}
+	if block.skip {
+		r.groups, r.groupsOut, r.scale = min(in/4, 32), min(out/4, 32), math.Sqrt2
 	} else {
-		h = u.AddChannels(h, u.linear(name+".time_emb_proj", u.temb, channels))
-		h = u.groupNorm(name+".norm2", h, u.NormNumGroups, u.NormEps, true)
+		r.groups, r.groupsOut = *u.NormNumGroups, *u.NormNumGroups
 	}
-	h = u.conv(name+".conv2", h, channels, 3, graph.Same(3))
-	if x.Shape[1] != channels {
-		x = u.conv(name+".conv_shortcut", x, channels, 1, graph.Same(1))
-	}
-	return u.divide(u.Add(x, h), scale)
+	return r
 }
 
-// attention is diffusers' Attention with AttnProcessor2_0 on an image: group
-// norm (none when groups is 0), heads over the pixels, projection, residual.
-// Channels that do not fill a head are dropped by the projections, as there.
-func (u unet2D) attention(name string, x *graph.Node, groups int, scale float64) *graph.Node {
-	u.Block(name)
-	n, channels, pixels := x.Shape[0], x.Shape[1], x.Shape[2]*x.Shape[3]
-	headDim := channels
+// groups is norm_num_groups, or what stands in for null.
+func (u unet2D) groups(channels int) int {
+	if u.NormNumGroups != nil {
+		return *u.NormNumGroups
+	}
+	return min(channels/4, 32)
+}
+
+func (u unet2D) attention(name string, x *graph.Node, block block2D) *graph.Node {
+	if block.skip {
+		return u.imageAttention(name, x, skipAttentionGroups, u.headDim(x), u.NormEps, math.Sqrt2)
+	}
+	return u.imageAttention(name, x, *u.NormNumGroups, u.headDim(x), u.NormEps, 1)
+}
+
+func (u unet2D) headDim(x *graph.Node) int {
 	if u.AttentionHeadDim != nil {
-		headDim = *u.AttentionHeadDim
+		return *u.AttentionHeadDim
 	}
-	heads := channels / headDim
-	if heads == 0 {
-		fail("unet: attention_head_dim %d exceeds the %d channels of %s", headDim, channels, name)
-	}
-	h := x
-	if groups > 0 {
-		h = u.groupNorm(name+".group_norm", h, groups, u.NormEps, false)
-	}
-	h = u.Transpose(u.Reshape(h, n, channels, pixels))
-	q := u.linear(name+".to_q", h, heads*headDim)
-	k := u.linear(name+".to_k", h, heads*headDim)
-	v := u.linear(name+".to_v", h, heads*headDim)
-	h = u.linear(name+".to_out.0", u.Attention(q, k, v, heads), channels)
-	h = u.Reshape(u.Transpose(h), x.Shape...)
-	return u.divide(u.Add(h, x), scale)
+	return x.Shape[1]
 }
 
 // middle is UNetMidBlock2D: resnet, attention, resnet. Its attention has a norm
@@ -237,34 +278,20 @@ func (u unet2D) attention(name string, x *graph.Node, groups int, scale float64)
 // config names a number of groups.
 func (u unet2D) middle(x *graph.Node) *graph.Node {
 	channels := x.Shape[1]
-	x = u.resnet("mid_block.resnets.0", x, channels, u.MidBlockScaleFactor)
+	r := resnetBlock{
+		groups: u.groups(channels), groupsOut: u.groups(channels), eps: u.NormEps, act: u.ActFn, temb: u.temb,
+		scaleShift: u.ResnetTimeScaleShift == "scale_shift", scale: u.MidBlockScaleFactor,
+	}
+	x = u.resnet("mid_block.resnets.0", x, channels, r)
 	if u.AddAttention {
 		groups := 0
 		switch {
 		case u.AttnNormNumGroups != nil:
 			groups = *u.AttnNormNumGroups
 		case u.ResnetTimeScaleShift == "default":
-			groups = u.NormNumGroups
+			groups = u.groups(channels)
 		}
-		x = u.attention("mid_block.attentions.0", x, groups, u.MidBlockScaleFactor)
+		x = u.imageAttention("mid_block.attentions.0", x, groups, u.headDim(x), u.NormEps, u.MidBlockScaleFactor)
 	}
-	return u.resnet("mid_block.resnets.1", x, channels, u.MidBlockScaleFactor)
-}
-
-// downsample is Downsample2D with a convolution: padding 1 all around, or, for
-// downsample_padding 0, one row and column at the bottom and the right.
-func (u unet2D) downsample(name string, x *graph.Node) *graph.Node {
-	u.Block(name)
-	geometry := graph.Conv2DAttrs{Stride: 2, PadBottom: 1, PadRight: 1}
-	if u.DownsamplePadding == 1 {
-		geometry.PadTop, geometry.PadLeft = 1, 1
-	}
-	return u.conv(name, x, x.Shape[1], 3, geometry)
-}
-
-func (u unet2D) divide(x *graph.Node, scale float64) *graph.Node {
-	if scale == 1 {
-		return x
-	}
-	return u.Affine(x, 1/scale, 0)
+	return u.resnet("mid_block.resnets.1", x, channels, r)
 }

@@ -192,6 +192,15 @@ func (c UNet2DConditionConfig) Validate() error {
 	if m := c.MidBlockType; m != nil && !slices.Contains([]string{"UNetMidBlock2DCrossAttn", "UNetMidBlock2DSimpleCrossAttn", "UNetMidBlock2D"}, *m) {
 		return unsupported("mid_block_type", *m, `"UNetMidBlock2DCrossAttn", "UNetMidBlock2DSimpleCrossAttn", "UNetMidBlock2D" or null`)
 	}
+	if err := checkActivation("act_fn", &c.ActFn); err != nil {
+		return err
+	}
+	if err := checkActivation("time_embedding_act_fn", c.TimeEmbeddingActFn); err != nil {
+		return err
+	}
+	if err := checkActivation("timestep_post_act", c.TimestepPostAct); err != nil {
+		return err
+	}
 	for _, choice := range []struct {
 		key, value string
 		allowed    []string
@@ -387,19 +396,8 @@ var conditionUpBlocks = map[string]attentionKind{
 
 // ClassInput says what BuildOptions.Class is.
 func (c UNet2DConditionConfig) ClassInput() ClassInput {
-	switch {
-	case c.ClassEmbedType == nil && c.NumClassEmbeds != nil:
-		return ClassLabel
-	case c.ClassEmbedType == nil:
-		return NoClass
-	case *c.ClassEmbedType == "timestep":
-		return ClassTime
-	}
-	return ClassVector
+	return classInput(c.ClassEmbedType, c.NumClassEmbeds)
 }
-
-// modernBlock is a block's type without the prefix of old configs.
-func modernBlock(kind string) string { return strings.TrimPrefix(kind, "UNetRes") }
 
 // TimeEmbedDim is the width of the time embedding.
 func (c UNet2DConditionConfig) TimeEmbedDim() int {

@@ -2,23 +2,17 @@ package model
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sdo-go/sdo/graph"
 )
 
 const unet2DClass = "UNet2DModel"
-
-// maxLayers bounds the layers a config can ask for per level, so that a wrong
-// number ends in a sentence and not in an endless graph.
-const maxLayers = 64
-
-// maxSide bounds the height and width of an image.
-const maxSide = 4096
 
 // UNet2DConfig is diffusers' UNet2DModel configuration, every constructor
 // argument under its own name. Pointers are arguments that may be null.
@@ -48,7 +42,7 @@ type UNet2DConfig struct {
 	Dropout              float64    `json:"dropout"` // a training-time argument: read, kept and never applied
 	ActFn                string     `json:"act_fn"`
 	AttentionHeadDim     *int       `json:"attention_head_dim"` // null: one head as wide as the block
-	NormNumGroups        int        `json:"norm_num_groups"`
+	NormNumGroups        *int       `json:"norm_num_groups"`    // null: Skip blocks, whose groups follow from their channels
 	AttnNormNumGroups    *int       `json:"attn_norm_num_groups"`
 	NormEps              float64    `json:"norm_eps"`
 	ResnetTimeScaleShift string     `json:"resnet_time_scale_shift"`
@@ -94,7 +88,7 @@ func (s *SampleSize) UnmarshalJSON(text []byte) error {
 // DefaultUNet2DConfig holds the defaults of diffusers' constructor, which stand
 // in for every key a config.json leaves out.
 func DefaultUNet2DConfig() UNet2DConfig {
-	mid, headDim := "UNetMidBlock2D", 8
+	mid, headDim, groups := "UNetMidBlock2D", 8, 32
 	return UNet2DConfig{
 		ClassName:            unet2DClass,
 		InChannels:           3,
@@ -112,7 +106,7 @@ func DefaultUNet2DConfig() UNet2DConfig {
 		UpsampleType:         "conv",
 		ActFn:                "silu",
 		AttentionHeadDim:     &headDim,
-		NormNumGroups:        32,
+		NormNumGroups:        &groups,
 		NormEps:              1e-5,
 		ResnetTimeScaleShift: "default",
 		AddAttention:         true,
@@ -135,70 +129,55 @@ func ParseUNet2DConfig(text []byte) (UNet2DConfig, error) {
 
 // Validate reports the first value that this package cannot compute exactly.
 func (c UNet2DConfig) Validate() error {
-	unsupported := func(key string, value any, want string) error {
-		return fmt.Errorf("%s %v is not supported, want %s", key, value, want)
-	}
-	positive := func(values map[string]int) error {
-		for _, key := range slices.Sorted(maps.Keys(values)) {
-			if v := values[key]; v < 1 || v > 1<<20 {
-				return unsupported(key, v, "a number from 1 to 1048576")
-			}
-		}
-		return nil
-	}
 	if c.ClassName != unet2DClass {
-		return unsupported("_class_name", fmt.Sprintf("%q", c.ClassName), fmt.Sprintf("%q", unet2DClass))
+		return unsupported("_class_name", c.ClassName, strconv.Quote(unet2DClass))
 	}
-	sizes := map[string]int{"in_channels": c.InChannels, "out_channels": c.OutChannels,
-		"layers_per_block": c.LayersPerBlock, "norm_num_groups": c.NormNumGroups}
-	for key, optional := range map[string]*int{"time_embedding_dim": c.TimeEmbeddingDim, "attention_head_dim": c.AttentionHeadDim,
-		"attn_norm_num_groups": c.AttnNormNumGroups, "num_class_embeds": c.NumClassEmbeds} {
-		if optional != nil {
-			sizes[key] = *optional
-		}
-	}
-	for i, channels := range c.BlockOutChannels {
-		sizes[fmt.Sprintf("block_out_channels[%d]", i)] = channels
-	}
-	if err := positive(sizes); err != nil {
+	numbers := []namedInt{{"in_channels", c.InChannels}, {"out_channels", c.OutChannels}}
+	numbers = appendInts(numbers, "block_out_channels", c.BlockOutChannels...)
+	numbers = appendOptional(numbers,
+		optionalInt{"time_embedding_dim", c.TimeEmbeddingDim}, optionalInt{"attention_head_dim", c.AttentionHeadDim},
+		optionalInt{"norm_num_groups", c.NormNumGroups}, optionalInt{"attn_norm_num_groups", c.AttnNormNumGroups},
+		optionalInt{"num_class_embeds", c.NumClassEmbeds}, optionalInt{"num_train_timesteps", c.NumTrainTimesteps})
+	if err := checkInts(numbers, maxChannels); err != nil {
 		return err
 	}
-
-	if c.LayersPerBlock > maxLayers {
-		return unsupported("layers_per_block", c.LayersPerBlock, fmt.Sprintf("at most %d", maxLayers))
+	if err := checkInts([]namedInt{{"layers_per_block", c.LayersPerBlock}}, maxLayers); err != nil {
+		return err
 	}
 	levels := len(c.BlockOutChannels)
-	if levels == 0 || levels > 16 || len(c.DownBlockTypes) != levels || len(c.UpBlockTypes) != levels {
-		return fmt.Errorf("block_out_channels, down_block_types and up_block_types have %d, %d and %d entries, want equal numbers from 1 to 16",
-			levels, len(c.DownBlockTypes), len(c.UpBlockTypes))
+	if levels == 0 || levels > maxLevels || len(c.DownBlockTypes) != levels || len(c.UpBlockTypes) != levels {
+		return fmt.Errorf("block_out_channels, down_block_types and up_block_types have %d, %d and %d entries, want equal numbers from 1 to %d",
+			levels, len(c.DownBlockTypes), len(c.UpBlockTypes), maxLevels)
 	}
 	for i := range levels {
-		if _, err := blockAttention(c.DownBlockTypes[i], "DownBlock2D", "AttnDownBlock2D"); err != nil {
-			return fmt.Errorf("down_block_types: %w", err)
+		if _, ok := downBlocks2D[modernBlock(c.DownBlockTypes[i])]; !ok {
+			return unsupported(fmt.Sprintf("down_block_types[%d]", i), c.DownBlockTypes[i], "one of "+oneOf(downBlocks2D))
 		}
-		if _, err := blockAttention(c.UpBlockTypes[i], "UpBlock2D", "AttnUpBlock2D"); err != nil {
-			return fmt.Errorf("up_block_types: %w", err)
+		if _, ok := upBlocks2D[modernBlock(c.UpBlockTypes[i])]; !ok {
+			return unsupported(fmt.Sprintf("up_block_types[%d]", i), c.UpBlockTypes[i], "one of "+oneOf(upBlocks2D))
 		}
 	}
 	if m := c.MidBlockType; m != nil && *m != "UNetMidBlock2D" {
-		return unsupported("mid_block_type", fmt.Sprintf("%q", *m), `"UNetMidBlock2D" or null`)
+		return unsupported("mid_block_type", *m, `"UNetMidBlock2D" or null`)
 	}
 	if t := c.ClassEmbedType; t != nil && *t != "timestep" && *t != "identity" {
-		return unsupported("class_embed_type", fmt.Sprintf("%q", *t), `"timestep", "identity" or null`)
+		return unsupported("class_embed_type", *t, `"timestep", "identity" or null`)
 	}
 	for _, choice := range []struct {
 		key, value string
 		allowed    []string
 	}{
-		{"time_embedding_type", c.TimeEmbeddingType, []string{"positional"}},
-		{"downsample_type", c.DownsampleType, []string{"conv"}},
-		{"upsample_type", c.UpsampleType, []string{"conv"}},
-		{"act_fn", c.ActFn, []string{"silu", "swish"}},
+		{"time_embedding_type", c.TimeEmbeddingType, []string{"positional", "fourier", "learned"}},
+		{"downsample_type", c.DownsampleType, []string{"conv", "resnet"}},
+		{"upsample_type", c.UpsampleType, []string{"conv", "resnet"}},
 		{"resnet_time_scale_shift", c.ResnetTimeScaleShift, []string{"default", "scale_shift"}},
 	} {
 		if !slices.Contains(choice.allowed, choice.value) {
-			return unsupported(choice.key, fmt.Sprintf("%q", choice.value), fmt.Sprintf("%q", choice.allowed))
+			return unsupported(choice.key, choice.value, strings.Join(quoted(choice.allowed), " or "))
 		}
+	}
+	if err := checkActivation("act_fn", &c.ActFn); err != nil {
+		return err
 	}
 	if c.DownsamplePadding != 0 && c.DownsamplePadding != 1 {
 		return unsupported("downsample_padding", c.DownsamplePadding, "0 or 1")
@@ -217,49 +196,93 @@ func (c UNet2DConfig) Validate() error {
 
 // validateShapes checks what the keys must agree on with each other.
 func (c UNet2DConfig) validateShapes() error {
-	first := c.BlockOutChannels[0]
-	if first < 2 || float64(first/2) == c.FreqShift || math.IsNaN(c.FreqShift) {
+	first, last := c.BlockOutChannels[0], len(c.BlockOutChannels)-1
+	if c.TimeEmbeddingType == "positional" && (first < 2 || float64(first/2) == c.FreqShift || math.IsNaN(c.FreqShift)) {
 		return fmt.Errorf("block_out_channels[0] = %d with freq_shift %g defines no time frequencies", first, c.FreqShift)
 	}
-	for i, channels := range c.BlockOutChannels {
-		if channels%c.NormNumGroups != 0 {
-			return fmt.Errorf("norm_num_groups %d does not divide block_out_channels[%d] = %d", c.NormNumGroups, i, channels)
-		}
+	if c.TimeEmbeddingType == "learned" && c.NumTrainTimesteps == nil {
+		return errors.New(`time_embedding_type "learned" needs num_train_timesteps, which is null`)
 	}
-	last := c.BlockOutChannels[len(c.BlockOutChannels)-1]
+	if err := c.validateSkips(); err != nil {
+		return err
+	}
 	midAttention := c.MidBlockType != nil && c.AddAttention
-	if g := c.AttnNormNumGroups; g != nil && midAttention && last%*g != 0 {
-		return fmt.Errorf("attn_norm_num_groups %d does not divide the middle block's %d channels", *g, last)
-	}
-	if c.AttentionHeadDim != nil {
-		for i, channels := range c.BlockOutChannels {
-			attends := midAttention && i == len(c.BlockOutChannels)-1 ||
-				strings.Contains(c.DownBlockTypes[i], "Attn") || strings.Contains(c.UpBlockTypes[len(c.UpBlockTypes)-1-i], "Attn")
-			if attends && channels < *c.AttentionHeadDim {
-				return fmt.Errorf("attention_head_dim %d exceeds block_out_channels[%d] = %d", *c.AttentionHeadDim, i, channels)
-			}
+	for i, channels := range c.BlockOutChannels {
+		down, up := downBlocks2D[modernBlock(c.DownBlockTypes[i])], upBlocks2D[modernBlock(c.UpBlockTypes[last-i])]
+		if c.NormNumGroups == nil && !(down.skip && up.skip) {
+			return errors.New("norm_num_groups must not be null where a block is not of the Skip kind")
 		}
+		if g := c.NormNumGroups; g != nil && channels%*g != 0 {
+			return fmt.Errorf("norm_num_groups %d does not divide block_out_channels[%d] = %d", *g, i, channels)
+		}
+		attends := down.attends || up.attends
+		if (down.skip && down.attends || up.skip && up.attends) && channels%skipAttentionGroups != 0 {
+			return fmt.Errorf("block_out_channels[%d] = %d is not a multiple of %d, as the attention of Skip blocks needs", i, channels, skipAttentionGroups)
+		}
+		if h := c.AttentionHeadDim; h != nil && (attends || midAttention && i == last) && channels < *h {
+			return fmt.Errorf("attention_head_dim %d exceeds block_out_channels[%d] = %d", *h, i, channels)
+		}
+	}
+	if g := c.AttnNormNumGroups; g != nil && midAttention && c.BlockOutChannels[last]%*g != 0 {
+		return fmt.Errorf("attn_norm_num_groups %d does not divide the middle block's %d channels", *g, c.BlockOutChannels[last])
 	}
 	if max(c.SampleSize[0], c.SampleSize[1]) > maxSide {
 		return fmt.Errorf("sample_size %v is not supported, want at most %d pixels a side", [2]int(c.SampleSize), maxSide)
 	}
-	if side := 1 << (len(c.BlockOutChannels) - 1); c.SampleSize[0]%side != 0 || c.SampleSize[1]%side != 0 {
-		return fmt.Errorf("sample_size %v is not a multiple of %d, as %d levels need", [2]int(c.SampleSize), side, len(c.BlockOutChannels))
+	if side := 1 << last; c.SampleSize[0]%side != 0 || c.SampleSize[1]%side != 0 {
+		return fmt.Errorf("sample_size %v is not a multiple of %d, as %d levels need", [2]int(c.SampleSize), side, last+1)
 	}
 	return nil
 }
 
-// blockAttention reports whether a block type has attention. Old configs spell
-// the types with the prefix UNetRes.
-func blockAttention(kind, plain, attention string) (bool, error) {
-	switch strings.TrimPrefix(kind, "UNetRes") {
-	case plain:
-		return false, nil
-	case attention:
-		return true, nil
+// validateSkips checks the pictures beside the network that Skip blocks shrink on
+// the way down and build up on the way up.
+func (c UNet2DConfig) validateSkips() error {
+	last := len(c.BlockOutChannels) - 1
+	plain, begun := false, false
+	for i := range c.BlockOutChannels {
+		down, up := downBlocks2D[modernBlock(c.DownBlockTypes[i])], upBlocks2D[modernBlock(c.UpBlockTypes[i])]
+		if down.skip && i < last {
+			if c.InChannels != 3 {
+				return fmt.Errorf("down_block_types[%d] %q reads the picture, of 3 channels in diffusers; in_channels is %d", i, c.DownBlockTypes[i], c.InChannels)
+			}
+			if plain {
+				return fmt.Errorf("down_block_types[%d] %q stands behind a block of another kind, which does not shrink the picture it reads", i, c.DownBlockTypes[i])
+			}
+		}
+		plain = plain || !down.skip
+		if up.skip && i < last {
+			begun = true
+			if c.OutChannels != 3 {
+				return fmt.Errorf("up_block_types[%d] %q writes a picture, of 3 channels in diffusers; out_channels is %d", i, c.UpBlockTypes[i], c.OutChannels)
+			}
+		} else if !up.skip && begun {
+			return fmt.Errorf("up_block_types[%d] %q stands behind a block of the Skip kind, whose picture it does not enlarge", i, c.UpBlockTypes[i])
+		}
 	}
-	return false, fmt.Errorf("%q is not supported, want %q or %q", kind, plain, attention)
+	return nil
 }
+
+// block2D is a type of block of UNet2DModel.
+type block2D struct {
+	attends   bool // to its own pixels
+	resampled bool // by a residual block
+	skip      bool // of NCSN++: resampled under a FIR filter, with a picture beside
+}
+
+var (
+	downBlocks2D = map[string]block2D{
+		"DownBlock2D": {}, "AttnDownBlock2D": {attends: true}, "ResnetDownsampleBlock2D": {resampled: true},
+		"SkipDownBlock2D": {skip: true}, "AttnSkipDownBlock2D": {skip: true, attends: true},
+	}
+	upBlocks2D = map[string]block2D{
+		"UpBlock2D": {}, "AttnUpBlock2D": {attends: true}, "ResnetUpsampleBlock2D": {resampled: true},
+		"SkipUpBlock2D": {skip: true}, "AttnSkipUpBlock2D": {skip: true, attends: true},
+	}
+)
+
+// skipAttentionGroups are those of the norm in front of a Skip block's attention.
+const skipAttentionGroups = 32
 
 // ClassInput says what Build wants as its class node.
 type ClassInput int
@@ -273,15 +296,19 @@ const (
 
 // ClassInput follows from class_embed_type and num_class_embeds.
 func (c UNet2DConfig) ClassInput() ClassInput {
+	return classInput(c.ClassEmbedType, c.NumClassEmbeds)
+}
+
+func classInput(embedType *string, classes *int) ClassInput {
 	switch {
-	case c.ClassEmbedType == nil && c.NumClassEmbeds != nil:
+	case embedType == nil && classes != nil:
 		return ClassLabel
-	case c.ClassEmbedType == nil:
+	case embedType == nil:
 		return NoClass
-	case *c.ClassEmbedType == "identity":
-		return ClassVector
+	case *embedType == "timestep":
+		return ClassTime
 	}
-	return ClassTime
+	return ClassVector
 }
 
 // TimeEmbedDim is the width of the time embedding, and of a class vector.

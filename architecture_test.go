@@ -30,9 +30,10 @@ var rooms = map[string]struct{ own, foreign string }{
 	"graph/webgpu":       {"graph gpu shaders", "github.com/x448/float16"},
 	"sdo":                {"sampler", ""},
 	"sdo/mixture":        {"sampler sdo", ""},
-	"model":              {"graph", "github.com/x448/float16"},
+	"model":              {"graph model/tokenizer", "github.com/x448/float16"},
 	"model/modeltest":    {"graph model", ""},
 	"model/builtin":      {"", ""},
+	"model/tokenizer":    {"", "golang.org/x/text"},
 	"train":              {"graph model sampler train/avatars train/fashion", ""},
 	"train/avatars":      {"graph model", ""},
 	"train/fashion":      {"graph model", ""},
@@ -54,7 +55,7 @@ var rooms = map[string]struct{ own, foreign string }{
 // portable are the packages that must build for the browser and the worker.
 // Nothing they reach may import the host tensor, which would add 20 MB. Only the
 // edge is a server, and there is no GPU.
-var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "train", "train/avatars", "train/fashion", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
+var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "model/tokenizer", "train", "train/avatars", "train/fashion", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
 
 type pkg struct {
 	ImportPath string

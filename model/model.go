@@ -244,6 +244,36 @@ func (b *builder) embedding(name string, index *graph.Node, rows, dim int, std f
 	return b.Embedding(b.weight(name, initialiser{std: std}, rows, dim), index)
 }
 
+// constant declares a constant; one of the same name must hold the same.
+func (b *builder) constant(name string, data []float32, shape ...int) *graph.Node {
+	name = b.prefix + name
+	if n := b.Lookup(name); n != nil {
+		if n.Op != graph.OpConst || !n.Shape.Equal(shape) || !slices.Equal(n.Data, data) {
+			fail("constant %q is already in the graph as %v with other numbers", name, n)
+		}
+		return n
+	}
+	return b.Const(name, data, shape...)
+}
+
+// perChannel is x*scale + shift with numbers of its own for each channel of x
+// [N C H W].
+func (b *builder) perChannel(name string, x *graph.Node, scales, shifts []float64) *graph.Node {
+	if len(slices.Compact(slices.Clone(scales))) == 1 && len(slices.Compact(slices.Clone(shifts))) == 1 {
+		return b.Affine(x, scales[0], shifts[0])
+	}
+	s := x.Shape
+	channels := func(kind string, values []float64) *graph.Node {
+		data := make([]float32, len(values))
+		for i, v := range values {
+			data[i] = float32(v)
+		}
+		return b.constant(name+kind, data, s[1])
+	}
+	x = b.MulBroadcast(x, channels(".scale", scales), s[0], s[1], s[2]*s[3])
+	return b.AddBroadcast(x, channels(".shift", shifts), s[0], s[1], s[2]*s[3])
+}
+
 func fail(format string, args ...any) {
 	panic(&graph.BuildError{Message: fmt.Sprintf(format, args...)})
 }

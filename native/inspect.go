@@ -19,13 +19,17 @@ import (
 )
 
 // openFolder finds a model by the name a recipe gives it: a built-in one, or
-// else a folder on disk.
+// else a folder on disk, or else one that was pulled from a hub under this name.
 func openFolder(name string) (fs.FS, error) {
 	folder, err := engine.OpenBuiltin(name)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return folder, err
 	}
 	info, statErr := os.Stat(name)
+	if kept, keptErr := keptModels(); statErr != nil && keptErr == nil && strings.Contains(name, "/") && fs.ValidPath(name) {
+		name = filepath.Join(kept, filepath.FromSlash(name))
+		info, statErr = os.Stat(name)
+	}
 	switch {
 	case statErr != nil:
 		return nil, err
@@ -65,7 +69,7 @@ type tensorStats struct {
 }
 
 func (a *app) model() *cobra.Command {
-	group := &cobra.Command{Use: "model", Short: "Look into models", Args: cobra.NoArgs,
+	group := &cobra.Command{Use: "model", Short: "Bring models, and look into them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	images := 1
 	inspect := &cobra.Command{
@@ -91,7 +95,7 @@ func (a *app) model() *cobra.Command {
 		},
 	}
 	inspect.Flags().IntVar(&images, "num-images", 1, "pictures at once, for the memory a call needs")
-	group.AddCommand(inspect)
+	group.AddCommand(inspect, a.pull())
 	return group
 }
 

@@ -209,10 +209,6 @@ func TestFolderRefusals(t *testing.T) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 		}
 	}
-	pickled := fstest.MapFS{configFile: whole[configFile], weightsBase + ".bin": whole[weightsFile]}
-	if _, err := LoadUNet2D(pickled); err == nil || !strings.Contains(err.Error(), "pickled weights are never opened") {
-		t.Errorf("pickled weights: %v", err)
-	}
 }
 
 func TestSaveRefusesWrongWeights(t *testing.T) {

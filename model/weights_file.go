@@ -1,8 +1,10 @@
 package model
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"path"
@@ -12,50 +14,187 @@ import (
 	"github.com/sdo-go/sdo/graph"
 )
 
+// Limits of an index of shards.
+const (
+	maxIndexBytes = 64 << 20
+	maxShards     = 1000
+)
+
 // Checkpoint is an opened network's weights, of one file or several: names and
 // shapes are known and checked, numbers are read on demand. Safe for concurrent
-// use if the file system is.
+// use if the file system is. What is not closed is released when nothing refers
+// to it any more.
 type Checkpoint struct {
-	Files []string // what was opened, in the file system
+	File     string            // what was chosen: the file, or the index of the shards
+	Beside   []string          // files of the folder that hold the same weights and were not chosen
+	Metadata map[string]string // of a safetensors file
 
-	file   string            // what errors name
 	parts  map[string]Source // by tensor
-	closes []func() error
+	closes []io.Closer
+}
+
+// weightsNames lists the names that weights called base can have in a folder, the
+// first that is there being read: as they were trained before a variant in half
+// precision, safetensors before pickles, one file before shards. transformers
+// calls pickles pytorch_model, whatever safetensors are called.
+func weightsNames(base string) []string {
+	names := []string{
+		base + ".safetensors", base + ".safetensors.index.json",
+		base + ".fp16.safetensors", base + ".safetensors.index.fp16.json", base + ".safetensors.fp16.index.json", base + ".fp16.safetensors.index.json",
+	}
+	pickles := []string{base}
+	if base == "model" {
+		pickles = []string{"pytorch_model", base}
+	}
+	for _, b := range pickles {
+		names = append(names, b+".bin", b+".bin.index.json", b+".fp16.bin", b+".bin.index.fp16.json", b+".pth", b+".pt")
+	}
+	return names
 }
 
 // OpenWeights finds the weights called base in a folder, such as
-// "diffusion_pytorch_model" or "model".
+// "diffusion_pytorch_model" or "model", and opens them; see weightsNames.
 func OpenWeights(fsys fs.FS, dir, base string) (*Checkpoint, error) {
-	name := path.Join(dir, base+".safetensors")
-	if half := path.Join(dir, base+".fp16.safetensors"); !exists(fsys, name) && exists(fsys, half) {
-		name = half
+	var there []string
+	for _, name := range weightsNames(base) {
+		if name = path.Join(dir, name); exists(fsys, name) {
+			there = append(there, name)
+		}
 	}
-	if bin := path.Join(dir, base+".bin"); !exists(fsys, name) && exists(fsys, bin) {
-		return nil, fmt.Errorf("%s: pickled weights are never opened here; convert them to %s with diffusers' save_pretrained", bin, base+".safetensors")
+	if len(there) == 0 {
+		return nil, fmt.Errorf("%s: the file is missing, and so is every other form of it; the folder is incomplete, fetch it again", path.Join(dir, base+".safetensors"))
 	}
-	return openCheckpoint(fsys, name)
+	c, err := OpenCheckpoint(fsys, there[0])
+	if err == nil {
+		c.Beside = there[1:]
+	}
+	return c, err
 }
 
-func openCheckpoint(fsys fs.FS, name string) (*Checkpoint, error) {
-	s, close, err := openSafetensors(fsys, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: the file is missing; the folder is incomplete, fetch it again", name)
+// OpenCheckpoint opens a file of weights: safetensors, torch.save's (see
+// TorchFile), or an index of shards of either.
+func OpenCheckpoint(fsys fs.FS, name string) (*Checkpoint, error) {
+	c := &Checkpoint{File: name, parts: map[string]Source{}}
+	var err error
+	if strings.HasSuffix(name, ".json") {
+		err = c.addShards(fsys, name)
+	} else {
+		var part Source
+		if part, err = c.open(fsys, name); errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s: the file is missing; the folder is incomplete, fetch it again", name)
+		}
+		if err == nil {
+			for _, tensor := range part.Names() {
+				c.parts[tensor] = part
+			}
+			if s, ok := part.(*Safetensors); ok {
+				c.Metadata = s.Metadata
+			}
+		}
 	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// open opens one file, which the checkpoint closes.
+func (c *Checkpoint) open(fsys fs.FS, name string) (Source, error) {
+	f, err := openRanges(fsys, name)
 	if err != nil {
 		return nil, err
 	}
-	c := &Checkpoint{Files: []string{name}, file: name, parts: map[string]Source{}, closes: []func() error{close}}
-	for _, tensor := range s.Names() {
-		c.parts[tensor] = s
+	c.closes = append(c.closes, f)
+	torch := slices.Contains([]string{".bin", ".pth", ".pt", ".ckpt"}, path.Ext(name))
+	if !torch {
+		if torch, err = looksPickled(f, f.size); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 	}
-	return c, nil
+	if torch {
+		file, err := OpenTorch(name, f, f.size)
+		return file, err
+	}
+	return OpenSafetensors(name, f, f.size)
+}
+
+// addShards opens the files that an index names. The index decides which tensor
+// is in which; the size it tells is not held against them, since released ones
+// count tied weights in different ways, and each shard is checked in full anyway.
+func (c *Checkpoint) addShards(fsys fs.FS, name string) error {
+	text, err := readLimited(fsys, name, maxIndexBytes)
+	if err != nil {
+		return err
+	}
+	var index struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := json.Unmarshal(text, &index); err != nil {
+		return fmt.Errorf("%s: %w", name, plain(err))
+	}
+	if len(index.WeightMap) == 0 {
+		return fmt.Errorf("%s: names no tensors in weight_map; the file is damaged, fetch it again", name)
+	}
+	held := map[string][]string{} // tensors by shard
+	for tensor, shard := range index.WeightMap {
+		if shard == "" || strings.ContainsAny(shard, `/\`) || !fs.ValidPath(shard) || shard == "." {
+			return fmt.Errorf("%s: weight_map puts a tensor into %.200q, want the name of a file beside the index; the file is damaged, fetch it again", name, shard)
+		}
+		held[shard] = append(held[shard], tensor)
+	}
+	if len(held) > maxShards {
+		return fmt.Errorf("%s: names %d files, the limit is %d", name, len(held), maxShards)
+	}
+	shards := make([]string, 0, len(held))
+	for shard := range held {
+		shards = append(shards, shard)
+	}
+	slices.Sort(shards)
+	for _, shard := range shards {
+		file := path.Join(path.Dir(name), shard)
+		part, err := c.open(fsys, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: the file is missing, which %s names; the folder is incomplete, fetch it again", file, name)
+		}
+		if err != nil {
+			return err
+		}
+		slices.Sort(held[shard])
+		for _, tensor := range held[shard] {
+			if _, ok := part.Info(tensor); !ok {
+				return fmt.Errorf("%s: lacks tensor %.200q, which %s says it holds; the files do not belong together, fetch them again", file, tensor, name)
+			}
+			c.parts[tensor] = part
+		}
+		for _, tensor := range part.Names() {
+			if index.WeightMap[tensor] != shard {
+				return fmt.Errorf("%s: holds tensor %.200q, which %s does not put there; the files do not belong together, fetch them again", file, tensor, name)
+			}
+		}
+	}
+	return nil
+}
+
+// readLimited reads a small file whole.
+func readLimited(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("%s: has more than %d bytes, which is no file of this kind", name, limit)
+	}
+	return text, err
 }
 
 // Close releases the files. Reads that follow fail.
 func (c *Checkpoint) Close() error {
 	var err error
-	for _, close := range c.closes {
-		err = errors.Join(err, close())
+	for _, f := range c.closes {
+		err = errors.Join(err, f.Close())
 	}
 	c.closes = nil
 	return err
@@ -84,7 +223,7 @@ func (c *Checkpoint) Info(name string) (TensorInfo, bool) {
 func (c *Checkpoint) Read(name string) (Tensor, error) {
 	part, ok := c.parts[name]
 	if !ok {
-		return Tensor{}, fmt.Errorf("%s: no tensor %q", c.file, name)
+		return Tensor{}, fmt.Errorf("%s: no tensor %q", c.File, name)
 	}
 	return part.Read(name)
 }
@@ -95,7 +234,7 @@ func (c *Checkpoint) readFinite(name string) (Tensor, error) {
 	if err != nil {
 		return Tensor{}, err
 	}
-	return t, finite(c.file, name, t.Data)
+	return t, finite(c.File, name, t.Data)
 }
 
 // finite refuses what no network computes with.
@@ -146,7 +285,7 @@ func loadParams(c *Checkpoint, params []Param, rename func(string) string, ignor
 			continue
 		}
 		if r.names[name] != "" {
-			return nil, fmt.Errorf("%s: tensors %q and %q mean the same; the file is damaged, fetch it again", c.file, r.names[name], old)
+			return nil, fmt.Errorf("%s: tensors %q and %q mean the same; the file is damaged, fetch it again", c.File, r.names[name], old)
 		}
 		info, _ := c.Info(old)
 		r.names[name], shapes[name] = old, info.Shape
@@ -154,7 +293,7 @@ func loadParams(c *Checkpoint, params []Param, rename func(string) string, ignor
 			r.shape[name], shapes[name] = want, want
 		}
 	}
-	if err := check(c.file, params, shapes); err != nil {
+	if err := check(c.File, params, shapes); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -172,7 +311,7 @@ func pointwise(a, b graph.Shape) bool {
 // loadWeights reads the tensors of params from a file, under the names rename
 // gives them, and closes it.
 func loadWeights(fsys fs.FS, name string, params []Param, rename func(string) string) (Weights, DType, error) {
-	c, err := openCheckpoint(fsys, name)
+	c, err := OpenCheckpoint(fsys, name)
 	if err != nil {
 		return nil, "", err
 	}

@@ -1,0 +1,211 @@
+package model
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// packed is a safetensors file in memory.
+func packed(t testing.TB, weights Weights, dtype DType) *fstest.MapFile {
+	t.Helper()
+	var out bytes.Buffer
+	if err := WriteSafetensors(&out, weights, dtype, map[string]string{"format": "pt"}); err != nil {
+		t.Fatal(err)
+	}
+	return &fstest.MapFile{Data: out.Bytes()}
+}
+
+func indexJSON(t testing.TB, weightMap map[string]string) *fstest.MapFile {
+	t.Helper()
+	text, err := json.Marshal(map[string]any{"metadata": map[string]any{"total_size": 12}, "weight_map": weightMap})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fstest.MapFile{Data: text}
+}
+
+func ones(shape ...int) Tensor {
+	t := Tensor{shape, make([]float32, graph.Shape(shape).Size())}
+	for i := range t.Data {
+		t.Data[i] = 1
+	}
+	return t
+}
+
+// Of all forms of the weights the one that was trained is read, safetensors
+// before pickles, and the others are told.
+func TestOpenWeightsChooses(t *testing.T) {
+	single, half := packed(t, Weights{"w": ones(2)}, F32), packed(t, Weights{"w": ones(2)}, F16)
+	pickle := &fstest.MapFile{Data: archive(t, map[string]string{"a/data.pkl": program(floats4, "K\x00", "K\x04\x85", "K\x01\x85"), "a/data/0": sixteen}, nil)}
+	index := indexJSON(t, map[string]string{"w": "unet/part.safetensors"[5:]})
+	all := fstest.MapFS{
+		"unet/m.safetensors": single, "unet/m.fp16.safetensors": half, "unet/m.bin": pickle, "unet/part.safetensors": half,
+		"unet/m.safetensors.index.json": index, "unet/m.safetensors.index.fp16.json": index, "unet/m.safetensors.fp16.index.json": index,
+		"unet/m.fp16.safetensors.index.json": index, "unet/m.pth": pickle,
+		"model/pytorch_model.bin": pickle, "model/model.pt": pickle,
+	}
+	for _, want := range []string{
+		"m.safetensors F32", "m.safetensors.index.json F16", "m.fp16.safetensors F16", "m.safetensors.index.fp16.json F16",
+		"m.safetensors.fp16.index.json F16", "m.fp16.safetensors.index.json F16", "m.bin F32", "m.pth F32",
+	} {
+		c, err := OpenWeights(all, "unet", "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(c.File[len("unet/"):], " ", c.Stored()); got != want {
+			t.Errorf("read %s, want %s", got, want)
+		}
+		var beside []string
+		for _, name := range c.Beside {
+			if all[name] == nil {
+				t.Errorf("%s is told and is not there", name)
+			}
+			beside = append(beside, name)
+		}
+		c.Close()
+		delete(all, c.File)
+		if len(beside) > 0 && all[beside[0]] == nil {
+			t.Errorf("next is %s", beside[0])
+		}
+	}
+	if _, err := OpenWeights(all, "unet", "m"); err == nil || !strings.HasPrefix(err.Error(), "unet/m.safetensors: the file is missing, and so is every other form") {
+		t.Errorf("no weights at all: %v", err)
+	}
+	if c, err := OpenWeights(all, "model", "model"); err != nil || c.File != "model/pytorch_model.bin" || !slices.Equal(c.Beside, []string{"model/model.pt"}) {
+		t.Errorf("transformers' pickle: %+v, %v", c, err)
+	}
+}
+
+func TestShards(t *testing.T) {
+	files := fstest.MapFS{
+		"m-1.safetensors": packed(t, Weights{"a": ones(2, 3), "b": ones(1)}, F16),
+		"m-2.safetensors": packed(t, Weights{"c": ones(5)}, F32),
+		"m.safetensors.index.json": indexJSON(t, map[string]string{
+			"a": "m-1.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}),
+	}
+	c, err := OpenWeights(files, ".", "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	weights, err := Collect(c)
+	if err != nil || fmt.Sprint(slices.Sorted(maps.Keys(weights))) != "[a b c]" || fmt.Sprint(weights["c"]) != fmt.Sprint(ones(5)) {
+		t.Errorf("read %v, %v", weights, err)
+	}
+	if c.Stored() != F16 {
+		t.Errorf("most numbers are %s, want F16", c.Stored())
+	}
+
+	for name, c := range map[string]struct {
+		weightMap map[string]string
+		without   string
+		want      string
+	}{
+		"missing shard":     {nil, "m-2.safetensors", "m-2.safetensors: the file is missing, which m.safetensors.index.json names"},
+		"missing tensor":    {map[string]string{"d": "m-2.safetensors"}, "", `m-2.safetensors: lacks tensor "d"`},
+		"unnamed tensor":    {map[string]string{"b": ""}, "", `m-1.safetensors: holds tensor "b", which m.safetensors.index.json does not put there`},
+		"wrong shard":       {map[string]string{"b": "m-2.safetensors"}, "", `tensor "b"`},
+		"parent folder":     {map[string]string{"b": "../m-1.safetensors"}, "", `puts a tensor into "../m-1.safetensors"`},
+		"another folder":    {map[string]string{"b": "x/m-1.safetensors"}, "", "want the name of a file beside the index"},
+		"root":              {map[string]string{"b": "/m-1.safetensors"}, "", "want the name of a file beside"},
+		"backslash":         {map[string]string{"b": `..\m-1.safetensors`}, "", "want the name of a file beside"},
+		"the folder itself": {map[string]string{"b": "."}, "", "want the name of a file beside"},
+		"the folder above":  {map[string]string{"b": ".."}, "", "want the name of a file beside"},
+		"no name":           {map[string]string{"b": "-"}, "", "the file is missing"},
+		"many shards":       {thousand(), "", "the limit is 1000"},
+	} {
+		changed := maps.Clone(files)
+		delete(changed, c.without)
+		weightMap := map[string]string{"a": "m-1.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}
+		for tensor, shard := range c.weightMap {
+			if weightMap[tensor] = shard; shard == "" {
+				delete(weightMap, tensor)
+			}
+		}
+		changed["m.safetensors.index.json"] = indexJSON(t, weightMap)
+		_, err := OpenWeights(changed, ".", "m")
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
+		}
+	}
+	for text, want := range map[string]string{
+		`{}`: "names no tensors", `{"weight_map":{}}`: "names no tensors", `[`: "unexpected end of JSON", `[]`: "where an object should", `{"weight_map":{"a":1}}`: "weight_map",
+		`{"weight_map":{"a":""}}`: "want the name of a file beside",
+	} {
+		files["m.safetensors.index.json"] = &fstest.MapFile{Data: []byte(text)}
+		if _, err := OpenWeights(files, ".", "m"); err == nil || !strings.HasPrefix(err.Error(), "m.safetensors.index.json: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one with %q", text, err, want)
+		}
+	}
+}
+
+func thousand() map[string]string {
+	m := map[string]string{}
+	for i := range maxShards + 1 {
+		m[fmt.Sprint(i)] = fmt.Sprint(i, ".safetensors")
+	}
+	return m
+}
+
+// Names are mapped and shapes checked before a number is read; a linear layer's
+// weight may be a 1x1 convolution's.
+func TestLoadParams(t *testing.T) {
+	params := []Param{{Name: "x.attentions.0.to_q.weight", Shape: graph.Shape{3, 2}}, {Name: "y.weight", Shape: graph.Shape{2, 3, 1, 1}}, {Name: "z", Shape: graph.Shape{2}}}
+	weights := Weights{"x.attentions.0.query.weight": ones(3, 2, 1, 1), "y.weight": ones(2, 3), "z": ones(2), "e.position_ids": ones(1, 4), "vision.a.b": ones(1)}
+	load := func() (Source, error) {
+		c, err := OpenWeights(fstest.MapFS{"m.safetensors": packed(t, weights, F32)}, ".", "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return loadParams(c, params, modernName, "position_ids", "vision.**")
+	}
+	s, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Collect(Prefixed("unet/", s))
+	if err != nil || len(got) != 3 {
+		t.Fatal(got, err)
+	}
+	for _, p := range params {
+		info, ok := s.Info(p.Name)
+		if !ok || !p.Shape.Equal(info.Shape) || !p.Shape.Equal(got["unet/"+p.Name].Shape) {
+			t.Errorf("%s has shape %v and %v, want %v", p.Name, info.Shape, got["unet/"+p.Name].Shape, p.Shape)
+		}
+	}
+	if _, ok := s.Info("e.position_ids"); ok {
+		t.Error("what is ignored is there")
+	}
+	for _, c := range []struct {
+		want   string
+		change func(w Weights)
+	}{
+		{`m.safetensors: tensor "z" is missing`, func(w Weights) { delete(w, "z") }},
+		{`"z" has shape [2 1], the config wants [2]`, func(w Weights) { w["z"] = ones(2, 1) }},
+		{`first "position"`, func(w Weights) { w["position"] = ones(1) }},
+		{"mean the same", func(w Weights) { w["x.attentions.0.to_q.weight"] = ones(3, 2) }},
+		{"has shape [2 3 1 1]", func(w Weights) { w["x.attentions.0.query.weight"] = ones(2, 3, 1, 1) }},
+	} {
+		whole := maps.Clone(weights)
+		c.change(weights)
+		if _, err := load(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want one with %q", err, c.want)
+		}
+		weights = whole
+	}
+	s, err = load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Read("nothing"); err == nil {
+		t.Error("a tensor that is not there was read")
+	}
+}

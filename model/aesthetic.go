@@ -24,7 +24,7 @@ type AestheticHead struct {
 // dict: weight [1 D] and bias [1], or layers.I.weight and layers.I.bias in
 // whatever numbering.
 func LoadAestheticHead(fsys fs.FS, name string) (*AestheticHead, error) {
-	c, err := openCheckpoint(fsys, name)
+	c, err := OpenCheckpoint(fsys, name)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func LoadCLIP(fsys fs.FS) (*CLIP, error) {
 		return nil, err
 	}
 	if len(scale.Data) != 1 {
-		return nil, fmt.Errorf("%s: tensor %q has shape %v, want one number", c.Text.checkpoint.file, "logit_scale", graph.Shape(scale.Shape))
+		return nil, fmt.Errorf("%s: tensor %q has shape %v, want one number", c.Text.checkpoint.File, "logit_scale", graph.Shape(scale.Shape))
 	}
 	c.LogitScale = math.Exp(float64(scale.Data[0]))
 	return c, nil

@@ -2,7 +2,6 @@ package modeltest
 
 import (
 	"io/fs"
-	"maps"
 	"testing"
 
 	"github.com/sdo-go/sdo/graph"
@@ -35,12 +34,12 @@ func LoRA(t *testing.T, testdata fs.FS, ex graph.Executor, tolerance Tolerance) 
 	}
 	t.Run("branch", func(t *testing.T) {
 		output, grads, params := AdaptedUNet2D(t, network, lora, values, ex)
-		compare(t, "output", output, float64s(want["output"].Data), tolerance.Forward)
+		check(t, "output", output, want["output"].Data, tolerance.Forward)
 		if len(params) != len(want)-1 {
 			t.Errorf("%d gradients, the fixture has %d", len(params), len(want)-1)
 		}
 		for i, p := range params {
-			compare(t, "gradient of "+p.Name, grads[i], float64s(want["grad."+p.Name].Data), tolerance.Backward)
+			check(t, "gradient of "+p.Name, grads[i], want["grad."+p.Name].Data, tolerance.Backward)
 		}
 	})
 	t.Run("merged", func(t *testing.T) {
@@ -51,7 +50,7 @@ func LoRA(t *testing.T, testdata fs.FS, ex graph.Executor, tolerance Tolerance) 
 		for _, module := range lora.Targets {
 			merged[module+model.MergedWeight] = merged[module+".weight"]
 		}
-		compare(t, "output", MergedUNet2D(t, network.Config, lora.LoRAConfig, merged, values, ex), float64s(want["output"].Data), tolerance.Forward)
+		check(t, "output", MergedUNet2D(t, network.Config, lora.LoRAConfig, merged, values, ex), want["output"].Data, tolerance.Forward)
 	})
 	if t.Failed() {
 		t.Logf("fixture of %v", versions)
@@ -73,10 +72,9 @@ func AdaptedUNet2D(t *testing.T, network *model.UNet2D, lora *model.LoRA, values
 	for _, p := range params {
 		wrt = append(wrt, g.Lookup(p.Name))
 	}
-	weights := maps.Clone(network.Weights)
-	maps.Copy(weights, lora.Weights)
-	run := newRunner(t, ex, g, weights, values, []*graph.Node{out}, graph.Grad(g, []*graph.Node{out}, []*graph.Node{seed}, wrt))
-	return run(0)[0], run(1), params
+	results := runSegments(t, ex, g, []model.Source{network.Weights, lora.Weights}, values,
+		[]*graph.Node{out}, graph.Grad(g, []*graph.Node{out}, []*graph.Node{seed}, wrt))
+	return results[0][0], results[1], params
 }
 
 // MergedUNet2D runs a network with an adapter merged: weights hold the merged
@@ -84,11 +82,36 @@ func AdaptedUNet2D(t *testing.T, network *model.UNet2D, lora *model.LoRA, values
 func MergedUNet2D(t *testing.T, config model.UNet2DConfig, lora model.LoRAConfig, weights, values model.Weights, ex graph.Executor) []float64 {
 	g := graph.New()
 	out := adapted(g, config, values, model.BuildOptions{LoRA: &lora, Merged: true})
-	return newRunner(t, ex, g, weights, values, []*graph.Node{out})(0)[0]
+	return runSegments(t, ex, g, []model.Source{weights}, values, []*graph.Node{out})[0][0]
+}
+
+func runSegments(t *testing.T, ex graph.Executor, g *graph.Graph, weights []model.Source, values model.Weights, segments ...[]*graph.Node) [][][]float64 {
+	r, err := newRunner(ex, g, weights, segments...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.release()
+	results := make([][][]float64, len(segments))
+	for i := range segments {
+		if results[i], err = r.run(i, values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return results
 }
 
 func adapted(g *graph.Graph, config model.UNet2DConfig, values model.Weights, o model.BuildOptions) *graph.Node {
 	sample := g.Input("sample", values["sample"].Shape...)
 	timestep := g.Input("timestep", values["timestep"].Shape...)
 	return config.BuildWith(g, sample, timestep, config.ClassNode(g, "class", sample.Shape[0]), o)
+}
+
+func check(t *testing.T, what string, got []float64, want []float32, tolerance float64) {
+	e := Errors{}
+	if err := e.note(Forward, what, got, want, 0); err != nil {
+		t.Fatal(err)
+	}
+	if relative := e[Forward].Worst; !(relative <= tolerance) {
+		t.Errorf("%s: relative error %.3g, allowed %.3g", what, relative, tolerance)
+	}
 }

@@ -76,10 +76,10 @@ type Executor interface {
 	ResetPeak()
 	Close() error
 
-	// ScratchBytes is the arena that a plan takes on this device: the plan's
-	// own bytes and what the device's kernels need besides. It allocates
-	// nothing, so a run's memory can be told before it starts.
-	ScratchBytes(plan *Plan) int64
+	// ScratchBytes is the arena that plans share on this device: their own bytes
+	// and what the device's kernels need besides. It allocates nothing, so a
+	// run's memory can be told before it starts.
+	ScratchBytes(plans ...*Plan) int64
 	// ParamBytes is what the parameters of a network's plans take on this
 	// device, those of one name counted once, with the packed forms a device
 	// keeps of them and the constants of each plan. It allocates nothing.

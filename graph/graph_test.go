@@ -170,3 +170,53 @@ func TestWantedTensorsSurviveTheSegment(t *testing.T) {
 		}
 	}
 }
+
+// Under a limit no tensor lies across the boundary of two buffers, and no buffer
+// is larger.
+func TestNoTensorStraddlesBuffers(t *testing.T) {
+	g := New()
+	x := g.Input("x", 1, 700)
+	h := x
+	for i := range 9 {
+		h = g.Concat(g.SiLU(h), g.Slice(h, 1, 0, 1+i), 1)
+	}
+	dx := Grad(g, []*Node{h}, []*Node{g.Input("seed", h.Shape...)}, []*Node{x})
+	for _, limit := range []int64{3072, 5000, 7 << 10, 1 << 20} {
+		plan, err := CompileWith(g, CompileOptions{MaxBuffer: limit}, []*Node{h}, dx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total := map[Region]int64{}
+		for region, buffers := range map[Region][]int64{RegionScratch: plan.Scratch, RegionTape: plan.Tape} {
+			for _, bytes := range buffers {
+				total[region] += bytes
+				if bytes > limit {
+					t.Errorf("limit %d: a buffer of %d bytes", limit, bytes)
+				}
+			}
+		}
+		if total[RegionScratch] != plan.ScratchBytes || total[RegionTape] != plan.TapeBytes {
+			t.Errorf("limit %d: buffers hold %v, the plan says %d and %d", limit, total, plan.ScratchBytes, plan.TapeBytes)
+		}
+		if limit < 1<<20 && len(plan.Tape) < 2 {
+			t.Errorf("limit %d: one buffer holds all of %d bytes", limit, plan.TapeBytes)
+		}
+		for _, n := range g.Nodes {
+			s := plan.Slot(n)
+			if s.Bytes == 0 {
+				continue
+			}
+			buffers := plan.Scratch
+			if s.Region == RegionTape {
+				buffers = plan.Tape
+			}
+			if s.Offset%slotAlign != 0 || s.Offset+s.Bytes > buffers[s.Buffer] {
+				t.Errorf("limit %d: %v lies at [%d, +%d) of a buffer of %d", limit, n, s.Offset, s.Bytes, buffers[s.Buffer])
+			}
+		}
+	}
+	_, err := CompileWith(g, CompileOptions{MaxBuffer: 2560}, []*Node{h}, dx)
+	if err == nil || !strings.Contains(err.Error(), "at most 2560 in one piece") {
+		t.Errorf("a tensor larger than a buffer: %v", err)
+	}
+}

@@ -58,16 +58,21 @@ func fourierEmbedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 // loudest answer a kernel has.
 func embedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 	rows, width := n.Inputs[0].Shape[0], n.Shape[1]
-	return loop(n.Shape[0], width, func(c *call[T], lo, hi int) {
+	k := loop(n.Shape[0], width, func(c *call[T], lo, hi int) {
 		for r := lo; r < hi; r++ {
 			y := c.out[r*width:][:width]
-			if i := int(c.in[1][r]); i >= 0 && i < rows {
-				copy(y, c.in[0][i*width:])
-			} else {
+			switch i := int(c.in[1][r]); {
+			case i < 0 || i >= rows:
 				fill(y, T(math.NaN()))
+			case c.half != nil:
+				unpackHalves(y, c.half[i*width:][:width])
+			default:
+				copy(y, c.in[0][i*width:])
 			}
 		}
 	})
+	k.halves = true
+	return k
 }
 
 // embeddingGrad adds the rows of dy that share an index. Workers own columns,

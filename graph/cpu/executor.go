@@ -34,10 +34,11 @@ type Options struct {
 }
 
 // Executor implements graph.Executor. Its ledger counts elements at their real
-// size: what a plan says for float32, twice that for float64. Parameters stored
-// as F16 are rounded to float16 and held unpacked, at full size. Not counted is
-// working memory of a fixed small size, mostly the unfolded tiles of
-// convolutions.
+// size: what a plan says for float32, twice that for float64. The arena holds,
+// behind a plan's tensors, the working memory of its kernels: mostly unfolded
+// tiles of convolutions, turned filters and unpacked parameters. Parameters
+// stored as F16 are rounded to float16; large ones are held packed and unpacked
+// by the kernel that reads them, at every use.
 type Executor[T Float] struct {
 	workers int
 	trace   bool
@@ -46,8 +47,7 @@ type Executor[T Float] struct {
 	pool    *pool[T]
 
 	programs int           // not released
-	scratch  []T           // arena shared by all programs
-	shared   []T           // working memory of one kernel
+	scratch  []T           // arena shared by all programs, their working memory included
 	spare    map[int][][]T // released tapes by size
 	usage    graph.Usage
 }
@@ -112,20 +112,19 @@ func (e *Executor[T]) activate(elements int) {
 	e.usage.PeakActivations = max(e.usage.PeakActivations, e.usage.Activations)
 }
 
-// reserve grows the arena and the working memory to what a program needs.
-func (e *Executor[T]) reserve(scratch, shared, local int) error {
-	grow := max(0, scratch-len(e.scratch)) + max(0, shared-len(e.shared)) + e.workers*max(0, local-e.pool.private())
-	if err := Room(bytesOf[T](grow)); err != nil {
+// reserve grows the arena to what a program needs. The old one goes first, so
+// that both need not fit at once.
+func (e *Executor[T]) reserve(size int) error {
+	more := size - len(e.scratch)
+	if more <= 0 {
+		return nil
+	}
+	if err := Room(bytesOf[T](more)); err != nil {
 		return err
 	}
-	if more := scratch - len(e.scratch); more > 0 {
-		e.scratch = make([]T, scratch)
-		e.activate(more)
-	}
-	if shared > len(e.shared) {
-		e.shared = make([]T, shared)
-	}
-	e.pool.reserve(local)
+	e.scratch = nil
+	e.scratch = make([]T, size)
+	e.activate(more)
 	return nil
 }
 
@@ -141,40 +140,71 @@ func (e *Executor[T]) each(items, cost int, run func(lo, hi int)) {
 	e.pool.run(&phase[T]{items, cost, func(_ *call[T], lo, hi int) { run(lo, hi) }}, &call[T]{})
 }
 
-// ScratchBytes is the plan's own, at this executor's width of a number. The
-// pack buffers of the matrix products belong to the workers and are not counted.
-func (e *Executor[T]) ScratchBytes(plan *graph.Plan) int64 {
-	return int64(elements(plan.ScratchBytes) * elementSize[T]())
+// ScratchBytes is the largest arena of the plans, at this executor's width of a
+// number, with the working memory of its kernels and workers.
+func (e *Executor[T]) ScratchBytes(plans ...*graph.Plan) (most int64) {
+	for _, plan := range plans {
+		_, layout, err := e.make(plan)
+		if err != nil {
+			layout = arenaLayout{plan: elements(plan.ScratchBytes)} // Compile will say why
+		}
+		most = max(most, bytesOf[T](layout.size()))
+	}
+	return most
 }
 
-// ParamBytes counts each parameter once for all plans, at this executor's width
-// of a number whatever the storage: halves are rounded but not packed here.
+// ParamBytes counts each parameter once for all plans, as NewParam holds it.
 func (e *Executor[T]) ParamBytes(plans ...*graph.Plan) (total int64) {
 	counted := map[string]bool{}
 	for _, plan := range plans {
 		for _, n := range plan.Params {
 			if n.Op == graph.OpConst || !counted[n.Name] {
 				counted[n.Name] = true
-				total += bytesOf[T](n.Shape.Size())
+				total += heldBytes[T](n.Shape.Size(), n.Storage)
 			}
 		}
 	}
 	return total
 }
 
+// packedFrom is the size in numbers from which F16 parameters are held packed.
+// Unpacking takes about a nanosecond a number, which is nothing beside the
+// products of a large layer and a tenth of the time of a small network.
+const packedFrom = 1 << 18
+
+func heldPacked(size int, storage graph.Storage) bool {
+	return storage == graph.F16 && size >= packedFrom
+}
+
+func heldBytes[T Float](size int, storage graph.Storage) int64 {
+	if heldPacked(size, storage) {
+		return 4 * ((int64(size) + 1) / 2) // whole words, as plans count
+	}
+	return bytesOf[T](size)
+}
+
 // NewParam uploads a parameter. F16 storage rounds it.
 func (e *Executor[T]) NewParam(data []float32, storage graph.Storage) (graph.Tensor, error) {
-	if err := Room(bytesOf[T](len(data))); err != nil {
+	bytes := heldBytes[T](len(data), storage)
+	if err := Room(bytes); err != nil {
 		return nil, err
 	}
-	v := &vector[T]{data: make([]T, len(data)), param: true}
-	for i, x := range data {
-		if storage == graph.F16 {
-			x = roundHalf(x)
+	v := &vector[T]{size: len(data), param: true}
+	if heldPacked(len(data), storage) {
+		v.half = make([]uint16, len(data))
+		for i, x := range data {
+			v.half[i] = packHalf(x)
 		}
-		v.data[i] = T(x)
+	} else {
+		v.data = make([]T, len(data))
+		for i, x := range data {
+			if storage == graph.F16 {
+				x = roundHalf(x)
+			}
+			v.data[i] = T(x)
+		}
 	}
-	e.usage.Params += bytesOf[T](len(data))
+	e.usage.Params += bytes
 	return v, nil
 }
 

@@ -19,3 +19,38 @@ func roundHalf(x float32) float32 {
 	bits += 1<<(dropped-1) - 1 + bits>>dropped&1
 	return math.Float32frombits(bits &^ (1<<dropped - 1))
 }
+
+// packHalf is the bits of the nearest float16.
+func packHalf(x float32) uint16 {
+	bits := math.Float32bits(x)
+	sign, magnitude := uint16(bits>>16&0x8000), math.Float32frombits(bits&^(1<<31))
+	switch {
+	case magnitude != magnitude:
+		return sign | 0x7e00
+	case magnitude >= 65520:
+		return sign | 0x7c00
+	case magnitude < 1.0/(1<<14):
+		return sign | uint16(math.RoundToEven(float64(magnitude)*(1<<24)))
+	}
+	return sign | uint16(math.Float32bits(roundHalf(magnitude))>>13-(127-15)<<10)
+}
+
+// unpackHalves is the inverse, exactly, for a run of numbers.
+func unpackHalves[T Float](to []T, from []uint16) {
+	to = to[:len(from)]
+	for i, h := range from {
+		to[i] = T(unpackHalf(h))
+	}
+}
+
+// unpackHalf moves exponent and fraction to where float32 has them and mends the
+// exponent's bias by a product, which also makes denormals right.
+func unpackHalf(h uint16) float32 {
+	bits := uint32(h&0x7fff) << 13
+	if h&0x7c00 == 0x7c00 { // infinite, or not a number
+		bits |= 0x7f800000
+	} else {
+		bits = math.Float32bits(math.Float32frombits(bits) * (1 << 56) * (1 << 56))
+	}
+	return math.Float32frombits(bits | uint32(h&0x8000)<<16)
+}

@@ -8,8 +8,9 @@ type Float interface{ float32 | float64 }
 // kernel computes a node: its phases run in order.
 type kernel[T Float] struct {
 	phases []phase[T]
-	shared int // elements of working memory that all workers see
-	local  int // elements of working memory private to each worker
+	shared int  // elements of working memory that all workers see
+	local  int  // elements of working memory private to each worker
+	halves bool // reads its first operand from call.half where that is held packed
 }
 
 // phase is a loop over independent items that is split over the workers. run
@@ -24,7 +25,8 @@ type phase[T Float] struct {
 type call[T Float] struct {
 	out           []T
 	in            [][]T
-	shared, local []T // working memory; contents are undefined at the start
+	half          []uint16 // first operand of a kernel that asked for it and where it is held packed
+	shared, local []T      // working memory; contents are undefined at the start
 }
 
 // maker makes the kernel of a node once, when a plan is compiled.

@@ -17,7 +17,6 @@ type task[T Float] struct {
 // goroutines of their own. Handing out work allocates nothing.
 type pool[T Float] struct {
 	frames []call[T]       // worker k's own copy of the call, with its private memory
-	local  [][]T           // private memory
 	wake   []chan struct{} // of workers 1 and up
 	busy   sync.WaitGroup
 	task   task[T]
@@ -30,7 +29,6 @@ const smallest = 1 << 15
 func newPool[T Float](workers int) *pool[T] {
 	p := &pool[T]{
 		frames: make([]call[T], workers),
-		local:  make([][]T, workers),
 		wake:   make([]chan struct{}, workers),
 	}
 	for k := 1; k < workers; k++ {
@@ -44,18 +42,6 @@ func newPool[T Float](workers int) *pool[T] {
 	}
 	return p
 }
-
-// reserve makes private memory of size elements for every worker.
-func (p *pool[T]) reserve(size int) {
-	for k := range p.local {
-		if len(p.local[k]) < size {
-			p.local[k] = make([]T, size)
-		}
-	}
-}
-
-// private is the size of each worker's memory.
-func (p *pool[T]) private() int { return len(p.local[0]) }
 
 // run performs one phase of a kernel and returns when all items are done.
 func (p *pool[T]) run(ph *phase[T], c *call[T]) {
@@ -79,7 +65,8 @@ func (p *pool[T]) work(k int) {
 	t := &p.task
 	frame := &p.frames[k]
 	*frame = *t.call
-	frame.local = p.local[k]
+	private := len(frame.local) / len(p.frames)
+	frame.local = frame.local[k*private:][:private]
 	for {
 		end := int(t.next.Add(int64(t.grain)))
 		start := end - t.grain

@@ -14,11 +14,22 @@ import (
 type program[T Float] struct {
 	e        *Executor[T]
 	plan     *graph.Plan
+	layout   arenaLayout
 	params   map[*graph.Node]*vector[T]
 	owned    []*vector[T] // constants uploaded by Compile
 	segments [][]step[T]
 	live     bool // not released
 }
+
+// arenaLayout is what an arena holds for a program, in elements, in this order.
+type arenaLayout struct {
+	plan    int // tensors
+	shared  int // working memory of one kernel
+	halves  int // packed operands of one kernel, unpacked
+	private int // working memory of all workers
+}
+
+func (l arenaLayout) size() int { return l.plan + l.shared + l.halves + l.private }
 
 // step is one kernel and where its operands lie.
 type step[T Float] struct {
@@ -26,6 +37,7 @@ type step[T Float] struct {
 	kernel kernel[T]
 	out    place[T]
 	in     []place[T]
+	unpack []phase[T] // of operands that are held packed
 	call   call[T]
 }
 
@@ -33,7 +45,7 @@ type step[T Float] struct {
 type place[T Float] struct {
 	region   graph.Region
 	from, to int
-	param    []T
+	param    *vector[T]
 }
 
 func (p place[T]) of(scratch, tape []T) []T {
@@ -43,42 +55,101 @@ func (p place[T]) of(scratch, tape []T) []T {
 	case graph.RegionTape:
 		return tape[p.from:p.to]
 	}
-	return p.param
+	return p.param.data
 }
+
+// make makes the kernels of a plan and counts what the arena must hold.
+func (e *Executor[T]) make(plan *graph.Plan) (kernels [][]kernel[T], l arenaLayout, err error) {
+	l.plan = elements(plan.ScratchBytes)
+	for _, segment := range plan.Segments {
+		made := make([]kernel[T], len(segment.Nodes))
+		for i, n := range segment.Nodes {
+			maker := e.kernels[n.Op]
+			if maker == nil {
+				return nil, l, fmt.Errorf("cpu: no kernel for %v", n)
+			}
+			made[i] = maker(e, n)
+			halves := 0
+			for k, in := range n.Inputs {
+				if !(k == 0 && made[i].halves) {
+					halves += unpacked(in)
+				}
+			}
+			l.shared, l.halves = max(l.shared, aligned(made[i].shared)), max(l.halves, halves)
+			l.private = max(l.private, e.workers*aligned(made[i].local))
+		}
+		kernels = append(kernels, made)
+	}
+	return kernels, l, nil
+}
+
+// unpacked is how many numbers an operand takes once more because it is a
+// parameter that is held packed.
+func unpacked(n *graph.Node) int {
+	for n.Op == graph.OpReshape {
+		n = n.Inputs[0]
+	}
+	if n.Op == graph.OpParam && heldPacked(n.Shape.Size(), n.Storage) {
+		return aligned(n.Shape.Size())
+	}
+	return 0
+}
+
+// aligned rounds up to what keeps the next operand on a boundary of 256 bytes:
+// the order in which assembly adds depends on where its operands begin.
+func aligned(elements int) int { return (elements + 63) / 64 * 64 }
 
 // Compile makes a plan's kernels and reserves its memory. Constants that params
 // does not hold are uploaded.
 func (e *Executor[T]) Compile(plan *graph.Plan, params map[*graph.Node]graph.Tensor) (graph.Program, error) {
 	p := &program[T]{e: e, plan: plan, params: map[*graph.Node]*vector[T]{}, live: true}
 	e.programs++
-	if err := p.bind(params); err != nil {
+	kernels, layout, err := e.make(plan)
+	if err == nil {
+		err = p.bind(params)
+	}
+	if err == nil {
+		err = e.reserve(layout.size())
+	}
+	if err != nil {
 		p.Release()
 		return nil, err
 	}
-	shared, local := 0, 0
-	for _, segment := range plan.Segments {
+	p.layout = layout
+	for s, segment := range plan.Segments {
 		steps := make([]step[T], len(segment.Nodes))
 		for i, n := range segment.Nodes {
-			maker := e.kernels[n.Op]
-			if maker == nil {
-				p.Release()
-				return nil, fmt.Errorf("cpu: no kernel for %v", n)
-			}
-			s := step[T]{node: n, kernel: maker(e, n), out: p.place(n)}
-			for _, in := range n.Inputs {
-				s.in = append(s.in, p.place(in))
-			}
-			s.call.in = make([][]T, len(s.in))
-			shared, local = max(shared, s.kernel.shared), max(local, s.kernel.local)
-			steps[i] = s
+			steps[i] = p.newStep(n, kernels[s][i])
 		}
 		p.segments = append(p.segments, steps)
 	}
-	if err := e.reserve(elements(plan.ScratchBytes), shared, local); err != nil {
-		p.Release()
-		return nil, err
-	}
 	return p, nil
+}
+
+// newStep finds the operands of a kernel. Those held packed get a place in the
+// arena, and a phase that unpacks them there.
+func (p *program[T]) newStep(n *graph.Node, k kernel[T]) step[T] {
+	s := step[T]{node: n, kernel: k, out: p.place(n)}
+	s.call.in = make([][]T, len(n.Inputs))
+	at := p.layout.plan + p.layout.shared
+	for i, in := range n.Inputs {
+		place := p.place(in)
+		if place.param != nil && place.param.half != nil {
+			half := place.param.half
+			if i == 0 && k.halves {
+				s.call.half = half
+				s.in = append(s.in, place)
+				continue
+			}
+			place.region, place.from, place.to = graph.RegionScratch, at, at+len(half)
+			at += aligned(len(half))
+			s.unpack = append(s.unpack, phase[T]{len(half), 4, func(c *call[T], lo, hi int) {
+				unpackHalves(c.in[i][lo:hi], half[lo:hi])
+			}})
+		}
+		s.in = append(s.in, place)
+	}
+	return s
 }
 
 // bind finds the memory of every parameter of the plan.
@@ -96,12 +167,15 @@ func (p *program[T]) bind(params map[*graph.Node]graph.Tensor) error {
 		if t == nil {
 			return fmt.Errorf("cpu: %v was given no tensor", n)
 		}
-		v, err := p.e.vector(t)
+		v, err := p.e.own(t)
 		if err != nil {
 			return fmt.Errorf("%v: %w", n, err)
 		}
-		if len(v.data) != n.Shape.Size() {
-			return lengthError(n.String(), len(v.data), n.Shape.Size())
+		if v.size != n.Shape.Size() {
+			return lengthError(n.String(), v.size, n.Shape.Size())
+		}
+		if (v.half != nil) != (unpacked(n) > 0) {
+			return fmt.Errorf("cpu: %v was given a tensor of other storage", n)
 		}
 		p.params[n] = v
 	}
@@ -115,10 +189,20 @@ func (p *program[T]) place(n *graph.Node) place[T] {
 		n = n.Inputs[0]
 	}
 	slot := p.plan.Slot(n)
-	from := elements(slot.Offset)
+	buffers := p.plan.Scratch // one after the other in one piece
+	if slot.Region == graph.RegionTape {
+		buffers = p.plan.Tape
+	}
+	offset := slot.Offset
+	if slot.Region != graph.RegionParam {
+		for _, bytes := range buffers[:slot.Buffer] {
+			offset += bytes
+		}
+	}
+	from := elements(offset)
 	at := place[T]{region: slot.Region, from: from, to: from + size}
 	if slot.Region == graph.RegionParam {
-		at.param = p.params[n].data
+		at.param = p.params[n]
 	}
 	return at
 }
@@ -138,7 +222,7 @@ func (p *program[T]) Release() {
 	p.owned, p.segments, p.live = nil, nil, false
 	if p.e.programs--; p.e.programs == 0 {
 		p.e.activate(-len(p.e.scratch))
-		p.e.scratch, p.e.shared = nil, nil
+		p.e.scratch = nil
 		clear(p.e.spare)
 	}
 }
@@ -267,7 +351,11 @@ func (p *program[T]) step(s *step[T], taped []T) {
 	for i, in := range s.in {
 		c.in[i] = in.of(p.e.scratch, taped)
 	}
-	c.shared = p.e.shared
+	shared, private := p.layout.plan, p.layout.size()-p.layout.private
+	c.shared, c.local = p.e.scratch[shared:shared+p.layout.shared], p.e.scratch[private:p.layout.size()]
+	for i := range s.unpack {
+		p.e.pool.run(&s.unpack[i], c)
+	}
 	for i := range s.kernel.phases {
 		p.e.pool.run(&s.kernel.phases[i], c)
 	}

@@ -428,3 +428,28 @@ func TestRoundHalf(t *testing.T) {
 		}
 	}
 }
+
+// Every float16 survives being unpacked and packed, and packing rounds as
+// roundHalf does.
+func TestHalves(t *testing.T) {
+	for h := range 1 << 16 {
+		x := unpackHalf(uint16(h))
+		if x != x {
+			if h&0x7c00 != 0x7c00 || h&0x3ff == 0 {
+				t.Fatalf("%#x is not a number once unpacked", h)
+			}
+			continue
+		}
+		if roundHalf(x) != x || packHalf(x) != uint16(h) {
+			t.Fatalf("%#x unpacks to %g, which rounds to %g and packs to %#x", h, x, roundHalf(x), packHalf(x))
+		}
+	}
+	for _, scale := range []float64{1e-8, 1e-5, 1, 1e4, 1e5} {
+		for _, v := range normals(3, 1000) {
+			x := float32(v * scale)
+			if got, want := unpackHalf(packHalf(x)), roundHalf(x); got != want {
+				t.Fatalf("%g is packed as %g, rounded it is %g", x, got, want)
+			}
+		}
+	}
+}

@@ -10,19 +10,30 @@ import (
 
 // vector is this executor's tensor.
 type vector[T Float] struct {
+	size  int
 	data  []T
-	param bool // counted as a parameter, not as a vector
+	half  []uint16 // instead of data, a parameter that is held packed
+	param bool     // counted as a parameter, not as a vector
 }
 
-func (v *vector[T]) Len() int { return len(v.data) }
+func (v *vector[T]) Len() int { return v.size }
 
-// vector looks inside a tensor.
-func (e *Executor[T]) vector(t graph.Tensor) (*vector[T], error) {
+// own looks inside a tensor.
+func (e *Executor[T]) own(t graph.Tensor) (*vector[T], error) {
 	v, ok := t.(*vector[T])
-	if !ok || v == nil || v.data == nil {
+	if !ok || v == nil || v.data == nil && v.half == nil {
 		return nil, fmt.Errorf("cpu: %T was not made by this kind of executor, or was freed", t)
 	}
 	return v, nil
+}
+
+// vector looks inside a tensor that is read or written number by number.
+func (e *Executor[T]) vector(t graph.Tensor) (*vector[T], error) {
+	v, err := e.own(t)
+	if err == nil && v.half != nil {
+		return nil, fmt.Errorf("cpu: the tensor is a parameter stored in half precision")
+	}
+	return v, err
 }
 
 // vectors looks inside several tensors that must have equal lengths.
@@ -50,22 +61,25 @@ func (e *Executor[T]) NewVector(n int) (graph.Tensor, error) {
 		return nil, err
 	}
 	e.usage.Vectors += bytesOf[T](n)
-	return &vector[T]{data: make([]T, n)}, nil
+	return &vector[T]{size: n, data: make([]T, n)}, nil
 }
 
 // FreeVector takes a vector or a parameter off the ledger. Freeing twice is
 // harmless.
 func (e *Executor[T]) FreeVector(t graph.Tensor) {
-	v, err := e.vector(t)
+	v, err := e.own(t)
 	if err != nil {
 		return
 	}
-	if v.param {
-		e.usage.Params -= bytesOf[T](len(v.data))
-	} else {
-		e.usage.Vectors -= bytesOf[T](len(v.data))
+	switch {
+	case v.half != nil:
+		e.usage.Params -= heldBytes[T](v.size, graph.F16)
+	case v.param:
+		e.usage.Params -= bytesOf[T](v.size)
+	default:
+		e.usage.Vectors -= bytesOf[T](v.size)
 	}
-	v.data = nil
+	v.data, v.half = nil, nil
 }
 
 // Write copies src into dst.

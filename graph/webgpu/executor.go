@@ -6,9 +6,10 @@
 // call, before each upload and before each read-back. Nothing is read back in
 // between, so an error of the device surfaces at the next Read at the latest.
 //
-// Memory: one scratch arena shared by all programs, one tape arena per kept
-// call, one buffer per parameter and per vector, and one per form that kernels
-// pack the parameters of a small network into.
+// Memory: one scratch arena shared by all programs and one tape arena per kept
+// call, each one buffer or as many as the device's limit asks for; one buffer per
+// parameter and per vector, and one per form that kernels pack the parameters of
+// a small network into.
 package webgpu
 
 import (
@@ -28,8 +29,9 @@ type Executor struct {
 	pass      *gpu.Recorder // open pass, nil when nothing is queued
 	blocks    *upload       // uniform blocks of vector operations and feeds
 	rows      *upload       // one number per row, for ScaleRows and Adam
-	scratch   *gpu.Buffer
-	filler    *gpu.Buffer // bound where a kernel has a binding it will not read
+	scratch   []*gpu.Buffer // the arena
+	arena     int           // counts the times that it grew
+	filler    *gpu.Buffer   // bound where a kernel has a binding it will not read
 	programs  map[*program]struct{}
 	pipelines map[pipelineKey]*gpu.Pipeline
 	bindings  map[bindKey]*gpu.Bindings
@@ -110,7 +112,7 @@ func (e *Executor) Close() error {
 	for _, b := range e.bindings {
 		b.Release()
 	}
-	for _, b := range []*gpu.Buffer{e.scratch, e.filler, e.blocks.buffer, e.rows.buffer} {
+	for _, b := range append(e.scratch, e.filler, e.blocks.buffer, e.rows.buffer) {
 		b.Release()
 	}
 	if closed := e.device.Close(); err == nil {

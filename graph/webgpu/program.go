@@ -25,11 +25,12 @@ func wholeVectors(n int64) int64 { return (n + 15) &^ 15 }
 type place struct {
 	region        graph.Region
 	param         *gpu.Buffer // of RegionParam
+	buffer        int         // of the arena
 	offset, bytes int64
 }
 
 func (a place) overlaps(b place) bool {
-	return a.region == b.region && a.param == b.param && a.offset < b.offset+b.bytes && b.offset < a.offset+a.bytes
+	return a.region == b.region && a.param == b.param && a.buffer == b.buffer && a.offset < b.offset+b.bytes && b.offset < a.offset+a.bytes
 }
 
 // step is one dispatch of a program.
@@ -54,16 +55,16 @@ type program struct {
 	blocks   *gpu.Buffer // uniform blocks of all steps, written once
 	blockMax int64       // bytes that one step's binding of blocks covers
 	bound    [][]*gpu.Bindings
-	scratch  *gpu.Buffer // the arena that bound refers to
+	arena    int // state of the executor's arena that bound refers to
 	tapes    map[*tape]struct{}
 }
 
 // tape is the pinned memory of one kept call.
 type tape struct {
 	owner   *program
-	buffer  *gpu.Buffer // nil once released
+	buffers []*gpu.Buffer // nil once released
 	bound   [][]*gpu.Bindings
-	scratch *gpu.Buffer
+	arena   int
 }
 
 // Compile specialises and compiles the kernels of a plan and makes its bind
@@ -79,28 +80,72 @@ func (e *Executor) Compile(plan *graph.Plan, params map[*graph.Node]graph.Tensor
 	return p, nil
 }
 
-// ScratchBytes is the plan's arena and, behind it, the temporaries of whichever
-// node needs the most of them.
-func (e *Executor) ScratchBytes(plan *graph.Plan) int64 {
-	most := plan.ScratchBytes
-	for _, segment := range plan.Segments {
-		for _, n := range segment.Nodes {
-			most = max(most, align(plan.ScratchBytes)+e.temporaries(plan, n))
+// ScratchBytes is the arena that plans share: the buffers of the largest, each
+// with the temporaries of whichever node needs the most of them there.
+func (e *Executor) ScratchBytes(plans ...*graph.Plan) (total int64) {
+	var most []int64
+	for _, plan := range plans {
+		sizes := slices.Clone(plan.Scratch)
+		for _, segment := range plan.Segments {
+			for _, n := range segment.Nodes {
+				used := arena{sizes: slices.Clone(plan.Scratch), limit: e.device.Limits().MaxBuffer}
+				for _, bytes := range e.temporaries(plan, n) {
+					used.take(bytes)
+				}
+				sizes = larger(sizes, used.sizes)
+			}
 		}
+		most = larger(most, sizes)
 	}
-	return most
+	for _, bytes := range most {
+		total += bytes
+	}
+	return total
 }
 
-// temporaries counts what builder.build reserves for one node. A node that has
-// no kernel counts nothing here and fails at Compile.
-func (e *Executor) temporaries(plan *graph.Plan, n *graph.Node) (total int64) {
+// arena is how much of each of its buffers is in use.
+type arena struct {
+	sizes []int64
+	limit int64
+}
+
+// take finds room behind what is in use, in a further buffer if none has any.
+func (a *arena) take(bytes int64) place {
+	at := place{region: graph.RegionScratch, bytes: wholeVectors(bytes)}
+	for ; ; at.buffer++ {
+		if at.buffer == len(a.sizes) {
+			a.sizes = append(a.sizes, 0)
+		}
+		at.offset = align(a.sizes[at.buffer])
+		if end := at.offset + align(bytes); end <= a.limit || at.offset == 0 {
+			a.sizes[at.buffer] = end
+			return at
+		}
+	}
+}
+
+// larger are sizes that hold both a and b.
+func larger(a, b []int64) []int64 {
+	both := slices.Clone(a)
+	for i, bytes := range b {
+		if i == len(both) {
+			both = append(both, 0)
+		}
+		both[i] = max(both[i], bytes)
+	}
+	return both
+}
+
+// temporaries are the bytes of what builder.build takes for one node, in order.
+// A node that has no kernel takes nothing here and fails at Compile.
+func (e *Executor) temporaries(plan *graph.Plan, n *graph.Node) (sizes []int64) {
 	layOut, ok := kernels[n.Op]
 	if !ok {
-		return 0
+		return nil
 	}
 	launches, err := layOut(n, e.preset)
 	if err != nil {
-		return 0
+		return nil
 	}
 	spaces := temps(n, e.preset)
 	for _, l := range launches {
@@ -109,7 +154,9 @@ func (e *Executor) temporaries(plan *graph.Plan, n *graph.Node) (total int64) {
 		}
 	}
 	for _, bytes := range spaces {
-		total += align(bytes)
+		if bytes > 0 {
+			sizes = append(sizes, bytes)
+		}
 	}
 	for _, l := range launches {
 		for i, o := range l.bind {
@@ -124,11 +171,11 @@ func (e *Executor) temporaries(plan *graph.Plan, n *graph.Node) (total int64) {
 				return plan.Slot(earlier.node) == at
 			})
 			if twice {
-				total += align(wholeVectors(plan.Slot(o.node).Bytes))
+				sizes = append(sizes, wholeVectors(at.Bytes))
 			}
 		}
 	}
-	return total
+	return sizes
 }
 
 func (p *program) compile(params map[*graph.Node]graph.Tensor) error {
@@ -136,10 +183,12 @@ func (p *program) compile(params map[*graph.Node]graph.Tensor) error {
 	if err := e.device.Err(); err != nil {
 		return fmt.Errorf("earlier work failed: %w", err)
 	}
-	for what, bytes := range map[string]int64{"activations": p.plan.ScratchBytes, "kept activations": p.plan.TapeBytes} {
-		if bytes > limits.MaxBuffer {
-			return fmt.Errorf("%w: the %s need %d bytes and one buffer of %s holds at most %d",
-				gpu.ErrOutOfMemory, what, bytes, e.device.Info().Name, limits.MaxBuffer)
+	for what, buffers := range map[string][]int64{"activations": p.plan.Scratch, "kept activations": p.plan.Tape} {
+		for _, bytes := range buffers {
+			if bytes > limits.MaxBuffer {
+				return fmt.Errorf("%w: the %s need a buffer of %d bytes and one of %s holds at most %d",
+					gpu.ErrOutOfMemory, what, bytes, e.device.Info().Name, limits.MaxBuffer)
+			}
 		}
 	}
 	if err := p.resolve(params); err != nil {
@@ -147,17 +196,17 @@ func (p *program) compile(params map[*graph.Node]graph.Tensor) error {
 	}
 
 	var blocks []byte
-	scratch := p.plan.ScratchBytes
+	scratch := p.plan.Scratch
 	for _, segment := range p.plan.Segments {
 		var steps []step
 		p.packed = append(p.packed, nil)
 		for _, n := range segment.Nodes {
-			b := builder{p: p, node: n, blocks: blocks, end: align(p.plan.ScratchBytes)}
+			b := builder{p: p, node: n, blocks: blocks, scratch: arena{slices.Clone(p.plan.Scratch), limits.MaxBuffer}}
 			if err := b.build(); err != nil {
 				return fmt.Errorf("%v: %w", n, err)
 			}
 			steps = append(steps, b.steps...)
-			blocks, scratch = b.blocks, max(scratch, b.end)
+			blocks, scratch = b.blocks, larger(scratch, b.scratch.sizes)
 		}
 		p.segments = append(p.segments, steps)
 	}
@@ -176,7 +225,7 @@ func (p *program) compile(params map[*graph.Node]graph.Tensor) error {
 	if p.bound, err = p.bindSteps(nil); err != nil {
 		return err
 	}
-	p.scratch = e.scratch
+	p.arena = e.arena
 	return e.device.Settle()
 }
 
@@ -222,7 +271,7 @@ func (p *program) place(n *graph.Node) (place, error) {
 	if slot.Bytes == 0 {
 		return place{}, fmt.Errorf("%v has no place in the plan", n)
 	}
-	at := place{region: slot.Region, offset: slot.Offset, bytes: wholeVectors(slot.Bytes)}
+	at := place{region: slot.Region, buffer: slot.Buffer, offset: slot.Offset, bytes: wholeVectors(slot.Bytes)}
 	if slot.Region == graph.RegionParam {
 		at.param, at.offset = p.params[root(n)].buffer, 0
 	}
@@ -231,11 +280,11 @@ func (p *program) place(n *graph.Node) (place, error) {
 
 // builder turns the launches of one node into steps.
 type builder struct {
-	p      *program
-	node   *graph.Node
-	steps  []step
-	blocks []byte
-	end    int64 // scratch bytes used so far, temps included
+	p       *program
+	node    *graph.Node
+	steps   []step
+	blocks  []byte
+	scratch arena // with what the node's kernels take besides
 }
 
 func (b *builder) build() error {
@@ -258,7 +307,7 @@ func (b *builder) build() error {
 	}
 	for k, bytes := range sizes {
 		if spaces[k].bytes == 0 {
-			spaces[k] = b.space(bytes)
+			spaces[k] = b.scratch.take(bytes)
 		}
 	}
 	for _, l := range launches {
@@ -288,13 +337,6 @@ func (b *builder) build() error {
 	return nil
 }
 
-// space reserves scratch that lives as long as the node's kernels.
-func (b *builder) space(bytes int64) place {
-	at := place{region: graph.RegionScratch, offset: b.end, bytes: wholeVectors(bytes)}
-	b.end += align(bytes)
-	return at
-}
-
 // separate gives every binding its own bytes: WebGPU refuses a dispatch whose
 // writable bindings overlap, and all bindings here are writable. An input that
 // is bound twice (mul x x) is copied first; an output over an input would be a
@@ -310,7 +352,7 @@ func (b *builder) separate(l launch, bind []place) error {
 				return fmt.Errorf("bindings %d and %d share memory and one of them is written", j+1, i+1)
 			}
 			original := bind[i]
-			bind[i] = b.space(original.bytes)
+			bind[i] = b.scratch.take(original.bytes)
 			n := int(original.bytes / 4)
 			e := b.p.owner
 			copyTo, err := e.vectorPipeline("vector_copy", 2)
@@ -394,9 +436,9 @@ func (p *program) locate(at place, t *tape) gpu.Range {
 	buffer := at.param
 	switch at.region {
 	case graph.RegionScratch:
-		buffer = p.owner.scratch
+		buffer = p.owner.scratch[at.buffer]
 	case graph.RegionTape:
-		buffer = t.buffer
+		buffer = t.buffers[at.buffer]
 	}
 	return gpu.Range{Buffer: buffer, Offset: at.offset, Size: at.bytes}
 }
@@ -412,39 +454,55 @@ func (e *Executor) release(bound [][]*gpu.Bindings) {
 	})
 }
 
-// reserveScratch grows the shared arena. Every bind group over the old one is
-// dropped first, so that both need not fit at once; programs bind again at
-// their next run.
-func (e *Executor) reserveScratch(bytes int64) error {
-	if bytes == 0 || e.scratch != nil && e.scratch.Size() >= bytes {
+// reserveScratch grows the buffers of the shared arena. Every bind group over the
+// old ones is dropped first, so that both need not fit at once; programs bind
+// again at their next run.
+func (e *Executor) reserveScratch(sizes []int64) error {
+	small := func(i int) bool {
+		return i >= len(e.scratch) || e.scratch[i] == nil || e.scratch[i].Size() < sizes[i]
+	}
+	grows := false
+	for i := range sizes {
+		grows = grows || small(i)
+	}
+	if !grows {
 		return nil
 	}
 	if err := e.flush(); err != nil {
 		return err
 	}
-	if old := e.scratch; old != nil {
-		for p := range e.programs {
-			p.unbind()
+	for p := range e.programs {
+		p.unbind()
+	}
+	e.arena++
+	for i, bytes := range sizes {
+		if !small(i) {
+			continue
 		}
-		e.activations(-old.Size())
-		e.forget(old)
-		e.scratch = nil
+		if i == len(e.scratch) {
+			e.scratch = append(e.scratch, nil)
+		}
+		if old := e.scratch[i]; old != nil {
+			e.activations(-old.Size())
+			e.forget(old)
+			e.scratch[i] = nil
+		}
+		buffer, err := e.device.NewBuffer("activations", bytes, gpu.Storage)
+		if err != nil {
+			return err
+		}
+		e.scratch[i] = buffer
+		e.activations(buffer.Size())
 	}
-	buffer, err := e.device.NewBuffer("activations", bytes, gpu.Storage)
-	if err != nil {
-		return err
-	}
-	e.scratch = buffer
-	e.activations(buffer.Size())
 	return nil
 }
 
 func (p *program) unbind() {
 	p.owner.release(p.bound)
-	p.bound, p.scratch = nil, nil
+	p.bound = nil
 	for t := range p.tapes {
 		p.owner.release(t.bound)
-		t.bound, t.scratch = nil, nil
+		t.bound = nil
 	}
 }
 
@@ -459,22 +517,24 @@ func (p *program) NewTape() (graph.Tape, error) {
 	if p.plan.TapeBytes == 0 {
 		return t, nil
 	}
-	buffer, err := p.owner.device.NewBuffer("kept activations", p.plan.TapeBytes, gpu.Storage)
-	if err != nil {
-		delete(p.tapes, t)
-		return nil, err
+	for _, bytes := range p.plan.Tape {
+		buffer, err := p.owner.device.NewBuffer("kept activations", bytes, gpu.Storage)
+		if err != nil {
+			t.Release()
+			return nil, err
+		}
+		t.buffers = append(t.buffers, buffer)
+		p.owner.activations(buffer.Size())
 	}
-	t.buffer = buffer
-	p.owner.activations(buffer.Size())
 	return t, nil
 }
 
 // Bytes is the pinned memory.
-func (t *tape) Bytes() int64 {
-	if t.buffer == nil {
-		return 0
+func (t *tape) Bytes() (total int64) {
+	for _, b := range t.buffers {
+		total += b.Size()
 	}
-	return t.buffer.Size()
+	return total
 }
 
 // Release frees the pinned memory once queued work no longer needs it.
@@ -486,11 +546,11 @@ func (t *tape) Release() {
 	delete(p.tapes, t)
 	p.owner.release(t.bound)
 	t.bound = nil
-	if t.buffer != nil {
-		p.owner.activations(-t.buffer.Size())
-		p.owner.discard(t.buffer)
-		t.buffer = nil
+	for _, b := range t.buffers {
+		p.owner.activations(-b.Size())
+		p.owner.discard(b)
 	}
+	t.buffers = nil
 }
 
 // Run queues one segment: feeds, kernels, fetches, in one compute pass.
@@ -594,19 +654,22 @@ func (p *program) fits(n *graph.Node, t graph.Tensor) error {
 // rebind makes bind groups again after the scratch arena grew.
 func (p *program) rebind(t *tape) (err error) {
 	e := p.owner
-	if p.bound == nil || p.scratch != e.scratch {
+	if slices.Contains(e.scratch, nil) {
+		return fmt.Errorf("%w: the activations of another program took what there was", gpu.ErrOutOfMemory)
+	}
+	if p.bound == nil || p.arena != e.arena {
 		e.release(p.bound)
 		if p.bound, err = p.bindSteps(nil); err != nil {
 			return err
 		}
-		p.scratch = e.scratch
+		p.arena = e.arena
 	}
-	if t != nil && t.buffer != nil && (t.bound == nil || t.scratch != e.scratch) {
+	if t != nil && t.buffers != nil && (t.bound == nil || t.arena != e.arena) {
 		e.release(t.bound)
 		if t.bound, err = p.bindSteps(t); err != nil {
 			return err
 		}
-		t.scratch = e.scratch
+		t.arena = e.arena
 	}
 	return nil
 }
@@ -659,9 +722,13 @@ func (p *program) Release() {
 		p.blocks = nil
 	}
 	e := p.owner
-	if delete(e.programs, p); len(e.programs) == 0 && e.scratch != nil {
-		e.activations(-e.scratch.Size())
-		e.discard(e.scratch)
+	if delete(e.programs, p); len(e.programs) == 0 {
+		for _, b := range e.scratch {
+			if b != nil {
+				e.activations(-b.Size())
+				e.discard(b)
+			}
+		}
 		e.scratch = nil
 	}
 }

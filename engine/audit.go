@@ -97,7 +97,9 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions, setti
 			r.Variables[name] = recipes.Variable{LoRA: DefaultLoRA()}
 		}
 	}
-	p, err := NewPlan(r, m, files, o)
+	generous := o
+	generous.MemoryBudget = 0
+	p, err := NewPlan(r, m, files, generous)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +108,8 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions, setti
 			return nil, err
 		}
 	}
-	if p.Memory(nil).Activations > storedActivations {
+	whole := p.Memory(nil)
+	if whole.Activations > storedActivations || o.MemoryBudget > 0 && whole.Total() > o.MemoryBudget {
 		r.Method.Name = string(sdo.MethodFullCheckpoint)
 		if p, err = NewPlan(r, m, files, o); err != nil {
 			return nil, err

@@ -393,7 +393,7 @@ func testMemoryOfNeeds(t *testing.T, open func() graph.Executor, storage graph.S
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan := &Plan{Recipe: glasses(t, "updates=0", "objective=[]"), Shape: unet.Config.SampleShape(rows), table: &sampler.Table{}, network: n}
+			plan := &Plan{Model: pixels(unet), Recipe: glasses(t, "updates=0", "objective=[]"), Shape: unet.Config.SampleShape(rows), table: &sampler.Table{}, network: n}
 			d, err := newDenoiser(exec, n, nil)
 			if err != nil {
 				t.Fatal(err)

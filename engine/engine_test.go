@@ -643,7 +643,7 @@ func TestClassifiersFitTheModel(t *testing.T) {
 		}
 	}
 	wide := &model.UNet2D{Config: model.UNet2DConfig{InChannels: 3, SampleSize: model.SampleSize{28, 28}}}
-	if c, err := loadClassifier("", builtin.Guides, "guide", wide, OpenBuiltin); c != nil || err != nil {
+	if c, err := loadClassifier("", builtin.Guides, "guide", wide.Config.SampleShape(1), OpenBuiltin); c != nil || err != nil {
 		t.Errorf("28x28 pixels in colour got %v, %v, want no guide", c, err)
 	}
 	_, err := LoadModel(glasses(t, "model=fashion-28", "judge=avatars-16-judge"), OpenBuiltin)

@@ -6,12 +6,14 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/model/builtin"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sampler"
+	"github.com/sdo-go/sdo/sdo"
 )
 
 // Model is a denoiser with what a recipe needs beside it.
@@ -28,7 +30,13 @@ type Model struct {
 	Weights  model.Source // of the denoiser, an adapter merged
 	Stored   model.DType  // element type of its weights in the file
 
-	single map[string]bool // weights of the denoiser that are held in single precision whatever the storage: those with an adapter merged
+	// Of a pipeline of latents, or nil: what its model_index.json names, what its
+	// latents decode with, and what terms look at pictures with.
+	Pipeline *model.Pipeline
+	Decoder  *model.AutoencoderModel
+
+	guidance float64         // that the denoiser is shown; 0 where it is shown none
+	single   map[string]bool // weights of the denoiser that are held in single precision whatever the storage: those with an adapter merged
 }
 
 // aids are the weights of what is built beside the denoiser, under the names
@@ -37,8 +45,15 @@ func (m *Model) aids() (sources []model.Source) {
 	if m.Guide != nil {
 		sources = append(sources, m.Guide.Weights)
 	}
+	if m.Decoder != nil {
+		sources = append(sources, model.Prefixed(decoderPrefix, m.Decoder.Weights))
+	}
 	return sources
 }
+
+// shownGuidance reports whether the denoiser is shown the scale of guidance and
+// asked once, as networks distilled with it are.
+func (m *Model) shownGuidance() bool { return m.guidance != 0 }
 
 // Open finds a folder by the name a recipe gives it. It must return
 // fs.ErrNotExist for names it does not know.
@@ -62,8 +77,12 @@ func LoadModel(r *recipes.Recipe, open Open) (*Model, error) {
 // Networks are what a recipe names, read from their files, an adapter merged.
 // They serve every recipe that names the same.
 type Networks struct {
-	UNet         *model.UNet2D
+	UNet         *model.UNet2D     // of a model of pixels
+	Pipeline     *model.Pipeline   // of a model of latents; one of the two is nil
 	Guide, Judge *model.Classifier // nil where there is none
+
+	weights model.Source    // of the pipeline's unet, an adapter merged
+	single  map[string]bool // see Model.single
 }
 
 // LoadNetworks reads the networks a recipe names; see LoadModel.
@@ -73,22 +92,100 @@ func LoadNetworks(r *recipes.Recipe, open Open) (*Networks, error) {
 		return nil, err
 	}
 	n := &Networks{}
-	if n.UNet, err = model.LoadUNet2D(files); err != nil {
-		return nil, fmt.Errorf("model %s: %w", r.Model, err)
-	}
-	if err := adapt(n.UNet, r.LoRA, open); err != nil {
+	if err := n.load(files, r, open); err != nil {
 		return nil, err
 	}
-	if n.Guide, err = loadClassifier(r.Guide, builtin.Guides, "guide", n.UNet, open); err != nil {
+	embeddedGuides, embeddedJudges := builtin.Guides, builtin.Judges
+	if n.Pipeline != nil { // which none of them was made for
+		embeddedGuides, embeddedJudges = nil, nil
+	}
+	shape, err := n.pictures(r)
+	if err != nil {
 		return nil, err
 	}
-	n.Judge, err = loadClassifier(r.Judge, builtin.Judges, "judge", n.UNet, open)
+	if n.Guide, err = loadClassifier(r.Guide, embeddedGuides, "guide", shape, open); err != nil {
+		return nil, err
+	}
+	n.Judge, err = loadClassifier(r.Judge, embeddedJudges, "judge", shape, open)
 	return n, err
+}
+
+// load reads the denoiser, an adapter merged, and its autoencoder.
+func (n *Networks) load(files fs.FS, r *recipes.Recipe, open Open) error {
+	latents := false
+	if model.IsPipeline(files) {
+		var without []string
+		if r.Decoder != "" {
+			without = []string{"vae"}
+		}
+		pipeline, err := model.LoadPipeline(files, without...)
+		if err != nil {
+			return fmt.Errorf("model %s: %w", r.Model, err)
+		}
+		if n.UNet = pipeline.UNet2D; n.UNet == nil {
+			n.Pipeline, latents = pipeline, true
+		}
+	} else {
+		var err error
+		if n.UNet, err = model.LoadUNet2D(files); err != nil {
+			return fmt.Errorf("model %s: %w", r.Model, err)
+		}
+	}
+	if !latents {
+		return adapt(n.UNet, r.LoRA, open)
+	}
+	if r.Decoder != "" {
+		folder, err := openFolder(r.Decoder, "decoder", open)
+		if err != nil {
+			return err
+		}
+		decoder, err := model.LoadAutoencoder(folder, ".")
+		if err == nil {
+			err = n.Pipeline.UseDecoder("decoder", decoder)
+		}
+		if err != nil {
+			return fmt.Errorf("decoder %s: %w", r.Decoder, err)
+		}
+	}
+	return n.adapt(r.LoRA, open)
+}
+
+// pictures is the shape of one picture that a recipe makes, [1 C H W].
+func (n *Networks) pictures(r *recipes.Recipe) (graph.Shape, error) {
+	if n.Pipeline == nil {
+		shape := n.UNet.Config.SampleShape(1)
+		if r.Height != 0 && r.Height != shape[2] || r.Width != 0 && r.Width != shape[3] {
+			return nil, fmt.Errorf("recipe %q: height and width: model %s makes pictures of %dx%d, want that or neither", r.Name, r.Model, shape[3], shape[2])
+		}
+		return shape, nil
+	}
+	config, err := n.sized(r)
+	if err != nil {
+		return nil, err
+	}
+	return n.Pipeline.Autoencoder.Config.ImageShape(config.SampleShape(1))
+}
+
+// sized is the pipeline's unet at the size a recipe asks for, by default its own.
+func (n *Networks) sized(r *recipes.Recipe) (model.UNet2DConditionConfig, error) {
+	config, factor := n.Pipeline.UNet.Config, n.Pipeline.Autoencoder.Config.ScaleFactor()
+	for axis, side := range map[int]int{0: r.Height, 1: r.Width} {
+		if side%factor != 0 {
+			return config, fmt.Errorf("recipe %q: %s: %d, want a multiple of %d, the pixels of a latent of model %s", r.Name, [2]string{"height", "width"}[axis], side, factor, r.Model)
+		}
+		if side != 0 {
+			config.SampleSize[axis] = side / factor
+		}
+	}
+	if config.SampleSize[0] == 0 || config.SampleSize[1] == 0 {
+		return config, fmt.Errorf("recipe %q: model %s does not say how large its pictures are; set height and width", r.Name, r.Model)
+	}
+	return config, nil
 }
 
 // Model is the networks under a recipe's words.
 func (n *Networks) Model(r *recipes.Recipe) (*Model, error) {
-	m, err := NewModel(r.Model, n.UNet, r)
+	m, err := n.model(r)
 	if err != nil {
 		return nil, err
 	}
@@ -96,22 +193,102 @@ func (n *Networks) Model(r *recipes.Recipe) (*Model, error) {
 	return m, m.check(r)
 }
 
-// adapt merges an adapter into a network; nil changes nothing. What is merged is
-// held in single precision: halves would round away small changes.
-func adapt(unet *model.UNet2D, a *recipes.Adapter, open Open) error {
+// model is the denoiser under a recipe's words.
+func (n *Networks) model(r *recipes.Recipe) (*Model, error) {
+	if n.Pipeline == nil {
+		return NewModel(r.Model, n.UNet, r)
+	}
+	config, err := n.sized(r)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Name: r.Model, Pipeline: n.Pipeline, Decoder: n.Pipeline.Autoencoder,
+		Denoiser: config, Weights: n.weights, Stored: n.Pipeline.UNet.Stored, single: n.single}
+	if config.TimeCondProjDim != nil {
+		m.guidance = r.GuidanceScale
+	}
+	return m, m.schedule(n.Pipeline.Scheduler, config.InChannels, config.OutChannels, r)
+}
+
+// adapt merges an adapter into the pipeline's unet; nil changes nothing.
+func (n *Networks) adapt(a *recipes.Adapter, open Open) error {
+	n.weights = n.Pipeline.UNet.Weights
+	lora, err := loadAdapter(a, n.Pipeline.UNet.Config, open)
+	if lora == nil {
+		return err
+	}
+	n.weights, n.single = merged{n.weights, lora}, map[string]bool{}
+	for name := range lora.Weights {
+		if module, ok := model.AdaptedModule(name); ok {
+			n.single[module+".weight"] = true
+		}
+	}
+	return nil
+}
+
+// merged is a network's weights with an adapter merged into them, layer by layer
+// when they are read. The layers it changes are held in single precision: halves
+// would round away small changes.
+type merged struct {
+	model.Source
+	lora *model.LoRA
+}
+
+// branch finds a layer's A and B.
+func (m merged) branch(name string) (module string, a, b model.Tensor, ok bool) {
+	module, weight := strings.CutSuffix(name, ".weight")
+	down, up := model.LoRANames(module)
+	a, ok = m.lora.Weights[down]
+	return module, a, m.lora.Weights[up], ok && weight
+}
+
+func (m merged) Info(name string) (model.TensorInfo, bool) {
+	info, ok := m.Source.Info(name)
+	if _, _, _, adapted := m.branch(name); adapted {
+		info.DType = model.F32
+	}
+	return info, ok
+}
+
+func (m merged) Read(name string) (model.Tensor, error) {
+	t, err := m.Source.Read(name)
+	module, a, b, ok := m.branch(name)
+	if err != nil || !ok {
+		return t, err
+	}
+	sum := m.lora.MergeInto(module, t.Data, float64s(a.Data), float64s(b.Data), t.Shape[0])
+	t.Data = make([]float32, len(sum))
+	for i, v := range sum {
+		t.Data[i] = float32(v)
+	}
+	return t, nil
+}
+
+// loadAdapter reads an adapter of a network; nil for none.
+func loadAdapter(a *recipes.Adapter, network model.Adaptable, open Open) (*model.LoRA, error) {
 	if a == nil {
-		return nil
+		return nil, nil
 	}
 	name := filepath.ToSlash(filepath.Clean(a.Path))
 	folder, err := openFolder(path.Dir(name), "folder of the lora", open)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	lora, err := model.LoadLoRA(folder, path.Base(name), unet.Config)
+	lora, err := model.LoadLoRA(folder, path.Base(name), network)
 	if err != nil {
-		return fmt.Errorf("lora %s: %w", a.Path, err)
+		return nil, fmt.Errorf("lora %s: %w", a.Path, err)
 	}
 	lora.LoRAConfig = lora.Strengthened(a.Scale)
+	return lora, nil
+}
+
+// adapt merges an adapter into a network of pixels; nil changes nothing. What is
+// merged is held in single precision.
+func adapt(unet *model.UNet2D, a *recipes.Adapter, open Open) error {
+	lora, err := loadAdapter(a, unet.Config, open)
+	if lora == nil {
+		return err
+	}
 	if unet.Weights, err = lora.Merge(unet.Weights); err != nil {
 		return fmt.Errorf("lora %s: %w", a.Path, err)
 	}
@@ -124,12 +301,17 @@ func adapt(unet *model.UNet2D, a *recipes.Adapter, open Open) error {
 func NewModel(name string, unet *model.UNet2D, r *recipes.Recipe) (*Model, error) {
 	m := pixels(unet)
 	m.Name = name
-	if unet.Scheduler == nil {
-		return nil, fmt.Errorf("model %s: has no scheduler_config.json, so its noise schedule is unknown; add diffusers' file to the folder", name)
+	return m, m.schedule(unet.Scheduler, unet.Config.InChannels, unet.Config.OutChannels, r)
+}
+
+// schedule reads a scheduler_config.json under the recipe's words and holds the
+// denoiser's channels against each other.
+func (m *Model) schedule(config []byte, in, out int, r *recipes.Recipe) (err error) {
+	if config == nil {
+		return fmt.Errorf("model %s: has no scheduler_config.json, so its noise schedule is unknown; add diffusers' file to the folder", m.Name)
 	}
-	var err error
-	if m.Scheduler, err = sampler.ParseConfig(unet.Scheduler); err != nil {
-		return nil, fmt.Errorf("model %s: %w", name, err)
+	if m.Scheduler, err = sampler.ParseConfig(config); err != nil {
+		return fmt.Errorf("model %s: %w", m.Name, err)
 	}
 	// Clipping changes samples a little and gradients a lot; steering always
 	// goes without (docs/method.md), whatever the folder's sampler did.
@@ -139,13 +321,12 @@ func NewModel(name string, unet *model.UNet2D, r *recipes.Recipe) (*Model, error
 		m.Scheduler.TimestepSpacing = sampler.Spacing(r.Sampler.TimestepSpacing)
 	}
 	if err := m.Scheduler.Validate(); err != nil {
-		return nil, fmt.Errorf("model %s: %w", name, err)
+		return fmt.Errorf("model %s: %w", m.Name, err)
 	}
-	if unet.Config.OutChannels != unet.Config.InChannels {
-		return nil, fmt.Errorf("model %s: gives %d channels for %d; networks that also predict a variance are not supported",
-			name, unet.Config.OutChannels, unet.Config.InChannels)
+	if in != out {
+		return fmt.Errorf("model %s: gives %d channels for %d; networks that also predict a variance, or take a masked picture, are not supported", m.Name, out, in)
 	}
-	return m, nil
+	return nil
 }
 
 // pixels is a network of pixels as a model, without anything beside it.
@@ -169,6 +350,16 @@ func storageOf(stored model.DType) graph.Storage {
 
 // check holds a recipe's words and pictures against the model.
 func (m *Model) check(r *recipes.Recipe) error {
+	if m.Pipeline == nil {
+		for key, said := range map[string]bool{"prompt": r.Prompt != "", "negative_prompt": r.NegativePrompt != "", "decoder": r.Decoder != ""} {
+			if said {
+				return fmt.Errorf("recipe %q: %s: model %s makes pixels and takes no text; remove it, or name the folder of a text-to-image pipeline with model", r.Name, key, m.Name)
+			}
+		}
+	}
+	if _, varies := r.Variables[string(sdo.GuidanceScale)]; varies && m.shownGuidance() {
+		return fmt.Errorf("recipe %q: variables: guidance_scale: model %s is shown the scale and mixes nothing by it; leave it out", r.Name, m.Name)
+	}
 	if len(r.Condition) > 0 && m.embedder() == nil {
 		return fmt.Errorf("recipe %q: condition: model %s takes no attributes; remove it", r.Name, m.Name)
 	}
@@ -187,8 +378,20 @@ func (m *Model) check(r *recipes.Recipe) error {
 	if err := r.CheckAttributes(Vocabulary(known), Vocabulary(read)); err != nil {
 		return err
 	}
-	shape := m.Denoiser.SampleShape(1)
+	shape, err := m.pictures()
+	if err != nil {
+		return err
+	}
 	return r.CheckPictures(shape[3], shape[2])
+}
+
+// pictures is the shape of one picture, [1 C H W].
+func (m *Model) pictures() (graph.Shape, error) {
+	shape := m.Denoiser.SampleShape(1)
+	if m.Decoder == nil {
+		return shape, nil
+	}
+	return m.Decoder.Config.ImageShape(shape)
 }
 
 // embedder turns attributes into the denoiser's condition; nil where it takes
@@ -213,12 +416,11 @@ func Vocabulary(attributes model.Attributes) recipes.Vocabulary {
 
 // loadClassifier reads a named classifier, or where the recipe names none the
 // first embedded one whose images are the model's; nil if there is none.
-func loadClassifier(name string, embedded []string, role string, unet *model.UNet2D, open Open) (*model.Classifier, error) {
+func loadClassifier(name string, embedded []string, role string, shape graph.Shape, open Open) (*model.Classifier, error) {
 	explicit := name != ""
 	if explicit {
 		embedded = []string{name}
 	}
-	shape := unet.Config.SampleShape(1)
 	for _, name := range embedded {
 		files, err := openFolder(name, role, open)
 		if !explicit && errors.Is(err, fs.ErrNotExist) {

@@ -54,6 +54,14 @@ func (n *needs) keep(wrt sdo.Wrt, calls int, guided bool) {
 	}
 }
 
+// tapes is how many calls are kept at once.
+func (n *needs) tapes() (calls int) {
+	for _, kept := range n.kept {
+		calls += kept
+	}
+	return calls
+}
+
 // network is a denoiser as programs that nothing has been allocated for yet: one
 // that keeps nothing, for each thing calls are kept for one of two segments
 // whose tape is what a kept call pins, and one that answers several calls.
@@ -148,7 +156,7 @@ func (n *network) inputs(g *graph.Graph, suffix string) call {
 
 // build appends the network, its adapter as branches or merged.
 func (n *network) build(g *graph.Graph, sample, timestep, cond *graph.Node, branches bool) *graph.Node {
-	o := model.BuildOptions{Storage: n.options.Storage, F32: maps.Clone(n.model.single)}
+	o := model.BuildOptions{Storage: n.options.Storage, F32: maps.Clone(n.model.single), GuidanceEmbedding: n.model.guidance}
 	if t := n.needs.training; t != nil && t.LoRA != nil {
 		o.LoRA, o.Merged = &t.LoRA.LoRAConfig, !branches
 	} else {
@@ -169,7 +177,7 @@ func (n *network) planPredict() error {
 		c.out = n.build(g, c.sample, c.timestep, c.condition, false)
 	})
 	if err == nil {
-		c.plan, err = graph.Compile(g, []*graph.Node{c.out})
+		c.plan, err = graph.CompileWith(g, n.options.compile(0), []*graph.Node{c.out})
 	}
 	return err
 }
@@ -205,7 +213,7 @@ func (n *network) planKeep(wrt sdo.Wrt) (*keep, error) {
 		grads = graph.Grad(g, []*graph.Node{k.out}, []*graph.Node{k.seed}, at)
 	})
 	if err == nil {
-		k.plan, err = graph.Compile(g, []*graph.Node{k.out}, grads)
+		k.plan, err = graph.CompileWith(g, n.options.compile(n.needs.tapes()), []*graph.Node{k.out}, grads)
 	}
 	if err != nil {
 		return nil, err
@@ -247,7 +255,7 @@ func (n *network) planWide(calls int) error {
 	for i, c := range w.calls {
 		outs[i] = c.out
 	}
-	w.plan, err = graph.Compile(g, outs)
+	w.plan, err = graph.CompileWith(g, n.options.compile(0), outs)
 	n.wide = w
 	return err
 }

@@ -81,7 +81,7 @@ func newMetric(r *recipes.Recipe, m *Model, shape graph.Shape, files fs.FS, o Pl
 		for _, p := range c.parts {
 			scores = append(scores, p.node)
 		}
-		c.plan, err = graph.Compile(g, scores, []*graph.Node{c.grad})
+		c.plan, err = graph.CompileWith(g, o.compile(1), scores, []*graph.Node{c.grad})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("recipe %q: %w", r.Name, err)

@@ -14,6 +14,17 @@ import (
 type PlanOptions struct {
 	Storage      graph.Storage // of the denoiser's weights
 	MemoryBudget int64         // bytes a run may take in all; 0 for any
+
+	// Limits of the device, which a large plan's memory is laid out within; 0 for
+	// none.
+	MaxBuffer, MaxBinding int64
+
+	tape int64 // bytes that the kept calls of one network may take; 0 for any
+}
+
+// compile is how plans with so many calls kept at once are made.
+func (o PlanOptions) compile(tapes int) graph.CompileOptions {
+	return graph.CompileOptions{TapeBudget: o.tape, Tapes: tapes, MaxBuffer: o.MaxBuffer, MaxBinding: o.MaxBinding}
 }
 
 // variables are what a recipe changes, in package sdo's order.

@@ -22,6 +22,7 @@ type preparation struct {
 	inputs  []given
 	outputs []*graph.Node
 	take    func(values [][]float64) error // of the outputs
+	made    bool
 }
 
 // run makes the outputs and hands them over. Nothing stays on the device but the
@@ -64,4 +65,15 @@ func (p *preparation) run(ctx context.Context, exec graph.Executor) error {
 		}
 	}
 	return p.take(values)
+}
+
+// numbers is how many the inputs and outputs are.
+func (p *preparation) numbers() (n int64) {
+	for _, in := range p.inputs {
+		n += int64(in.node.Shape.Size())
+	}
+	for _, out := range p.outputs {
+		n += int64(out.Shape.Size())
+	}
+	return n
 }

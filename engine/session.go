@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -29,16 +30,32 @@ type Plan struct {
 	inversion *inversion     // nil for a run from noise
 	surrogate sdo.Surrogate
 	network   *network
-	metric    *metric  // nil for a recipe that only samples
-	verdict   verdict  // what the judge will be asked
-	reading   *reading // of the judge; nil where there is nothing to ask or no judge
+	decoding  *decoding // of latents into pictures; nil for a model of pixels
+	metric    *metric   // nil for a recipe that only samples
+	verdict   verdict   // what the judge will be asked
+	reading   *reading  // of the judge; nil where there is nothing to ask or no judge
+
+	prepare []*preparation // before all of these are on a device, and before the metric's own
+	prompts *prompts       // made by one of them; nil for a model that takes no text
 }
 
 // NewPlan checks a recipe against a model and plans its programs. files is
 // where pictures are looked up; it may be nil.
 func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, error) {
+	p, err := newPlan(r, m, files, o)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.fit(files, p.Memory)
+}
+
+// newPlan is NewPlan without the networks.
+func newPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, error) {
 	p := &Plan{Recipe: r, Model: m, PlanOptions: o, Shape: m.Denoiser.SampleShape(r.NumImages)}
 	var err error
+	if p.decoding, err = newDecoding(m, p.Shape); err != nil {
+		return nil, err
+	}
 	if p.table, err = sampler.Solver(r.Sampler.Name).Table(m.Scheduler, r.Sampler.NumInferenceSteps, r.Sampler.Eta); err != nil {
 		return nil, err
 	}
@@ -55,35 +72,47 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, er
 	if p.Training, err = trainingOf(r, m); err != nil {
 		return nil, fmt.Errorf("recipe %q: %w", r.Name, err)
 	}
-	if p.network, err = newNetwork(m, r.NumImages, o, p.needs()); err != nil {
-		return nil, fmt.Errorf("model %s: %w", m.Name, err)
-	}
-	if len(r.Objective) > 0 {
-		if p.metric, err = newMetric(r, m, p.Shape, files, o); err != nil {
-			return nil, err
-		}
+	if err = p.planPrompts(); err != nil {
+		return nil, err
 	}
 	p.verdict = newVerdict(r, m.Judge)
 	if r.Guards.EarlyStop == recipes.StopJudge && len(p.verdict.wanted) == 0 {
 		return nil, fmt.Errorf("recipe %q: guards.early_stop: judge, but %s; name one with judge, or let the objective stop with true", r.Name, judgeless(m))
 	}
 	if len(p.verdict.wanted) > 0 {
-		if p.reading, err = newReading(m.Judge, p.Shape); err != nil {
+		if p.reading, err = newReading(m.Judge, p.Pictures()); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
 }
 
-// Memory is what a run takes on the device, in bytes.
-type Memory struct {
-	Params      int64 `json:"param_bytes"`      // weights of the denoiser, guide and judge
-	Activations int64 `json:"activation_bytes"` // scratch arena and all tapes alive at once
-	States      int64 `json:"state_bytes"`      // latents, optimiser moments, stored trajectory
+// networks plans the denoiser and the objective under the plan's options, of
+// which keeping is what kept calls may take together and scoring what the
+// objective may.
+func (p *Plan) networks(files fs.FS, keeping, scoring int64) (err error) {
+	o := p.PlanOptions
+	o.tape = keeping
+	if p.network, err = newNetwork(p.Model, p.Recipe.NumImages, o, p.needs()); err != nil {
+		return fmt.Errorf("model %s: %w", p.Model.Name, err)
+	}
+	if len(p.Recipe.Objective) > 0 {
+		o.tape = scoring
+		p.metric, err = newMetric(p.Recipe, p.Model, p.Shape, files, o)
+	}
+	return err
 }
 
-// Total is the sum of the parts.
-func (m Memory) Total() int64 { return m.Params + m.Activations + m.States }
+// Memory is what a run takes on the device, in bytes.
+type Memory struct {
+	Params      int64 `json:"param_bytes"`               // weights of the denoiser and of what looks at its samples
+	Activations int64 `json:"activation_bytes"`          // scratch arena and all tapes alive at once
+	States      int64 `json:"state_bytes"`               // latents, optimiser moments, stored trajectory
+	Prepared    int64 `json:"preparing_bytes,omitempty"` // before all these, freed again: encoders of prompts and of pictures
+}
+
+// Total is the peak: the sum of the parts or, before them, what is prepared.
+func (m Memory) Total() int64 { return max(m.Params+m.Activations+m.States, m.Prepared) }
 
 // Calls is how often a rollout asks the network, guidance aside: the sampler's
 // steps, but for solvers that ask more than once a step.
@@ -101,15 +130,31 @@ func (p *Plan) Cost() (calls, backward int) {
 // in one piece: the scratch arena and a tape for every kind of kept call.
 func (p *Plan) Buffers(exec graph.Executor) []int64 {
 	sizes := []int64{0}
-	plans := p.network.plans()
-	if p.metric != nil {
-		plans = append(plans, p.metric.plan)
-	}
-	for _, plan := range plans {
+	for _, plan := range p.plans() {
 		sizes[0] = max(sizes[0], exec.ScratchBytes(plan))
 		sizes = append(sizes, plan.TapeBytes)
 	}
 	return sizes
+}
+
+// plans lists every plan that runs on a device, but the judge's.
+func (p *Plan) plans() []*graph.Plan {
+	plans := append(p.network.plans(), p.aids()...)
+	for _, prep := range p.preparations() {
+		plans = append(plans, prep.plan)
+	}
+	return plans
+}
+
+// aids lists the plans of what looks at samples, the judge aside.
+func (p *Plan) aids() (plans []*graph.Plan) {
+	if p.metric != nil {
+		plans = append(plans, p.metric.plan)
+	}
+	if p.decoding != nil {
+		plans = append(plans, p.decoding.plan)
+	}
+	return plans
 }
 
 // Memory counts what the recipe's method will hold at its peak on a device,
@@ -130,18 +175,19 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 		return exec.ParamBytes(plans...)
 	}
 	m := Memory{
-		Params:      params(p.network.plans()...),
+		Params:      params(p.network.plans()...) + params(p.aids()...),
 		Activations: p.network.tapeBytes(),
 		States:      p.states() * 4,
 	}
 	scratch := int64(0)
-	for _, plan := range p.network.plans() {
+	for _, plan := range p.plans() {
 		scratch = max(scratch, arena(plan))
 	}
 	if p.metric != nil {
-		m.Params += params(p.metric.plan)
 		m.Activations += p.metric.plan.TapeBytes
-		scratch = max(scratch, arena(p.metric.plan))
+	}
+	for _, prep := range p.preparations() {
+		m.Prepared = max(m.Prepared, params(prep.plan)+arena(prep.plan)+4*prep.numbers())
 	}
 	if p.reading != nil {
 		m.Params += params(p.reading.plan)
@@ -161,9 +207,7 @@ func (p *Plan) states() int64 {
 		condition = int64(c.Shape.Size())
 	}
 	numbers := int64(1+p.demand().Vectors)*batch + condition // that which says nothing
-	if p.reading != nil {
-		numbers += batch // what the judge looks at
-	}
+	numbers += p.looking()
 	if p.conditioned() {
 		numbers += condition
 	}
@@ -207,6 +251,23 @@ func (p *Plan) states() int64 {
 	return numbers
 }
 
+// looking is how many numbers are held to look at samples with: a decoder's ends,
+// what the judge is shown, what an objective is given.
+func (p *Plan) looking() (numbers int64) {
+	if p.reading != nil {
+		numbers += int64(p.Pictures().Size())
+	}
+	if p.decoding != nil {
+		numbers += int64(p.decoding.latent.Shape.Size() + p.decoding.picture.Shape.Size())
+	}
+	if p.metric != nil {
+		for _, g := range p.metric.given {
+			numbers += int64(g.node.Shape.Size())
+		}
+	}
+	return numbers
+}
+
 // paramBytes counts each parameter once, and the constants of each plan.
 func paramBytes(plans []*graph.Plan) (total int64) {
 	counted := map[string]bool{}
@@ -240,17 +301,30 @@ func (p *Plan) needs() needs {
 // guided reports whether calls have two branches.
 func (p *Plan) guided() bool {
 	varies := slices.Contains(variables(p.Recipe), sdo.GuidanceScale)
-	return p.conditioned() && (p.Recipe.GuidanceScale != 1 || varies)
+	return p.conditioned() && (p.guidance() != 1 || varies)
 }
 
-// conditioned reports whether the network is told a condition.
+// guidance is the scale by which two branches of a call are mixed: 1 for one
+// branch, which a network that is shown the scale leaves it at.
+func (p *Plan) guidance() float64 {
+	if p.Model.shownGuidance() {
+		return 1
+	}
+	return p.Recipe.GuidanceScale
+}
+
+// conditioned reports whether the network is told a condition; one that takes
+// text always is, for nothing said is a text, too.
 func (p *Plan) conditioned() bool {
-	return len(p.Recipe.Condition) > 0 || slices.Contains(variables(p.Recipe), sdo.Condition)
+	return p.Model.Pipeline != nil || len(p.Recipe.Condition) > 0 || slices.Contains(variables(p.Recipe), sdo.Condition)
 }
 
 // condition is what the network is told of every picture: what the recipe says
 // or, where the condition varies and the recipe says nothing, nothing yet.
 func (p *Plan) condition() ([]float64, error) {
+	if p.prompts != nil {
+		return slices.Repeat(p.prompts.told, p.Shape[0]), nil
+	}
 	e := p.Model.embedder()
 	if e == nil {
 		return make([]float64, p.network.predict.condition.Shape.Size()), nil
@@ -265,6 +339,9 @@ func (p *Plan) condition() ([]float64, error) {
 // null is what the network is told of a picture that nothing is said of. Without
 // attributes nothing is known of the classes: nil, which is zeros.
 func (p *Plan) null() ([]float64, error) {
+	if p.prompts != nil {
+		return slices.Repeat(p.prompts.denied, p.Shape[0]), nil
+	}
 	e := p.Model.embedder()
 	if e == nil || p.network.predict.condition == nil {
 		return nil, nil
@@ -289,6 +366,7 @@ type Session struct {
 	denoiser  *denoiser
 	aids      *resident  // weights of what is beside the denoiser, but the judge's
 	objective *objective // nil for a recipe that only samples
+	viewer    *viewer    // nil for a model of pixels
 	judge     *judge     // nil where there is nothing to ask or no judge
 	vectors   vectors
 	start     graph.Tensor // the latent; that of a picture once inverted
@@ -320,6 +398,10 @@ func NewSession(exec graph.Executor, p *Plan) (*Session, error) {
 
 func (s *Session) allocate() (err error) {
 	exec, p := s.Exec, s.Plan
+	ctx := context.Background()
+	if err = p.prepared(ctx, exec); err != nil {
+		return err
+	}
 	null, err := p.null()
 	if err != nil {
 		return err
@@ -333,12 +415,16 @@ func (s *Session) allocate() (err error) {
 			return err
 		}
 	}
+	if p.decoding != nil {
+		if s.viewer, err = newViewer(exec, p.decoding, s.aids); err != nil {
+			return err
+		}
+	}
 	if p.reading != nil {
 		if s.judge, err = newJudge(exec, p.reading); err != nil {
 			return err
 		}
 	}
-	ctx := context.Background()
 	if s.start, err = s.vectors.new(p.Shape.Size()); err != nil {
 		return err
 	}
@@ -379,7 +465,7 @@ func (s *Session) Problem() sdo.Problem {
 	p := sdo.Problem{
 		Space: s.Exec, Network: s.denoiser, Table: s.table,
 		Rows: s.Shape[0], Cols: s.Shape.Size() / s.Shape[0],
-		Start: s.start, NoiseSeed: s.Recipe.Seed, Guidance: s.Recipe.GuidanceScale,
+		Start: s.start, NoiseSeed: s.Recipe.Seed, Guidance: s.guidance(),
 	}
 	if s.objective != nil { // a nil *objective is not a nil interface
 		p.Objective = s.objective
@@ -393,7 +479,9 @@ func (s *Session) Problem() sdo.Problem {
 	return p
 }
 
-// Steer runs the recipe. See sdo.Run for what a cancelled context does.
+// Steer runs the recipe. See sdo.Run for what a cancelled context does. Of a
+// model of latents the result's Samples and Before are the pictures they decode
+// to; its events' State is for Look.
 func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result, error) {
 	return s.SteerFrom(ctx, nil, observe)
 }
@@ -442,8 +530,19 @@ func (s *Session) SteerFrom(ctx context.Context, state *sdo.RunState, observe sd
 		}
 	}
 	result, err := sdo.Run(ctx, s.Problem(), options, told)
-	if result != nil {
-		result.NetworkCalls += spent
+	if result == nil {
+		return nil, err
+	}
+	result.NetworkCalls += spent
+	if s.viewer != nil {
+		quiet := context.WithoutCancel(ctx) // the best so far is worth the looks
+		for _, samples := range []*[]float64{&result.Before, &result.Samples} {
+			pictures, failed := s.viewer.decode(quiet, *samples)
+			if failed != nil {
+				return nil, errors.Join(err, failed)
+			}
+			*samples = pictures
+		}
 	}
 	return result, err
 }
@@ -464,7 +563,7 @@ func (s *Session) Sample(ctx context.Context, observe sdo.Observer) ([]float64, 
 	if err != nil {
 		return nil, err
 	}
-	return s.Exec.Read(ctx, sample)
+	return s.Look(ctx, sample)
 }
 
 // JudgeLabel says what the judge is asked, for example "glasses: dark"; empty
@@ -486,11 +585,23 @@ func (s *Session) Verdicts(ctx context.Context, images []float64) ([]bool, error
 // Approve is Verdicts of images that are on the device: the session is the
 // sdo.Judge of its own runs.
 func (s *Session) Approve(ctx context.Context, images sdo.Vector) ([]bool, error) {
-	labels, err := s.judge.read(ctx, images)
+	labels, err := s.labels(ctx, images)
 	if err != nil {
 		return nil, err
 	}
 	return s.verdict.of(labels), nil
+}
+
+// labels asks the judge about samples that are on the device.
+func (s *Session) labels(ctx context.Context, samples graph.Tensor) ([][]int, error) {
+	if s.viewer == nil {
+		return s.judge.read(ctx, samples)
+	}
+	pictures, err := s.Look(ctx, samples)
+	if err != nil {
+		return nil, err
+	}
+	return s.judge.Read(ctx, pictures)
 }
 
 // of says which images have everything that is wanted.
@@ -546,6 +657,9 @@ func (s *Session) Close() {
 	}
 	if s.objective != nil {
 		s.objective.Release()
+	}
+	if s.viewer != nil {
+		s.viewer.Release()
 	}
 	if s.judge != nil {
 		s.judge.Release()

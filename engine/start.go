@@ -17,7 +17,7 @@ import (
 // inversion is how a run begins from a picture.
 type inversion struct {
 	table *sampler.Table // from the picture back into noise
-	image []float64      // [C H W] in [-1, 1]
+	image []float64      // [C H W] as the network samples: in [-1, 1], or a latent once it is encoded
 }
 
 // Inversion is how many steps lead from the picture a recipe begins with to the
@@ -40,7 +40,7 @@ func (p *Plan) beginFromPicture(files fs.FS) error {
 	if guards := p.Recipe.Guards; guards.Whiteness == "project" || guards.LatentNorm == "penalty" {
 		return refuse("what a picture is made of has neither the spectrum nor the norm of noise; set guards.whiteness to none and guards.latent_norm to project, which holds the norm it begins with")
 	}
-	image, err := startImage(start.Source, p.Shape, files)
+	image, err := startImage(start.Source, p.Pictures(), files)
 	if err != nil {
 		return refuse("%w", err)
 	}
@@ -60,7 +60,10 @@ func (p *Plan) beginFromPicture(files fs.FS) error {
 		var tail *sampler.Table
 		if tail, why = p.table.From(k); why == nil { // of Heun's calls at a level, the first
 			p.table, p.inversion = tail, &inversion{&table, image}
-			return nil
+			if p.decoding == nil {
+				return nil
+			}
+			return p.planEncoding(image, func(latent []float64) { p.inversion.image = latent })
 		}
 	}
 	return refuse("%w", why)

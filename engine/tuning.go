@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -39,12 +40,12 @@ func NewTuningPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Tu
 	}
 	batch := r.Clone()
 	batch.NumImages = r.Tune.BatchSize
-	p, err := NewPlan(batch, m, files, o)
+	p, err := newPlan(batch, m, files, o)
 	if err != nil {
 		return nil, err
 	}
 	if p.reading == nil && m.Judge != nil { // its reading of every attribute is reported
-		if p.reading, err = newReading(m.Judge, p.Shape); err != nil {
+		if p.reading, err = newReading(m.Judge, p.Pictures()); err != nil {
 			return nil, err
 		}
 	}
@@ -55,7 +56,7 @@ func NewTuningPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Tu
 		Surrogate: p.surrogate, Optimizer: optimizer(r, sdo.Parameters), Updates: r.Updates,
 		Accumulate: r.Tune.Accumulate, MaxGradNorm: r.Optimizer.MaxGradNorm, EMADecay: r.Tune.EMADecay, Keep: r.Tune.Keep,
 	}}
-	return t, nil
+	return t, p.fit(files, t.Memory)
 }
 
 // Trained is how many numbers are trained.
@@ -72,9 +73,8 @@ func (p *TuningPlan) Memory(exec graph.Executor) Memory {
 	m, rows := p.Plan.Memory(exec), p.Shape[0]
 	batches := 1 + p.options.Vectors() + p.demand().Vectors // the session's start besides
 	copies := p.options.Copies(len(p.table.Steps))
-	numbers := rows * (1 + len(p.metric.parts)) // losses
+	numbers := rows*(1+len(p.metric.parts)) + int(p.looking()) // losses first
 	if p.reading != nil {
-		batches++
 		numbers += p.reading.logits.Shape.Size()
 	}
 	if condition := p.network.predict.condition; condition != nil {
@@ -294,7 +294,7 @@ func (t *Tuning) look(ctx context.Context) (*Evaluation, error) {
 			return nil, err
 		}
 		count := min(rows, images-first) // the last batch may be more than is asked for
-		batch, err := t.Exec.Read(ctx, sample)
+		batch, err := t.Look(ctx, sample)
 		if err != nil {
 			return nil, err
 		}
@@ -308,7 +308,7 @@ func (t *Tuning) look(ctx context.Context) (*Evaluation, error) {
 		if t.judge == nil {
 			continue
 		}
-		read, err := t.judge.read(ctx, sample)
+		read, err := t.labels(ctx, sample)
 		if err != nil {
 			return nil, err
 		}
@@ -418,7 +418,7 @@ func (t *Tuning) LoRA(tuned *Tuned) *model.LoRA {
 	return &model.LoRA{LoRAConfig: t.Training.LoRA.LoRAConfig, Weights: tuned.Weights}
 }
 
-// UNet is the tuned network, without any adapter beside it.
+// UNet is the tuned network of a model of pixels, without any adapter beside it.
 func (t *Tuning) UNet(tuned *Tuned) (*model.UNet2D, error) {
 	unet := *t.Model.UNet
 	if lora := t.LoRA(tuned); lora != nil {
@@ -434,6 +434,24 @@ func (t *Tuning) UNet(tuned *Tuned) (*model.UNet2D, error) {
 		unet.Weights[name] = tensor
 	}
 	return &unet, nil
+}
+
+// Save writes the network whose own parameters were trained as a folder of its
+// class: a model of pixels whole, of a pipeline the unet.
+func (t *Tuning) Save(tuned *Tuned, dir string, dtype model.DType) error {
+	if t.Model.Pipeline == nil {
+		unet, err := t.UNet(tuned)
+		if err != nil {
+			return err
+		}
+		return unet.Save(dir, dtype)
+	}
+	weights, err := model.Collect(t.Model.Weights)
+	if err != nil {
+		return err
+	}
+	maps.Copy(weights, tuned.Weights)
+	return t.Model.Pipeline.UNet.Save(dir, weights, dtype)
 }
 
 // Keys of a checkpoint's metadata, and the prefix of what the drift guard keeps.

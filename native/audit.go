@@ -63,7 +63,8 @@ audit and keeps what is measured.`,
 			return u.auditInto(cmd.Context(), out)
 		},
 	}
-	addRecipeFlags(cmd.Flags(), "seed", "num-images", "model", "guidance-scale")
+	addRecipeFlags(cmd.Flags(), "seed", "num-images", "model", "guidance-scale", "prompt", "negative-prompt", "height", "width", "decoder", "clip")
+	addBudget(cmd.Flags())
 	cmd.Flags().Lookup("num-images").Usage = "pictures in a batch (default " + auditPictures + ")"
 	cmd.Flags().IntVar(&batches, "batches", 1, "batches of fresh pictures")
 	cmd.Flags().IntSliceVar(&steps, "steps", nil, "numbers of sampler steps (default the recipe's)")
@@ -96,6 +97,10 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 	if err != nil {
 		return badInput(err)
 	}
+	o, err := planOptions(m, cmd.Flags())
+	if err != nil {
+		return err
+	}
 	variables := u.choose.Variables
 	if len(variables) == 0 {
 		for _, v := range []sdo.Variable{sdo.Latents, sdo.Condition, sdo.Parameters} {
@@ -118,7 +123,7 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 		if len(settings) == 0 {
 			return usageError{errors.New("there is nothing to audit; give at least one of --variables, of --methods that they have, of --freezes and of --actives")}
 		}
-		plan, err := engine.NewAuditPlan(at, m, files, m.Options(), settings)
+		plan, err := engine.NewAuditPlan(at, m, files, o, settings)
 		if err != nil {
 			return badInput(err)
 		}

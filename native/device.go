@@ -45,6 +45,9 @@ func (a *app) openDevice(ctx context.Context, measure probe) (exec graph.Executo
 		return hardware, "it is a real GPU", nil
 	}
 	processor := cpu.New[float32](cpu.Options{})
+	if measure == nil {
+		return processor, "the GPU is software, and the model too large to try it on both", hardware.Close()
+	}
 	exec, why, loser, err := race(ctx, measure, hardware, processor)
 	if err != nil {
 		hardware.Close()

@@ -160,6 +160,16 @@ func one(what string) cobra.PositionalArgs {
 	}
 }
 
+// optional allows a single argument.
+func optional(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return fmt.Errorf("%s takes one %s at most, got %d", cmd.CommandPath(), what, len(args))
+		}
+		return nil
+	}
+}
+
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // app is one invocation: its streams and the flags every command shares.

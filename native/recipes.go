@@ -6,11 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -25,6 +28,12 @@ var recipeFlags = []struct{ flag, path, usage string }{
 	{"lora", "lora.path", "LoRA to merge into the model: a PEFT folder or a safetensors file"},
 	{"lora-scale", "lora.scale", "factor on what the LoRA adds"},
 	{"guidance-scale", "guidance_scale", "classifier-free guidance, 1 for none"},
+	{"prompt", "prompt", "what the pictures should show, of a model that takes text"},
+	{"negative-prompt", "negative_prompt", "what guidance leads away from, of a model that takes text"},
+	{"height", "height", "pixels; default the model's own"},
+	{"width", "width", "pixels; default the model's own"},
+	{"decoder", "decoder", "folder of another autoencoder for the pipeline's latents, such as a TAESD"},
+	{"clip", "clip", "folder of a CLIPModel, which clip_similarity, clip_style and aesthetic terms look with"},
 	{"lr", "optimizer.lr", "learning rate of variables without one of their own"},
 	{"variables", "variables", "what changes, for example '[latents, noises]'"},
 	{"method", "method.name", strings.Join(recipes.Methods, ", ")},
@@ -32,6 +41,9 @@ var recipeFlags = []struct{ flag, path, usage string }{
 	{"active", "method.active", strings.Join(recipes.Actives, ", ") + " or a number of calls"},
 	{"bridge", "method.bridge", "share of the gradient passed from call to call, 0 to 1"},
 }
+
+// textFlags are those whose values are text and not YAML.
+var textFlags = []string{"model", "lora", "prompt", "negative-prompt", "decoder", "clip"}
 
 // addRecipeFlags registers the flags among names, all of them for none.
 func addRecipeFlags(flags *pflag.FlagSet, names ...string) {
@@ -56,7 +68,7 @@ func overrides(flags *pflag.FlagSet) ([]recipes.Override, error) {
 		// A command may have a flag of the same name that is a list: not a key.
 		if flag := flags.Lookup(f.flag); flag != nil && flag.Changed && flag.Value.Type() == "string" {
 			value := flag.Value.String()
-			if f.flag == "model" || f.flag == "lora" {
+			if slices.Contains(textFlags, f.flag) {
 				value = quoted(value) // a path is text, whatever it looks like
 			}
 			list = append(list, recipes.Override{Path: f.path, Value: value, From: "--" + f.flag})
@@ -76,6 +88,13 @@ func overrides(flags *pflag.FlagSet) ([]recipes.Override, error) {
 		}
 		return nil
 	}
+	if flags.Changed("objective") {
+		terms, err := objective(flags)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, recipes.Override{Path: "objective", Value: terms, From: "--objective"})
+	}
 	err := pairs("condition", func(key, value string) {
 		list = append(list, recipes.Override{Path: "condition." + key, Value: quoted(value), From: "--condition " + key})
 	})
@@ -94,6 +113,40 @@ func quoted(s string) string {
 		panic(err) // strings always marshal
 	}
 	return string(data)
+}
+
+// addBudget registers the flag that plans within a memory budget.
+func addBudget(flags *pflag.FlagSet) {
+	flags.String("memory-budget", "", "what the run may take in all, such as 6GiB or 800MB; what does not fit is computed again instead of kept")
+}
+
+// planOptions are a model's, with the flags on top.
+func planOptions(m *engine.Model, flags *pflag.FlagSet) (engine.PlanOptions, error) {
+	o := m.Options()
+	text, err := flags.GetString("memory-budget")
+	if err == nil && text != "" {
+		o.MemoryBudget, err = parseBytes(text)
+	}
+	if err != nil {
+		err = usageError{fmt.Errorf("--memory-budget: %w", err)}
+	}
+	return o, err
+}
+
+// byteUnits are the units of a size, binary and decimal.
+var byteUnits = map[string]float64{
+	"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
+}
+
+// parseBytes reads a size such as 6GiB, 800 MB or 1.5gb.
+func parseBytes(text string) (int64, error) {
+	unit := strings.TrimLeft(text, "0123456789.")
+	number, err := strconv.ParseFloat(text[:len(text)-len(unit)], 64)
+	scale, known := byteUnits[strings.ToUpper(strings.TrimSpace(unit))]
+	if bytes := number * scale; err == nil && known && bytes >= 1 && bytes < 1<<60 {
+		return int64(bytes), nil
+	}
+	return 0, fmt.Errorf("%q is no size, want a number with its unit, such as 6GiB or 800MB", text)
 }
 
 // findRecipe reads a built-in recipe or a file, with the flags on top, and

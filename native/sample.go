@@ -34,16 +34,19 @@ func (a *app) sample() *cobra.Command {
 		Short: "Make pictures without steering",
 		Example: `  sdo sample --num-images 32 --seed 3
   sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
-  sdo sample --condition mood=happy --condition clothing=red --guidance-scale 3`,
+  sdo sample --condition mood=happy --condition clothing=red --guidance-scale 3
+  sdo sample --model sd15 --prompt "a red fox in the snow" --height 512 --width 768 --memory-budget 6GiB`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, err := overrides(cmd.Flags())
 			if err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("condition") && !cmd.Flags().Changed("guidance-scale") {
-				// A condition is meant to be seen; 1 would follow it loosely.
-				list = append([]recipes.Override{{Path: "guidance_scale", Value: "2", From: "--condition"}}, list...)
+			// A condition is meant to be seen; 1 would follow it loosely.
+			for flag, scale := range map[string]string{"condition": "2", "prompt": "7.5"} {
+				if cmd.Flags().Changed(flag) && !cmd.Flags().Changed("guidance-scale") {
+					list = append([]recipes.Override{{Path: "guidance_scale", Value: scale, From: "--" + flag}}, list...)
+				}
 			}
 			r, err := recipes.Parse([]byte(sampleRecipe), "sample", list...)
 			if err != nil {
@@ -54,7 +57,11 @@ func (a *app) sample() *cobra.Command {
 			if err != nil {
 				return badInput(err)
 			}
-			plan, err := engine.NewPlan(r, m, disk{}, m.Options())
+			o, err := planOptions(m, cmd.Flags())
+			if err != nil {
+				return err
+			}
+			plan, err := engine.NewPlan(r, m, disk{}, o)
 			if err != nil {
 				return badInput(err)
 			}
@@ -62,7 +69,8 @@ func (a *app) sample() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "sample"), "output folder")
-	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "lora", "lora-scale", "guidance-scale")
+	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "lora", "lora-scale", "guidance-scale", "prompt", "negative-prompt", "height", "width", "decoder")
+	addBudget(cmd.Flags())
 	return cmd
 }
 
@@ -75,7 +83,11 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 		return err
 	}
 	defer exec.Close()
-	a.say("on %s: %s", describe(exec.Device()), why)
+	memory := plan.Memory(exec)
+	a.sayMemory(plan, exec, why, memory)
+	if err := fits(exec, memory.Total()); err != nil {
+		return err
+	}
 	session, err := engine.NewSession(exec, plan)
 	if err != nil {
 		return err
@@ -102,7 +114,7 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 			return fmt.Errorf("the pictures hold %g: the numbers of model %s are too large to sample with; look at them with sdo model inspect", x, plan.Recipe.Model)
 		}
 	}
-	files, err := report.WriteSamples(out, plan.Recipe, images, plan.Shape)
+	files, err := report.WriteSamples(out, plan.Recipe, images, plan.Pictures())
 	if err != nil {
 		return err
 	}

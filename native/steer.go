@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/graph"
@@ -21,17 +23,21 @@ import (
 func (a *app) steer() *cobra.Command {
 	out := ""
 	cmd := &cobra.Command{
-		Use:   "steer RECIPE",
+		Use:   "steer [RECIPE]",
 		Short: "Steer pictures by a recipe, a file or one of the built-in ones",
 		Long: "Steer pictures by a recipe: " + strings.Join(recipes.List(), ", ") + `,
-or a YAML or JSON file. Flags override the recipe's keys. Ctrl-C ends the run and
-saves the best so far.`,
+or a YAML or JSON file. Flags override the recipe's keys. Without a recipe, what the
+pictures are steered by is given with --objective: a term's name, or the term as a
+recipe writes it, '{term: clip_similarity, prompt: a red fox, weight: 2}'; a
+clip_similarity without a prompt of its own is held to --prompt. Ctrl-C ends the run
+and saves the best so far.`,
 		Example: `  sdo steer dark-glasses
   sdo steer happy-mood --num-images 8 --seed 5 --device cpu
-  sdo recipes dark-glasses > mine.yaml && sdo steer mine.yaml`,
-		Args: one("RECIPE"),
+  sdo recipes dark-glasses > mine.yaml && sdo steer mine.yaml
+  sdo steer --model sd15 --prompt "a red fox" --clip clip-vit-base --objective clip_similarity --memory-budget 6GiB`,
+		Args: optional("RECIPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			plan, err := planFor(args[0], cmd)
+			plan, err := planFor(args, cmd)
 			if err != nil {
 				return err
 			}
@@ -42,14 +48,54 @@ saves the best so far.`,
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "output folder (default out/NAME)")
+	cmd.Flags().StringArray("objective", nil, "a term to steer by, in place of the recipe's; may be given several times")
 	addRecipeFlags(cmd.Flags())
+	addBudget(cmd.Flags())
 	return cmd
+}
+
+// bareRecipe is a recipe of which flags say everything.
+const bareRecipe = "version: 1\nname: steer\n"
+
+// steeringRecipe reads the named recipe or, without a name, makes one of the
+// flags.
+func steeringRecipe(args []string, flags *pflag.FlagSet) (*recipes.Recipe, fs.FS, error) {
+	if len(args) == 1 {
+		return findRecipe(args[0], flags)
+	}
+	if !flags.Changed("objective") {
+		return nil, nil, usageError{errors.New("there is nothing to steer by; name a recipe, or give a term with --objective")}
+	}
+	list, err := overrides(flags)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := recipes.Parse([]byte(bareRecipe), "the command line", list...)
+	return r, disk{}, badInput(err)
+}
+
+// objective turns the terms of --objective into a recipe's list.
+func objective(flags *pflag.FlagSet) (string, error) {
+	terms, err := flags.GetStringArray("objective")
+	if err != nil {
+		return "", err
+	}
+	for i, term := range terms {
+		if strings.HasPrefix(strings.TrimSpace(term), "{") {
+			continue
+		}
+		terms[i] = "{term: " + quoted(term) + "}"
+		if prompt := flags.Lookup("prompt"); term == "clip_similarity" && prompt != nil && prompt.Changed {
+			terms[i] = "{term: clip_similarity, prompt: " + quoted(prompt.Value.String()) + "}"
+		}
+	}
+	return "[" + strings.Join(terms, ", ") + "]", nil
 }
 
 // planFor reads a recipe with the command's flags on top and plans it for its
 // model; everything wrong with the input is found here.
-func planFor(name string, cmd *cobra.Command) (*engine.Plan, error) {
-	r, files, err := findRecipe(name, cmd.Flags())
+func planFor(args []string, cmd *cobra.Command) (*engine.Plan, error) {
+	r, files, err := steeringRecipe(args, cmd.Flags())
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +106,11 @@ func planFor(name string, cmd *cobra.Command) (*engine.Plan, error) {
 	if err != nil {
 		return nil, badInput(err)
 	}
-	plan, err := engine.NewPlan(r, m, files, m.Options())
+	o, err := planOptions(m, cmd.Flags())
+	if err != nil {
+		return nil, err
+	}
+	plan, err := engine.NewPlan(r, m, files, o)
 	return plan, badInput(err)
 }
 
@@ -78,7 +128,7 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 	}
 	defer exec.Close()
 	memory := plan.Memory(exec)
-	a.say("on %s: %s; needs %s, %s of it activations", describe(exec.Device()), why, report.Bytes(memory.Total()), report.Bytes(memory.Activations))
+	a.sayMemory(plan, exec, why, memory)
 	if err := fits(exec, memory.Total()); err != nil {
 		return err
 	}
@@ -90,16 +140,17 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 	defer session.Close()
 	exec.ResetPeak()
 
+	pictures := plan.Pictures()
 	run := &report.Run{
 		Recipe: r, Device: exec.Device(), Why: why, Command: a.args, Program: program().Program, Started: time.Now(),
-		Channels: plan.Shape[1], Width: plan.Shape[3], Height: plan.Shape[2], PlannedBytes: memory.Activations,
+		Channels: pictures[1], Width: pictures[3], Height: pictures[2], PlannedBytes: memory.Activations,
 	}
 	bar := a.newDisplay(plan.Inversion()+(r.Updates+1)*plan.Calls(), "steps")
 	show := bar.observe(plan.Inversion(), plan.Calls())
 	var previewErr error
 	run.Result, err = session.Steer(ctx, func(e sdo.Event) {
 		show(e)
-		if err := keepFrame(ctx, run, exec, e); err != nil && previewErr == nil {
+		if err := keepFrame(ctx, run, session, e); err != nil && previewErr == nil {
 			previewErr = err
 		}
 	})
@@ -123,20 +174,20 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 }
 
 // keepFrame keeps the pictures of every update, and of every step of the first
-// rollout, for the film and the page. A run that was cancelled meanwhile keeps
-// what it has.
-func keepFrame(ctx context.Context, run *report.Run, exec graph.Executor, e sdo.Event) error {
+// rollout unless looking at it takes longer than making it, for the film and the
+// page. A run that was cancelled meanwhile keeps what it has.
+func keepFrame(ctx context.Context, run *report.Run, session *engine.Session, e sdo.Event) error {
 	var frames *[]report.Frame
 	at := e.Update
 	switch {
 	case e.Kind == sdo.EventUpdate:
 		frames = &run.Updates
-	case e.Kind == sdo.EventStep && len(run.Updates) == 0:
+	case e.Kind == sdo.EventStep && len(run.Updates) == 0 && session.Cheap():
 		frames, at = &run.Steps, e.Step
 	default:
 		return nil
 	}
-	images, err := exec.Read(ctx, e.State)
+	images, err := session.Look(ctx, e.State)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -219,8 +270,26 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 	line("look at", "%s", filepath.Join(out, "report.html"))
 }
 
-// callProbe times one network call of the plan's own model and batch.
+// sayMemory tells what a plan takes on a device, and what it computes twice to
+// stay within a budget.
+func (a *app) sayMemory(plan *engine.Plan, exec graph.Executor, why string, m engine.Memory) {
+	a.say("on %s: %s; needs %s: %s weights, %s activations, %s states", describe(exec.Device()), why,
+		report.Bytes(m.Total()), report.Bytes(m.Params), report.Bytes(m.Activations), report.Bytes(m.States))
+	if again := plan.Recomputation(); len(again.Blocks) > 0 {
+		a.say("to stay within %s, kept calls compute %s again, %.0f %% more work", report.Bytes(plan.MemoryBudget), noun(len(again.Blocks), "block"), 100*again.Share)
+	}
+}
+
+// slowToProbe is the size of weights beyond which loading a model twice takes
+// longer than a probe could save.
+const slowToProbe = 1 << 30
+
+// callProbe times one network call of the plan's own model and batch; nil where
+// the model is too large to try.
 func callProbe(plan *engine.Plan) probe {
+	if plan.Memory(nil).Params > slowToProbe {
+		return nil
+	}
 	return func(ctx context.Context, exec graph.Executor) (float64, error) {
 		r := plan.Recipe.Clone()
 		r.Sampler.NumInferenceSteps, r.Objective, r.Updates, r.Start = 1, nil, 0, nil

@@ -59,7 +59,11 @@ leaves is used with sdo sample --lora FOLDER.`,
 			if err != nil {
 				return badInput(err)
 			}
-			plan, err := engine.NewTuningPlan(r, m, files, m.Options())
+			o, err := planOptions(m, cmd.Flags())
+			if err != nil {
+				return err
+			}
+			plan, err := engine.NewTuningPlan(r, m, files, o)
 			if err != nil {
 				return badInput(err)
 			}
@@ -71,7 +75,9 @@ leaves is used with sdo sample --lora FOLDER.`,
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "folder of the run (default out/NAME)")
-	addRecipeFlags(cmd.Flags(), "updates", "steps", "seed", "model", "guidance-scale", "lr", "method", "freeze", "active", "bridge")
+	addRecipeFlags(cmd.Flags(), "updates", "steps", "seed", "model", "guidance-scale", "lr", "method", "freeze", "active", "bridge",
+		"prompt", "negative-prompt", "height", "width", "decoder", "clip")
+	addBudget(cmd.Flags())
 	return cmd
 }
 
@@ -109,7 +115,7 @@ func (t *tuneRun) run(ctx context.Context) error {
 	r := t.recipe
 	t.say("%s: %s of %d fresh pictures, %d steps, %d numbers to train", r.Name, noun(r.Updates, "update"),
 		r.Tune.BatchSize*r.Tune.Accumulate, r.Sampler.NumInferenceSteps, t.plan.Trained())
-	t.say("on %s: %s; needs %s, %s of it activations", describe(t.exec.Device()), t.why, report.Bytes(memory.Total()), report.Bytes(memory.Activations))
+	t.sayMemory(t.plan.Plan, t.exec, t.why, memory)
 	if err := fits(t.exec, memory.Total()); err != nil {
 		return err
 	}
@@ -306,7 +312,7 @@ func (t *tuneRun) finish(ctx context.Context) error {
 	dtype := model.F16 // what an adapter is commonly published as
 	lora := t.plan.Training.LoRA != nil
 	if !lora {
-		dtype = t.plan.Model.UNet.Stored
+		dtype = t.plan.Model.Stored
 	}
 	tuned, err := t.tuning.Finish(ctx, dtype)
 	if err != nil {
@@ -323,11 +329,7 @@ func (t *tuneRun) finish(ctx context.Context) error {
 		}
 		file = t.path(peftFile)
 	} else {
-		unet, err := t.tuning.UNet(tuned)
-		if err != nil {
-			return err
-		}
-		if err := unet.Save(t.path(tunedModel), dtype); err != nil {
+		if err := t.tuning.Save(tuned, t.path(tunedModel), dtype); err != nil {
 			return err
 		}
 		file = t.path(tunedModel)
@@ -335,9 +337,10 @@ func (t *tuneRun) finish(ctx context.Context) error {
 	if info, err := os.Stat(file); err == nil && !info.IsDir() {
 		size = info.Size()
 	}
+	pictures := t.plan.Pictures()
 	run := &report.Tuning{
 		Recipe: t.recipe, Device: t.exec.Device(), Why: t.why, Command: t.args, Program: program().Program, Started: t.start, Seconds: t.seconds(),
-		Channels: t.plan.Shape[1], Width: t.plan.Shape[3], Height: t.plan.Shape[2],
+		Channels: pictures[1], Width: pictures[3], Height: pictures[2],
 		JudgeLabel: t.tuning.JudgeLabel(), Log: t.lines, Before: t.look(t.tuning.Before()), After: t.look(tuned.Look),
 		Stopped: string(t.tuning.Stopped()), Updates: t.tuning.Update(), Trained: t.plan.Trained(), File: file, Bytes: size,
 		PlannedBytes: t.plan.Memory(t.exec).Activations, PeakBytes: t.exec.Usage().PeakActivations, Counters: t.tuning.Counters(),

@@ -1,0 +1,235 @@
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sdo-go/sdo/model/tokenizer"
+)
+
+// pipelineFile names a pipeline's class and its components.
+const pipelineFile = "model_index.json"
+
+// Pipeline is a folder of a diffusers pipeline: the networks and words that its
+// model_index.json names, with weights that are read when they are asked for.
+type Pipeline struct {
+	Class string // of model_index.json
+
+	// UNet2D is the network of a pipeline of pixels, DDPM's or DDIM's. Such a
+	// pipeline has nothing else but a scheduler.
+	UNet2D *UNet2D
+
+	UNet        *UNet2DCondition
+	Autoencoder *AutoencoderModel // nil where LoadPipeline was told to leave it out
+	Text        *CLIPText
+	Tokenizer   *tokenizer.Tokenizer
+
+	Scheduler json.RawMessage // scheduler_config.json
+}
+
+// component is one value of model_index.json: the library and the class.
+type component struct{ library, class string }
+
+// UnmarshalJSON reads the pair; null or a pair of nulls is no component.
+func (c *component) UnmarshalJSON(text []byte) error {
+	var pair []*string
+	if err := json.Unmarshal(text, &pair); err != nil || pair != nil && len(pair) != 2 {
+		return fmt.Errorf("want the pair of a library and a class")
+	}
+	if len(pair) == 2 && pair[0] != nil && pair[1] != nil {
+		*c = component{*pair[0], *pair[1]}
+	}
+	return nil
+}
+
+// Pipelines and components that are understood, and what is told of others.
+var (
+	pixelPipelines  = []string{"DDPMPipeline", "DDIMPipeline"}
+	latentPipelines = []string{"StableDiffusionPipeline", "LatentConsistencyModelPipeline"}
+
+	// latentParts are a latent pipeline's components by name, with the classes
+	// that each may be of; any where there are none.
+	latentParts = map[string][]string{
+		"unet":         {unet2DConditionClass},
+		"vae":          {autoencoderKLClass, autoencoderTinyClass},
+		"text_encoder": {clipTextClass, clipTextProjClass},
+		"tokenizer":    {"CLIPTokenizer", "CLIPTokenizerFast"},
+		"scheduler":    nil,
+	}
+
+	// ignoredParts take no part in making pictures.
+	ignoredParts = []string{"safety_checker", "feature_extractor", "image_encoder"}
+
+	// laterPipelines are families by a part of their classes' names.
+	laterPipelines = []struct{ part, family string }{
+		{"StableDiffusionXL", "Stable Diffusion XL"},
+		{"StableDiffusion3", "Stable Diffusion 3"},
+		{"Flux", "Flux"},
+		{"PixArt", "PixArt"},
+		{"DiT", "DiT"},
+	}
+)
+
+// IsPipeline tells whether a folder is a pipeline's.
+func IsPipeline(fsys fs.FS) bool { return exists(fsys, pipelineFile) }
+
+// LoadPipeline reads a pipeline's folder without the components named in
+// without. The classes of all its components are judged before one is read, and
+// each one's config before its weights are opened.
+func LoadPipeline(fsys fs.FS, without ...string) (*Pipeline, error) {
+	p := &Pipeline{}
+	parts, err := p.readIndex(fsys)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(pixelPipelines, p.Class) {
+		if p.UNet2D, err = LoadUNet2D(fsys); err != nil {
+			return nil, err
+		}
+		p.Scheduler = p.UNet2D.Scheduler
+		return p, nil
+	}
+	if err := judgeParts(parts, without); err != nil {
+		return nil, fmt.Errorf("%s: %w", pipelineFile, err)
+	}
+	if p.Scheduler, err = readScheduler(fsys, "scheduler"); err != nil {
+		return nil, err
+	}
+	if p.Tokenizer, err = tokenizer.Load(fsys, "tokenizer"); err != nil {
+		return nil, err
+	}
+	if p.UNet, err = LoadUNet2DCondition(fsys, "unet"); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(without, "vae") {
+		if p.Autoencoder, err = LoadAutoencoder(fsys, "vae"); err != nil {
+			return nil, err
+		}
+	}
+	if p.Text, err = LoadCLIPText(fsys, "text_encoder"); err != nil {
+		return nil, err
+	}
+	p.UNet.Config.Tokens = p.Tokenizer.MaxLength()
+	return p, p.fits()
+}
+
+// readIndex reads model_index.json: the class, which must be one that is
+// understood, and the components.
+func (p *Pipeline) readIndex(fsys fs.FS) (map[string]component, error) {
+	text, err := readConfig(fsys, pipelineFile)
+	if err != nil {
+		return nil, err
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return nil, fmt.Errorf("%s: %w", pipelineFile, plain(err))
+	}
+	_ = json.Unmarshal(keys["_class_name"], &p.Class) // what is no string names no class
+	if err := judgePipeline(p.Class); err != nil {
+		return nil, fmt.Errorf("%s: %w", pipelineFile, err)
+	}
+	parts := map[string]component{}
+	for name, value := range keys {
+		if strings.HasPrefix(name, "_") || !strings.HasPrefix(strings.TrimSpace(string(value)), "[") {
+			continue // options of the pipeline's class
+		}
+		var c component
+		if err := json.Unmarshal(value, &c); err != nil {
+			return nil, fmt.Errorf("%s: %s is %s, %w", pipelineFile, name, value, err)
+		}
+		if c != (component{}) {
+			parts[name] = c
+		}
+	}
+	return parts, nil
+}
+
+// judgePipeline refuses what is no pipeline that LoadPipeline can read.
+func judgePipeline(class string) error {
+	known := append(latentPipelines[:len(latentPipelines):len(latentPipelines)], pixelPipelines...)
+	if slices.Contains(known, class) {
+		return nil
+	}
+	for _, later := range laterPipelines {
+		if strings.Contains(class, later.part) {
+			return fmt.Errorf("_class_name %q: %s is not supported yet, want one of %s", class, later.family, strings.Join(known, ", "))
+		}
+	}
+	return fmt.Errorf("_class_name %q is not supported, want one of %s", class, strings.Join(known, ", "))
+}
+
+// judgeParts holds a latent pipeline's components against what is understood.
+func judgeParts(parts map[string]component, without []string) error {
+	for _, name := range slices.Sorted(maps.Keys(latentParts)) {
+		classes, c := latentParts[name], parts[name]
+		switch {
+		case slices.Contains(without, name):
+		case c == component{}:
+			return fmt.Errorf("the component %s is missing, and a pipeline of latents cannot do without; fetch the whole folder", name)
+		case classes != nil && !slices.Contains(classes, c.class):
+			return fmt.Errorf("%s is a %s, which is not supported, want %s", name, c.class, strings.Join(classes, " or "))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		if _, known := latentParts[name]; !known && !slices.Contains(ignoredParts, name) {
+			return fmt.Errorf("the component %s, a %s, is not supported", name, parts[name].class)
+		}
+	}
+	return nil
+}
+
+// fits holds the components against each other.
+func (p *Pipeline) fits() error {
+	text, unet := p.Text.Config, p.UNet.Config
+	if n := p.Tokenizer.VocabSize(); n > text.VocabSize {
+		return fmt.Errorf("tokenizer: token ids reach %d, the text encoder knows %d; the folder is of several models, fetch it again", n-1, text.VocabSize)
+	}
+	if n := p.Tokenizer.MaxLength(); n > text.MaxPositionEmbeddings {
+		return fmt.Errorf("tokenizer: texts have %d tokens, the text encoder has room for %d; the folder is of several models, fetch it again", n, text.MaxPositionEmbeddings)
+	}
+	if text.HiddenSize != unet.ConditionDim() {
+		return fmt.Errorf("text_encoder: its states are %d wide, the unet takes %d; the folder is of several models, fetch it again", text.HiddenSize, unet.ConditionDim())
+	}
+	if p.Autoencoder == nil {
+		return nil
+	}
+	return p.UNet.decodedBy("vae", p.Autoencoder.Config)
+}
+
+// decodedBy reports whether an autoencoder's latents are the network's.
+func (u *UNet2DCondition) decodedBy(name string, a Autoencoder) error {
+	side := a.ScaleFactor()
+	latents, err := a.LatentShape(1, side, side)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if latents[1] != u.Config.OutChannels {
+		return fmt.Errorf("%s: its latents have %d channels, the unet's %d; it belongs to another model", name, latents[1], u.Config.OutChannels)
+	}
+	return nil
+}
+
+// UseDecoder replaces the pipeline's autoencoder by another, such as a tiny one
+// distilled from it.
+func (p *Pipeline) UseDecoder(name string, a *AutoencoderModel) error {
+	if err := p.UNet.decodedBy(name, a.Config); err != nil {
+		return err
+	}
+	p.Autoencoder = a
+	return nil
+}
+
+// readScheduler reads a folder's scheduler_config.json as it stands.
+func readScheduler(fsys fs.FS, dir string) (json.RawMessage, error) {
+	name := path.Join(dir, schedulerFile)
+	text, err := readConfig(fsys, name)
+	if err == nil && !json.Valid(text) {
+		err = fmt.Errorf("%s: not JSON; the file is damaged, fetch it again", name)
+	}
+	return text, err
+}

@@ -304,6 +304,9 @@ func (c LoRAConfig) params(modules []Module) []Param {
 type LoRA struct {
 	LoRAConfig
 	Weights Weights // names as in LoRAConfig.Params
+	// Beside counts the tensors of the file that adapt another network of the
+	// pipeline, which were not read.
+	Beside int
 }
 
 // NewLoRA draws an adapter of a network that changes nothing yet.
@@ -312,7 +315,7 @@ func NewLoRA(c LoRAConfig, network Adaptable, seed uint64) (*LoRA, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &LoRA{c, Init(params, seed)}, nil
+	return &LoRA{LoRAConfig: c, Weights: Init(params, seed)}, nil
 }
 
 // modules lists the modules the adapter holds numbers for, sorted by name.

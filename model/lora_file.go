@@ -1,16 +1,15 @@
 package model
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -20,13 +19,16 @@ import (
 // Names of a PEFT folder's files, and of what a single file says of its config.
 const (
 	adapterConfigFile  = "adapter_config.json"
+	adapterWeightsBase = "adapter_model"
 	adapterWeightsFile = "adapter_model.safetensors"
 	adapterMetadata    = "lora_adapter_metadata"
 )
 
-// peftPrefixes stand before module names in PEFT's folders and in the single
-// files of diffusers' pipelines; a model's own file has none.
-var peftPrefixes = []string{"base_model.model.", "unet."}
+// peftFolderPrefix stands before module names in PEFT's folders.
+const peftFolderPrefix = "base_model.model."
+
+// maxAdapterConfigBytes bounds an adapter_config.json.
+const maxAdapterConfigBytes = 1 << 20
 
 // kohyaPrefix and the suffixes are those of kohya-ss' trainers.
 const (
@@ -48,15 +50,32 @@ func (l *LoRA) SavePEFT(dir string, dtype DType) error {
 	}
 	tensors := make(Weights, len(l.Weights))
 	for name, t := range l.Weights {
-		tensors[peftPrefixes[0]+name] = t
+		tensors[peftFolderPrefix+name] = t
 	}
 	if err := saveWeights(filepath.Join(dir, adapterWeightsFile), tensors, dtype); err != nil {
 		return err
 	}
-	return saveJSON(filepath.Join(dir, adapterConfigFile), map[string]any{
+	config := map[string]any{
 		"peft_type": "LORA", "r": l.Rank, "lora_alpha": l.Alpha, "target_modules": l.modules(),
 		"bias": "none", "lora_dropout": 0, "inference_mode": true,
-	})
+	}
+	if len(l.Ranks) > 0 {
+		config["rank_pattern"] = exactly(l.Ranks)
+	}
+	if len(l.Alphas) > 0 {
+		config["alpha_pattern"] = exactly(l.Alphas)
+	}
+	return saveJSON(filepath.Join(dir, adapterConfigFile), config)
+}
+
+// exactly turns modules' names into the regular expressions that PEFT's patterns
+// are, each of which names its module only.
+func exactly[V any](of map[string]V) map[string]V {
+	patterns := make(map[string]V, len(of))
+	for module, value := range of {
+		patterns["^"+regexp.QuoteMeta(module)] = value
+	}
+	return patterns
 }
 
 // SaveKohya writes one file under kohya-ss' names, F32 or F16, atomically.
@@ -73,16 +92,16 @@ func (l *LoRA) WriteKohya(w io.Writer, dtype DType) error {
 	if err := l.check(); err != nil {
 		return err
 	}
-	alpha := float32(l.Alpha)
-	if dtype == F16 {
-		alpha = AsStored([]float32{alpha}, graph.F16)[0]
-	}
-	if float64(alpha) != l.Alpha {
-		return fmt.Errorf("alpha %g is not a number of %s, in which the file holds it; choose another alpha or type", l.Alpha, dtype)
-	}
 	tensors := make(Weights, len(l.Weights))
 	for _, module := range l.modules() {
-		name := kohyaName(module)
+		alpha := float32(l.AlphaOf(module))
+		if dtype == F16 {
+			alpha = AsStored([]float32{alpha}, graph.F16)[0]
+		}
+		if float64(alpha) != l.AlphaOf(module) {
+			return fmt.Errorf("alpha %g is not a number of %s, in which the file holds it; choose another alpha or type", l.AlphaOf(module), dtype)
+		}
+		name := kohyaPrefix + kohyaName(module)
 		tensors[name+kohyaDown], tensors[name+kohyaUp] = l.Weights[module+loraA], l.Weights[module+loraB]
 		tensors[name+kohyaAlpha] = Tensor{Shape: []int{}, Data: []float32{alpha}}
 	}
@@ -91,8 +110,6 @@ func (l *LoRA) WriteKohya(w io.Writer, dtype DType) error {
 		"ss_network_dim": strconv.Itoa(l.Rank), "ss_network_alpha": strconv.FormatFloat(l.Alpha, 'g', -1, 64),
 	})
 }
-
-func kohyaName(module string) string { return kohyaPrefix + strings.ReplaceAll(module, ".", "_") }
 
 // check reports what keeps an adapter from being written.
 func (l *LoRA) check() error {
@@ -105,219 +122,273 @@ func (l *LoRA) check() error {
 	return nil
 }
 
-// LoadLoRA reads an adapter of a network: PEFT's folder, or a safetensors file
-// under PEFT's names (with diffusers' metadata or without; alpha is then the
-// rank) or kohya-ss'. The targets of what it returns are the modules the file
-// holds. Modules that the network lacks, shapes that do not fit, different ranks
-// or alphas, and whatever would make another sum than LoRAConfig's are refused.
+// LoadLoRA reads the adapter of a denoiser: PEFT's folder, or a file under PEFT's
+// names (with diffusers' metadata or without), kohya-ss' or those of diffusers
+// before it used PEFT. A branch's alpha is what the file says, or else its rank,
+// as diffusers has it. The targets of what it returns are the modules the file
+// holds. What the file holds for a text encoder is counted in Beside and left
+// alone; see LoadTextLoRA. Modules that the network lacks, shapes that do not fit
+// and whatever would make another sum than LoRAConfig's are refused.
 func LoadLoRA(fsys fs.FS, name string, network Adaptable) (*LoRA, error) {
-	file, rank, alpha := name, 0, 0.0
-	if stat, err := fs.Stat(fsys, name); err != nil {
-		return nil, fmt.Errorf("%s: cannot be opened (%w); name a PEFT folder or a safetensors file", name, err)
-	} else if stat.IsDir() {
-		config := path.Join(name, adapterConfigFile)
-		text, err := fs.ReadFile(fsys, config)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: the file is missing; name a folder that PEFT's save_pretrained wrote, or a safetensors file", config)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if rank, alpha, err = parseAdapterConfig(text, ""); err != nil {
-			return nil, fmt.Errorf("%s: %w", config, err)
-		}
-		file = path.Join(name, adapterWeightsFile)
+	l, err := loadLoRA(fsys, name, network, unetPart)
+	if err == nil && l == nil {
+		err = fmt.Errorf("%s: adapts the text encoder only; name an adapter of the denoiser, too", name)
 	}
-	s, close, err := openSafetensors(fsys, file)
+	return l, err
+}
+
+// LoadTextLoRA reads what the file of an adapter holds for the text encoder; nil
+// where that is nothing.
+func LoadTextLoRA(fsys fs.FS, name string, encoder Adaptable) (*LoRA, error) {
+	return loadLoRA(fsys, name, encoder, textPart)
+}
+
+func loadLoRA(fsys fs.FS, name string, network Adaptable, part loraPart) (*LoRA, error) {
+	f, err := openLoRA(fsys, name)
 	if err != nil {
 		return nil, err
 	}
-	defer close()
+	defer f.weights.Close()
 	modules, err := network.Modules()
 	if err != nil {
 		return nil, err
 	}
-	l, err := readLoRA(s, modules)
+	l, err := f.read(modules, part)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", f.weights.File, err)
 	}
-	if text := s.Metadata[adapterMetadata]; text != "" && alpha == 0 {
-		if rank, alpha, err = parseAdapterConfig([]byte(text), peftPrefixes[1]); err != nil {
-			return nil, fmt.Errorf("%s: metadata %s: %w", file, adapterMetadata, err)
-		}
-	}
-	switch {
-	case rank != 0 && rank != l.Rank:
-		return nil, fmt.Errorf("%s: the config says rank %d, the tensors have %d; the files do not belong together", file, rank, l.Rank)
-	case alpha != 0:
-		l.Alpha = alpha
-	case peftPrefix(s.Names()[0]) == peftPrefixes[0]:
-		return nil, fmt.Errorf("%s: does not say its alpha; name the folder with its %s", file, adapterConfigFile)
-	case l.Alpha == 0:
-		l.Alpha = float64(l.Rank)
+	if l == nil {
+		return nil, nil
 	}
 	if err := l.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", f.weights.File, err)
 	}
 	return l, nil
 }
 
-// told lists the keys of PEFT's config that change nothing in a trained
-// adapter's numbers. r and lora_alpha are read; any other key must say nothing.
-var told = []string{
-	"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode",
-	"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "init_lora_weights", "lora_dropout",
-	"megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size",
-	"ensure_weight_tying", "r", "lora_alpha",
+// loraFile is an adapter's opened file with what stands beside its tensors.
+type loraFile struct {
+	weights *Checkpoint
+	configs map[loraPart]*adapterConfig // of PEFT's folder under anyPart
 }
 
-// parseAdapterConfig reads r and lora_alpha of a LoraConfig as PEFT writes it,
-// its keys with a prefix or without, and refuses one that asks for anything but
-// W x + (lora_alpha/r) B A x in every module alike.
-func parseAdapterConfig(text []byte, prefix string) (rank int, alpha float64, err error) {
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(text, &keys); err != nil {
-		return 0, 0, plain(err)
-	}
-	config := map[string]json.RawMessage{}
-	for key, value := range keys {
-		config[strings.TrimPrefix(key, prefix)] = value
-	}
-	for _, key := range slices.Sorted(maps.Keys(config)) {
-		silent := slices.Contains([]string{"null", "false", "{}", "[]", "0", `""`, `"none"`}, string(config[key]))
-		if !silent && !slices.Contains(told, key) {
-			return 0, 0, fmt.Errorf("%s %s is not supported, want a plain LoRA, the same in every module", key, config[key])
+// openLoRA opens PEFT's folder or a file.
+func openLoRA(fsys fs.FS, name string) (f *loraFile, err error) {
+	f = &loraFile{configs: map[loraPart]*adapterConfig{}}
+	if stat, err := fs.Stat(fsys, name); err != nil {
+		return nil, fmt.Errorf("%s: cannot be opened (%w); name a PEFT folder or a safetensors file", name, err)
+	} else if !stat.IsDir() {
+		if f.weights, err = OpenCheckpoint(fsys, name); err != nil {
+			return nil, err
 		}
+		text := f.weights.Metadata[adapterMetadata]
+		if text == "" {
+			return f, nil
+		}
+		if len(text) > maxAdapterConfigBytes {
+			f.weights.Close()
+			return nil, fmt.Errorf("%s: metadata %s has %d bytes, the limit is %d", name, adapterMetadata, len(text), maxAdapterConfigBytes)
+		}
+		for part, prefix := range map[loraPart]string{anyPart: "", unetPart: "unet.", textPart: "text_encoder."} {
+			if f.configs[part], err = parseAdapterConfig([]byte(text), prefix); err != nil {
+				f.weights.Close()
+				return nil, fmt.Errorf("%s: metadata %s: %w", name, adapterMetadata, err)
+			}
+		}
+		return f, nil
 	}
-	if kind := config["peft_type"]; kind != nil && string(kind) != `"LORA"` {
-		return 0, 0, fmt.Errorf(`peft_type %s is not supported, want "LORA"`, kind)
+	config := path.Join(name, adapterConfigFile)
+	text, err := readLimited(fsys, config, maxAdapterConfigBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: the file is missing; name a folder that PEFT's save_pretrained wrote, or a safetensors file", config)
 	}
-	if err := json.Unmarshal(config["r"], &rank); err != nil || rank < 1 {
-		return 0, 0, errors.New("r is not a positive whole number")
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(config["lora_alpha"], &alpha); err != nil || !(alpha > 0) {
-		return 0, 0, errors.New("lora_alpha is not a positive number")
+	if f.configs[anyPart], err = parseAdapterConfig(text, ""); err != nil {
+		return nil, fmt.Errorf("%s: %w", config, err)
 	}
-	return rank, alpha, nil
+	if f.configs[anyPart] == nil {
+		return nil, fmt.Errorf("%s: r is not a positive whole number", config)
+	}
+	f.weights, err = OpenWeights(fsys, name, adapterWeightsBase)
+	return f, err
 }
 
 // branchNames are a module's tensors by their names in a file; empty for none.
 type branchNames struct{ a, b, alpha string }
 
-// readLoRA reads the tensors of an adapter. Its alpha is kohya's, 0 where the
-// file says none.
-func readLoRA(s *Safetensors, modules []Module) (*LoRA, error) {
-	wrong := func(format string, args ...any) error {
-		return fmt.Errorf("%s: %s", s.file, fmt.Sprintf(format, args...))
+// names takes the tensors' names apart and counts them by part.
+func (f *loraFile) names() (parsed map[string]loraName, parts map[loraPart]int, err error) {
+	parsed, parts = map[string]loraName{}, map[loraPart]int{}
+	all := f.weights.Names()
+	if len(all) == 0 {
+		return nil, nil, errors.New("holds no tensors, so it is no adapter")
 	}
-	branches, err := identify(s.Names(), modules)
+	for _, tensor := range all {
+		n, err := parseLoRAName(tensor)
+		if err != nil {
+			return nil, nil, err
+		}
+		if n.part == foreignPart {
+			return nil, nil, fmt.Errorf("tensor %.200q adapts a network that the supported pipelines do not have, as adapters of Stable Diffusion XL and of transformers do", tensor)
+		}
+		parsed[tensor] = n
+		parts[n.part]++
+	}
+	return parsed, parts, nil
+}
+
+// read reads what a file holds for the modules of one part; nil for nothing.
+func (f *loraFile) read(modules []Module, part loraPart) (*LoRA, error) {
+	parsed, parts, err := f.names()
 	if err != nil {
-		return nil, wrong("%v", err)
+		return nil, err
 	}
-	l, alphas := &LoRA{Weights: Weights{}}, 0
+	if parts[anyPart]+parts[part] == 0 {
+		return nil, nil
+	}
+	known := newModuleNames(modules)
+	branches := map[string]branchNames{}
+	for _, tensor := range f.weights.Names() {
+		n := parsed[tensor]
+		if n.part != anyPart && n.part != part {
+			continue
+		}
+		m, err := known.find(n, tensor)
+		if err != nil {
+			return nil, err
+		}
+		b := branches[m.Name]
+		slot := map[loraRole]*string{roleA: &b.a, roleB: &b.b, roleAlpha: &b.alpha}[n.role]
+		if *slot != "" {
+			return nil, fmt.Errorf("tensors %.200q and %.200q mean the same; the file is damaged, fetch it again", *slot, tensor)
+		}
+		*slot = tensor
+		branches[m.Name] = b
+	}
+	l := &LoRA{Weights: Weights{}, Beside: parts[unetPart] + parts[textPart] - parts[part]}
+	config := f.configs[anyPart]
+	if own := f.configs[part]; own != nil {
+		config = own
+	}
+	ranks, alphas, said := map[string]int{}, map[string]float64{}, 0
 	for _, m := range modules {
 		names, ok := branches[m.Name]
 		if !ok {
 			continue
 		}
 		if names.a == "" || names.b == "" {
-			return nil, wrong("module %q lacks A or B; the file is incomplete, fetch it again", m.Name)
-		}
-		if shape := s.tensors[names.a].Shape; l.Rank == 0 && len(shape) > 0 {
-			if l.Rank = shape[0]; l.Rank < 1 || l.Rank > maxLoRARank {
-				return nil, wrong("tensor %q has rank %d, want 1 to %d; the file is damaged, fetch it again", names.a, l.Rank, maxLoRARank)
-			}
+			return nil, fmt.Errorf("module %q lacks A or B; the file is incomplete, fetch it again", m.Name)
 		}
 		l.Targets = append(l.Targets, m.Name)
-		wantA, wantB := m.lora(l.Rank)
-		for source, want := range map[string]Param{names.a: wantA, names.b: wantB} {
-			if got := graph.Shape(s.tensors[source].Shape); !got.Equal(want.Shape) {
-				return nil, wrong("tensor %q has shape %v, want %v for rank %d of a %s layer %v; an adapter has one rank here and belongs to one network",
-					source, got, want.Shape, l.Rank, m.Kind(), m.Weight)
-			}
-			if l.Weights[want.Name], err = readFinite(s, source); err != nil {
-				return nil, err
-			}
-		}
-		if names.alpha == "" {
-			continue
-		}
-		t, err := readFinite(s, names.alpha)
-		if err != nil {
+		if ranks[m.Name], err = f.readBranch(l, m, names); err != nil {
 			return nil, err
 		}
-		if len(t.Data) != 1 || !(t.Data[0] > 0) || alphas > 0 && float64(t.Data[0]) != l.Alpha {
-			return nil, wrong("tensor %q of shape %v is not one positive number, the same in every module; an adapter has one alpha here",
-				names.alpha, graph.Shape(t.Shape))
+		switch {
+		case config != nil:
+			rank, alpha := config.of(m.Name)
+			if rank != ranks[m.Name] {
+				return nil, fmt.Errorf("the config says rank %d for %q, the tensors have %d; they do not belong together", rank, m.Name, ranks[m.Name])
+			}
+			alphas[m.Name] = alpha
+		case names.alpha != "":
+			if alphas[m.Name], err = f.readAlpha(names.alpha); err != nil {
+				return nil, err
+			}
+			said++
+		default:
+			alphas[m.Name] = float64(ranks[m.Name])
 		}
-		l.Alpha = float64(t.Data[0])
-		alphas++
 	}
-	if alphas != 0 && alphas != len(l.Targets) {
-		return nil, wrong("%d of %d modules have an alpha; an adapter has one alpha here", alphas, len(l.Targets))
+	if said != 0 && said != len(l.Targets) {
+		return nil, fmt.Errorf("%d of %d modules have an alpha, and what the others have is not said; the file is incomplete, fetch it again", said, len(l.Targets))
 	}
+	if config == nil && said == 0 && strings.HasPrefix(f.weights.Names()[0], peftFolderPrefix) {
+		return nil, fmt.Errorf("does not say its alpha; name the folder with its %s", adapterConfigFile)
+	}
+	l.Rank, l.Ranks = mostly(l.Targets, ranks)
+	l.Alpha, l.Alphas = mostly(l.Targets, alphas)
 	return l, nil
 }
 
-// identify finds out what each tensor is, by module.
-func identify(names []string, modules []Module) (map[string]branchNames, error) {
-	if len(names) == 0 {
-		return nil, errors.New("holds no tensors, so it is no adapter")
+// readBranch reads A and B of a module and returns their rank. Those of a linear
+// layer may be stored as of the 1x1 convolution that computes the same, and the
+// other way round.
+func (f *loraFile) readBranch(l *LoRA, m Module, names branchNames) (int, error) {
+	info, _ := f.weights.Info(names.a)
+	if len(info.Shape) < 2 || info.Shape[0] < 1 || info.Shape[0] > maxLoRARank {
+		return 0, fmt.Errorf("tensor %.200q of shape %v has no rank from 1 to %d; the file is damaged, fetch it again", names.a, graph.Shape(info.Shape), maxLoRARank)
 	}
-	kohya := slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, kohyaPrefix) })
-	prefix := peftPrefix(names[0])
-	known := map[string]string{}
-	for _, m := range modules {
-		if kohya {
-			known[kohyaName(m.Name)] = m.Name
-		} else {
-			known[prefix+m.Name] = m.Name
+	rank := info.Shape[0]
+	a, b := m.lora(rank)
+	for _, t := range []struct {
+		source string
+		want   Param
+	}{{names.a, a}, {names.b, b}} {
+		info, _ := f.weights.Info(t.source)
+		if got := graph.Shape(info.Shape); !got.Equal(t.want.Shape) && !pointwise(got, t.want.Shape) {
+			return 0, fmt.Errorf("tensor %.200q has shape %v, want %v for rank %d of a %s layer %v; the adapter belongs to another network",
+				t.source, got, t.want.Shape, rank, m.Kind(), m.Weight)
 		}
+		read, err := f.weights.readFinite(t.source)
+		if err != nil {
+			return 0, unnamed(err, f.weights.File)
+		}
+		l.Weights[t.want.Name] = Tensor{t.want.Shape, read.Data}
 	}
-	branches := map[string]branchNames{}
-	for _, name := range names {
-		stem, suffix := name, ""
-		for _, s := range []string{loraA, loraB, kohyaDown, kohyaUp, kohyaAlpha} {
-			if cut, ok := strings.CutSuffix(name, s); ok && kohya == (s != loraA && s != loraB) {
-				stem, suffix = cut, s
+	return rank, nil
+}
+
+// readAlpha reads one number, of whatever type trainers store it in.
+func (f *loraFile) readAlpha(tensor string) (float64, error) {
+	info, _ := f.weights.Info(tensor)
+	alpha := math.NaN()
+	if graph.Shape(info.Shape).Size() == 1 {
+		if s, ok := f.weights.parts[tensor].(*Safetensors); ok && !info.DType.floating() {
+			_, n, err := s.ReadInts(tensor)
+			if err != nil {
+				return 0, unnamed(err, f.weights.File)
 			}
+			alpha = float64(n[0])
+		} else {
+			t, err := f.weights.readFinite(tensor)
+			if err != nil {
+				return 0, unnamed(err, f.weights.File)
+			}
+			alpha = float64(t.Data[0])
 		}
-		if suffix == "" {
-			return nil, fmt.Errorf("tensor %q is no part of a low-rank branch under PEFT's or kohya-ss' names; only plain LoRA is supported", name)
-		}
-		module, ok := known[stem]
-		if !ok {
-			return nil, fmt.Errorf("tensor %q is of a layer that the network does not have; the adapter belongs to another network", name)
-		}
-		b := branches[module]
-		switch suffix {
-		case loraA, kohyaDown:
-			b.a = name
-		case loraB, kohyaUp:
-			b.b = name
-		default:
-			b.alpha = name
-		}
-		branches[module] = b
 	}
-	return branches, nil
+	if !(alpha > 0) {
+		return 0, fmt.Errorf("tensor %.200q of shape %v is not one positive number", tensor, graph.Shape(info.Shape))
+	}
+	return alpha, nil
 }
 
-// peftPrefix is what stands before the module in a name of PEFT's.
-func peftPrefix(name string) string {
-	for _, prefix := range peftPrefixes {
-		if strings.HasPrefix(name, prefix) {
-			return prefix
-		}
-	}
-	return ""
+// unnamed takes the file's name from an error that is about to get it.
+func unnamed(err error, file string) error {
+	return errors.New(strings.TrimPrefix(err.Error(), file+": "))
 }
 
-// readFinite is Read for numbers that a network computes with.
-func readFinite(s *Safetensors, name string) (Tensor, error) {
-	t, err := s.Read(name)
-	if err != nil {
-		return Tensor{}, err
+// mostly returns the value that most modules have, the earliest of several, and
+// those of the others.
+func mostly[V comparable](modules []string, of map[string]V) (common V, others map[string]V) {
+	counts := map[V]int{}
+	for _, m := range modules {
+		counts[of[m]]++
 	}
-	return t, finite(s.file, name, t.Data)
+	for _, m := range modules {
+		if counts[of[m]] > counts[common] {
+			common = of[m]
+		}
+	}
+	for _, m := range modules {
+		if of[m] != common {
+			if others == nil {
+				others = map[string]V{}
+			}
+			others[m] = of[m]
+		}
+	}
+	return common, others
 }

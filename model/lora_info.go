@@ -3,9 +3,7 @@ package model
 import (
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
-	"strings"
 
 	"github.com/sdo-go/sdo/graph"
 )
@@ -13,75 +11,90 @@ import (
 // LoRAInfo is what an adapter's files say of it, without the network it belongs
 // to.
 type LoRAInfo struct {
-	Naming  string // "peft" or "kohya"
-	Rank    int
-	Alpha   float64  // 0 where the file does not say
-	Modules []string // under the file's names
+	Naming  string    // PEFTNaming, KohyaNaming or DiffusersNaming
+	Rank    int       // that most modules have
+	Alpha   float64   // that most modules have; 0 where the file does not say
+	Ranks   []int     // of all modules, each once, ascending
+	Alphas  []float64 // of all modules, each once, ascending; empty where the file does not say
+	Modules []string  // under the file's names, those of the text encoder after TextPrefix
+	Text    int       // how many of them are the text encoder's
 	Numbers int
 	Stored  DType
 }
 
+// TextPrefix stands before modules of a text encoder in LoRAInfo.Modules.
+const TextPrefix = "text_encoder."
+
 // InspectLoRA reads the names, shapes and config of an adapter: PEFT's folder or a
-// safetensors file. A file of something else is an error.
+// file. A file of something else is an error.
 func InspectLoRA(fsys fs.FS, name string) (*LoRAInfo, error) {
-	stat, err := fs.Stat(fsys, name)
+	f, err := openLoRA(fsys, name)
 	if err != nil {
 		return nil, err
 	}
-	info, file := &LoRAInfo{Naming: "peft"}, name
-	if stat.IsDir() {
-		text, err := fs.ReadFile(fsys, path.Join(name, adapterConfigFile))
-		if err != nil {
-			return nil, err
-		}
-		if _, info.Alpha, err = parseAdapterConfig(text, ""); err != nil {
-			return nil, fmt.Errorf("%s: %w", adapterConfigFile, err)
-		}
-		file = path.Join(name, adapterWeightsFile)
+	defer f.weights.Close()
+	info, err := f.inspect()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; for a model give the folder that holds config.json", f.weights.File, err)
 	}
-	s, close, err := openSafetensors(fsys, file)
+	return info, nil
+}
+
+func (f *loraFile) inspect() (*LoRAInfo, error) {
+	parsed, _, err := f.names()
 	if err != nil {
 		return nil, err
 	}
-	defer close()
-	for _, tensor := range s.Names() {
-		t := s.tensors[tensor]
-		if stem, ok := strings.CutSuffix(tensor, kohyaAlpha); ok && strings.HasPrefix(stem, kohyaPrefix) {
-			alpha, err := readFinite(s, tensor)
-			if err != nil {
+	info := &LoRAInfo{Stored: f.weights.Stored()}
+	ranks, alphas := map[string]int{}, map[string]float64{}
+	for _, tensor := range f.weights.Names() {
+		n := parsed[tensor]
+		stored, _ := f.weights.Info(tensor)
+		module, part := n.module, unetPart
+		if n.part == textPart {
+			module, part = TextPrefix+n.module, textPart
+		}
+		if n.role == roleAlpha {
+			if alphas[module], err = f.readAlpha(tensor); err != nil {
 				return nil, err
-			}
-			if len(alpha.Data) == 1 {
-				info.Alpha = float64(alpha.Data[0])
 			}
 			continue
 		}
-		part := false
-		for suffix, naming := range map[string]string{loraA: "peft", loraB: "peft", kohyaDown: "kohya", kohyaUp: "kohya"} {
-			stem, ok := strings.CutSuffix(tensor, suffix)
-			if !ok || len(t.Shape) != 2 && len(t.Shape) != 4 {
-				continue
-			}
-			part, info.Naming = true, naming
-			if suffix == loraA || suffix == kohyaDown {
-				info.Rank = t.Shape[0]
-				info.Modules = append(info.Modules, strings.TrimPrefix(stem, peftPrefix(stem)))
-			}
+		if len(stored.Shape) != 2 && len(stored.Shape) != 4 {
+			return nil, fmt.Errorf("tensor %.200q of shape %v is neither a linear layer's nor a convolution's", tensor, graph.Shape(stored.Shape))
 		}
-		if !part {
-			return nil, fmt.Errorf("%s: tensor %q is no part of a low-rank adapter under PEFT's or kohya-ss' names; for a model give the folder that holds config.json", file, tensor)
+		info.Naming = n.naming
+		info.Numbers += graph.Shape(stored.Shape).Size()
+		if n.role != roleA {
+			continue
 		}
-		info.Numbers += graph.Shape(t.Shape).Size()
-		info.Stored = t.DType
-	}
-	if text := s.Metadata[adapterMetadata]; text != "" && info.Alpha == 0 {
-		if _, info.Alpha, err = parseAdapterConfig([]byte(text), peftPrefixes[1]); err != nil {
-			return nil, fmt.Errorf("%s: metadata %s: %w", file, adapterMetadata, err)
+		ranks[module] = stored.Shape[0]
+		info.Modules = append(info.Modules, module)
+		if part == textPart {
+			info.Text++
+		}
+		config := f.configs[anyPart]
+		if own := f.configs[part]; own != nil {
+			config = own
+		}
+		if config != nil {
+			_, alphas[module] = config.of(n.module)
 		}
 	}
 	if len(info.Modules) == 0 {
-		return nil, fmt.Errorf("%s: holds no low-rank adapter; for a model give the folder that holds config.json", file)
+		return nil, fmt.Errorf("holds no low-rank adapter")
 	}
 	slices.Sort(info.Modules)
+	info.Rank, _ = mostly(info.Modules, ranks)
+	info.Alpha, _ = mostly(info.Modules, alphas)
+	for _, module := range info.Modules {
+		info.Ranks = append(info.Ranks, ranks[module])
+		if alpha, ok := alphas[module]; ok {
+			info.Alphas = append(info.Alphas, alpha)
+		}
+	}
+	slices.Sort(info.Ranks)
+	slices.Sort(info.Alphas)
+	info.Ranks, info.Alphas = slices.Compact(info.Ranks), slices.Compact(info.Alphas)
 	return info, nil
 }

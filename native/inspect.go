@@ -138,7 +138,7 @@ func (a *app) inspectLoRA(name string) error {
 	line := func(key, format string, args ...any) {
 		fmt.Fprintf(a.stdout, "  %-13s%s\n", key, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(a.stdout, "%s, LoRA under %s names\n", name, map[string]string{"peft": "PEFT's", "kohya": "kohya-ss'"}[info.Naming])
+	fmt.Fprintf(a.stdout, "%s, LoRA under %s names\n", name, map[string]string{"peft": "PEFT's", "kohya": "kohya-ss'", "diffusers": "diffusers' earlier"}[info.Naming])
 	line("rank", "%d, alpha %s", info.Rank, alpha)
 	line("parameters", "%d beside %d layers, stored as %s", info.Numbers, len(info.Modules), info.Stored)
 	for _, m := range info.Modules {

@@ -90,9 +90,16 @@ func TestNetworkOnGPUMatchesFloat64(t *testing.T) {
 	}
 }
 
-// PyTorch and diffusers agree with the GPU: the fixtures of package model.
+// PyTorch and diffusers agree with the GPU: the fixtures of package model, with
+// weights as they are and packed.
 func TestFixturesOfDiffusersOnGPU(t *testing.T) {
-	modeltest.Check(t, os.DirFS("../model/testdata"), device(t), graph.F32, modeltest.Tolerance{Forward: 1e-4, Backward: 1e-4, Tensor: 1e-4})
+	ex, testdata := device(t), os.DirFS("../model/testdata")
+	t.Run("float32", func(t *testing.T) {
+		modeltest.Check(t, testdata, ex, graph.F32, modeltest.Tolerance{Forward: 1e-4, Backward: 1e-4, Tensor: 1e-4})
+	})
+	t.Run("float16 weights", func(t *testing.T) {
+		modeltest.Check(t, testdata, ex, graph.F16, modeltest.Tolerance{Forward: 2e-3, Backward: 2e-3, Tensor: 1e-2})
+	})
 }
 
 // PEFT agrees with the GPU: the adapter of package model, gradients included.

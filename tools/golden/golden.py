@@ -45,14 +45,12 @@ def setup():
     embeddings.torch = Torch64()
 
 
-def perturb(model, seed):
+def perturb(model):
     """Moves every parameter away from its default, norms' ones and zeros, too."""
-    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            size = 0.2 * parameter.std().nan_to_num(1).clamp(min=0.3)
-            # Frequencies stay as they are drawn.
-            parameter += (size if parameter.requires_grad else 0) * torch.randn(parameter.shape, generator=generator)
+            if parameter.requires_grad:  # frequencies stay as they are drawn
+                parameter += 0.2 * parameter.std().nan_to_num(1).clamp(min=0.3) * torch.randn_like(parameter)
 
 
 def _array(tensor):
@@ -90,9 +88,9 @@ def record(folder, model, forward, inputs, varies=("sample",), full=(), lora=Non
         inputs[name].requires_grad_()
     outputs = forward(model, **inputs)
     if isinstance(outputs, dict):
-        seeds = {n: torch.randn(t.shape, dtype=torch.float64) for n, t in outputs.items()}
+        seeds = {n: torch.randn(t.shape).double() for n, t in outputs.items()}
     else:
-        seeds = torch.randn(outputs.shape, dtype=torch.float64)
+        seeds = torch.randn(outputs.shape).double()
     _backward(outputs, seeds)
 
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}

@@ -16,18 +16,16 @@ with the fixture's; the difference is rounding, below 1e-6.
 import json
 import pathlib
 import sys
-import warnings
 
 import numpy
 import peft
 import torch
 from diffusers import UNet2DModel
-from diffusers.models import embeddings
 from safetensors.numpy import load_file, save_file
-from unet2d import Torch64
 
-TESTDATA = pathlib.Path("model/testdata")
-UNET, FOLDER = TESTDATA / "unet2d-attention", TESTDATA / "lora"
+import golden
+
+UNET, FOLDER = golden.TESTDATA / "unet2d-attention", golden.TESTDATA / "lora"
 TARGETS = ["mid_block.attentions.0.to_q", "to_out.0", "time_emb_proj", "downsamplers.0.conv", "mid_block.resnets.0.conv1",
            "conv_shortcut", "conv_out"]
 
@@ -83,9 +81,7 @@ def check(folder):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    embeddings.torch = Torch64()
+    golden.setup()
     if sys.argv[1:2] == ["check"]:
         check(sys.argv[2])
     make()

@@ -1,26 +1,18 @@
 """Makes model/testdata/unet2d-*: small UNet2DModel folders with random weights,
-and beside each a fixture.safetensors with what PyTorch computes on them.
+some with an adapter, and beside each a fixture.safetensors with what PyTorch
+computes on them (see golden.py).
 
-    pip install torch diffusers safetensors numpy
-    python tools/golden/unet2d.py            # from the root of the repository
-
-A fixture holds the inputs (sample, timestep, class), the output, a seed of the
-output's shape, and the gradients of sum(output*seed): of the sample, of a class
-vector, of some parameters in full (grad.NAME), and of every parameter its norm
-and sum (grad_norms [P 2], rows in the order of the sorted names).
-
-Everything is diffusers' own code in float64. Its sinusoids insist on float32,
-so that one module is given a torch whose float32 is float64.
+    pip install torch diffusers transformers peft safetensors numpy
+    python tools/golden/unet2d.py [NAME ...]   # from the root of the repository
 """
 
-import pathlib
+import sys
 
-import diffusers
-import numpy
+import peft
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
-from diffusers.models import embeddings
-from safetensors.numpy import save_file
+
+import golden
 
 CONFIGS = {
     # Attention below, in the middle and above with two heads, a class vector,
@@ -51,13 +43,41 @@ CONFIGS = {
         sample_size=4, block_out_channels=(4, 8), layers_per_block=1, norm_num_groups=2, mid_block_type=None,
         down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
     ),
+    # Consistency models': resampling residual blocks in every kind of block, the
+    # timestep looked up in a table.
+    "resnet": dict(
+        sample_size=(12, 8), block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, attention_head_dim=4,
+        down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"), downsample_type="resnet",
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"), upsample_type="resnet",
+        resnet_time_scale_shift="scale_shift", act_fn="gelu", time_embedding_type="learned", num_train_timesteps=9, num_class_embeds=3,
+        add_attention=False,
+    ),
+    # NCSN++: FIR filters, pictures beside the network, noise levels as Fourier
+    # features, which also divide the output.
+    "ncsnpp": dict(
+        sample_size=8, block_out_channels=(8, 32), layers_per_block=1, norm_num_groups=None, attention_head_dim=None,
+        down_block_types=("SkipDownBlock2D", "AttnSkipDownBlock2D"), up_block_types=("SkipUpBlock2D", "SkipUpBlock2D"),
+        time_embedding_type="fourier", mid_block_type=None, norm_eps=1e-6,
+    ),
+    # The one block of NCSN++ that takes no fewer channels.
+    "ncsnpp-attention": dict(
+        sample_size=4, in_channels=1, out_channels=1, block_out_channels=(32,), layers_per_block=1, norm_num_groups=None,
+        down_block_types=("SkipDownBlock2D",), up_block_types=("AttnSkipUpBlock2D",), mid_block_type=None, act_fn="relu",
+    ),
 }
-
-FULL_GRADIENTS = [
+HALF = ("resnet", "ncsnpp", "ncsnpp-attention")  # stored as float16
+TIMES = {"resnet": (3, 8), "ncsnpp": (0.75, 3.5)}
+# Adapters of the others are of lora.py.
+TARGETS = {
+    "resnet": ["to_q", "to_out.0", "time_emb_proj", "downsamplers.0.conv1", "upsamplers.0.conv2", "conv_in"],
+    "ncsnpp": ["to_v", "resnet_down.conv1", "skip_conv", "conv_out"],
+}
+FULL = [
     "conv_in.weight", "conv_in.bias", "conv_out.weight", "conv_norm_out.weight", "conv_norm_out.bias",
     "time_embedding.linear_1.weight", "time_embedding.linear_2.bias", "class_embedding.weight",
-    "class_embedding.linear_1.weight",
-    "down_blocks.0.downsamplers.0.conv.weight", "up_blocks.0.upsamplers.0.conv.bias",
+    "class_embedding.linear_1.weight", "time_proj.weight",
+    "down_blocks.0.downsamplers.0.conv.weight", "up_blocks.0.upsamplers.0.conv.bias", "up_blocks.0.upsamplers.0.conv1.bias",
+    "down_blocks.0.skip_conv.weight", "up_blocks.0.skip_conv.weight", "up_blocks.0.skip_norm.weight", "down_blocks.0.resnet_down.conv_shortcut.weight",
     "mid_block.resnets.0.norm2.weight", "mid_block.resnets.1.time_emb_proj.weight",
     "up_blocks.1.resnets.0.conv_shortcut.weight",
     *(f"mid_block.attentions.0.{layer}" for layer in
@@ -65,58 +85,42 @@ FULL_GRADIENTS = [
 ]
 
 
-class Torch64:
-    """torch, with float64 where float32 is asked for."""
-
-    float32 = torch.float64
-
-    def __getattr__(self, name):
-        return getattr(torch, name)
-
-
 def make(name, config):
     torch.manual_seed(sum(name.encode()))
     model = UNet2DModel(**config)
-    with torch.no_grad():
-        for parameter in model.parameters():  # defaults leave norms at one and zero
-            parameter += 0.2 * parameter.std().nan_to_num(1).clamp(min=0.3) * torch.randn_like(parameter)
-    folder = pathlib.Path("model/testdata") / f"unet2d-{name}"
-    model.save_pretrained(folder)
+    golden.perturb(model)
+    folder = golden.TESTDATA / f"unet2d-{name}"
+    if name in HALF:
+        model.half()
+    model.save_pretrained(folder, variant="fp16" if name in HALF else None)
     DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction").save_pretrained(folder)
 
     model.double()
     height, width = config["sample_size"] if isinstance(config["sample_size"], tuple) else [config["sample_size"]] * 2
-    sample = torch.randn(2, model.config.in_channels, height, width).double().requires_grad_()
-    timestep = torch.tensor([3, 717])
-    label = None
-    if config.get("class_embed_type") == "identity":
-        label = torch.randn(2, model.time_embedding.linear_2.out_features).double().requires_grad_()
-    elif config.get("class_embed_type") == "timestep":
-        label = torch.tensor([12, 250])
-    elif "num_class_embeds" in config:
-        label = torch.tensor([4, 1])
-    output = model(sample, timestep, class_labels=label).sample
-    seed = torch.randn(output.shape).double()
-    (output * seed).sum().backward()
-
-    gradients = {n: p.grad for n, p in model.named_parameters()}
-    tensors = {
-        "sample": sample, "timestep": timestep, "output": output, "seed": seed, "grad_sample": sample.grad,
-        "grad_norms": torch.stack([torch.stack([gradients[n].norm(), gradients[n].sum()]) for n in sorted(gradients)]),
+    inputs = {
+        "sample": torch.randn(2, model.config.in_channels, height, width),
+        "timestep": torch.tensor(TIMES.get(name, (3, 717))),
     }
-    if label is not None:
-        tensors["class"] = label
-        if label.grad is not None:
-            tensors["grad_class"] = label.grad
-    tensors |= {f"grad.{n}": gradients[n] for n in FULL_GRADIENTS if n in gradients}
-    arrays = {n: numpy.ascontiguousarray(t.detach().numpy().astype(numpy.float32)) for n, t in tensors.items()}
-    versions = {"torch": torch.__version__, "diffusers": diffusers.__version__, "made_by": "tools/golden/unet2d.py"}
-    save_file(arrays, folder / "fixture.safetensors", metadata=versions)
-    print(folder, sum(p.numel() for p in model.parameters()), "parameters, output norm", output.norm().item())
+    varies = ["sample"]
+    if config.get("class_embed_type") == "identity":
+        inputs["class"] = torch.randn(2, model.time_embedding.linear_2.out_features)
+        varies.append("class")
+    elif config.get("class_embed_type") == "timestep":
+        inputs["class"] = torch.tensor([12, 250])
+    elif "num_class_embeds" in config:
+        inputs["class"] = torch.tensor([config["num_class_embeds"] - 1, 1])
+
+    def forward(model, sample, timestep, **rest):
+        return model(sample, timestep, class_labels=rest.get("class")).sample
+
+    lora = None
+    if name in TARGETS:
+        lora = peft.LoraConfig(r=2, lora_alpha=3, target_modules=TARGETS[name])
+    golden.record(folder, model, forward, inputs, varies, FULL, lora, "tools/golden/unet2d.py")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    embeddings.torch = Torch64()
+    golden.setup()
     for name, config in CONFIGS.items():
-        make(name, config)
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            make(name, config)

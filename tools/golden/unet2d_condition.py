@@ -37,8 +37,8 @@ CONFIGS = {
         only_cross_attention=(False, True), transformer_layers_per_block=((2,), (1, 1)),
         reverse_transformer_layers_per_block=((1, 1, 1), (1, 2)), time_cond_proj_dim=9, downsample_padding=0, flip_sin_to_cos=False,
         freq_shift=1, num_class_embeds=3,
-    ), dict(tokens=3, guidance=4.5)),
-    # DeepFloyd's, stored as float16: attention to pixels and condition together, resampling residual
+    ), dict(tokens=3, guidance=4.5, variant="fp16")),
+    # DeepFloyd's: attention to pixels and condition together, resampling residual
     # blocks, GELU, the prompt in the time embedding, too, and projected.
     "simple": (dict(
         sample_size=8, in_channels=3, out_channels=6, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
@@ -56,7 +56,7 @@ CONFIGS = {
         down_block_types=("AttnDownBlock2D", CROSS), up_block_types=(UP, "AttnUpBlock2D"), cross_attention_dim=6, attention_head_dim=(4, 2),
         time_embedding_type="fourier", time_embedding_dim=20, class_embed_type="projection", projection_class_embeddings_input_dim=5,
         class_embeddings_concat=True, act_fn="mish", mid_block_scale_factor=2,
-    ), dict(tokens=4, time=(0.5, 2.25))),
+    ), dict(tokens=4, time=(0.5, 2.25), variant="fp16")),
 }
 FULL = ["conv_in.weight", "conv_out.bias", "time_embedding.cond_proj.weight", "encoder_hid_proj.weight", "add_embedding.pool.positional_embedding",
         "add_embedding.norm1.weight", "class_embedding.linear_1.bias", "conv_norm_out.weight"]
@@ -83,7 +83,7 @@ def guidance_embedding(scale, width):
 def make(name, config, more):
     torch.manual_seed(sum(name.encode()))
     model = UNet2DConditionModel(**config)
-    golden.perturb(model, 1)
+    golden.perturb(model)
     folder = golden.TESTDATA / f"unet2d-condition-{name}"
     if "variant" in more:
         model.half()

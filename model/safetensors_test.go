@@ -167,8 +167,15 @@ func FuzzSafetensors(f *testing.F) {
 	f.Add(file(`{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},"a":{"dtype":"U8","shape":[],"data_offsets":[8,9]}}`, 9))
 	f.Add(file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[9223372036854775804,9223372036854775807]}}`, 4))
 	f.Fuzz(func(t *testing.T, contents []byte) {
-		s, err := ParseSafetensors("fuzz", contents)
+		var s *Safetensors
+		var err error
+		bounded(t, len(contents), func() {
+			if s, err = ParseSafetensors("fuzz", contents); err == nil {
+				readable(t, s)
+			}
+		})
 		if err != nil {
+			sentence(t, err)
 			return
 		}
 		for _, name := range s.Names() {

@@ -2,15 +2,15 @@ package cpu
 
 import (
 	"math"
-	"slices"
 
 	"gonum.org/v1/gonum/blas"
 
 	"github.com/sdo-go/sdo/graph"
 )
 
-// Attention per image and head, a block of rows at a time: a worker holds
-// attentionBlock rows of the score matrix, never all Lq x Lk. For the backward
+// Attention per image and head, in tiles of the score matrix: a worker holds
+// ownRows x otherRows scores, never all Lq x Lk. The rows of a tile are its own,
+// queries or keys, and it goes over those of the other side. For the backward
 // pass nothing is saved but one log-sum-exp per query; scores are recomputed
 // (arXiv 2205.14135, section 3.1). With s = scale*q k^T, p = exp(s - lse):
 //
@@ -19,7 +19,7 @@ import (
 //	dq = ds k      dk = ds^T q
 //
 // Cost: 4*N*Lq*Lk*C forward, 6, 6 and 4 for the gradients of q, k and v.
-const attentionBlock = 32
+const ownRows, otherRows = 128, 256
 
 // heads is the geometry of one attention: row r of head h of image n starts at
 // (n*L + r)*channels + h*width, in tensors of lq or lk rows.
@@ -35,8 +35,8 @@ func newHeads[T Float](e *Executor[T], q, k graph.Shape, attrs any) heads[T] {
 	return heads[T]{q[0], q[1], k[1], q[2], a.Heads, q[2] / a.Heads, T(a.Scale), a.Causal, e.gemm}
 }
 
-// keys is how many keys the query r sees; it counts for a block of queries up
-// to r as well.
+// keys is how many keys the query r sees; it counts for all queries up to r as
+// well.
 func (h heads[T]) keys(r int) int {
 	if h.causal {
 		return r + 1
@@ -44,72 +44,170 @@ func (h heads[T]) keys(r int) int {
 	return h.lk
 }
 
-// perBlock is the kernel that visits blocks of rows of every image and head.
-// buffers is the number of block x width matrices a worker needs.
-func (h heads[T]) perBlock(rows, width, buffers, cost int, run func(c *call[T], image, head, r0, r1 int)) kernel[T] {
-	blocks := (rows + attentionBlock - 1) / attentionBlock
-	items := h.n * h.count * blocks
+// first is the first query that sees key r, or a later one.
+func (h heads[T]) first(r int) int {
+	if h.causal {
+		return r
+	}
+	return 0
+}
+
+// patch is a few rows of one image and head, and a worker's memory: tiles of
+// scores, then two numbers a row.
+type patch[T Float] struct {
+	*call[T]
+	image, head, r0, r1 int
+	tiles               [2][]T
+	tops, sums          []T
+}
+
+func (b *patch[T]) rows() int { return b.r1 - b.r0 }
+
+// perBlock is the kernel that visits blocks of the own rows of every image and
+// head. products is the number of products of a score's length it takes.
+func (h heads[T]) perBlock(own, other, tiles, products int, run func(b *patch[T])) kernel[T] {
+	rows, columns := min(own, ownRows), min(other, otherRows)
+	blocks := (own + rows - 1) / rows
+	size := rows * columns
 	return kernel[T]{
-		local: buffers * attentionBlock * width,
-		phases: []phase[T]{{items, cost * attentionBlock * width * h.width, func(c *call[T], lo, hi int) {
+		local: tiles*size + 2*rows,
+		phases: []phase[T]{{h.n * h.count * blocks, products * 2 * rows * other * h.width, func(c *call[T], lo, hi int) {
+			b := patch[T]{call: c, tops: c.local[tiles*size:][:rows], sums: c.local[tiles*size+rows:][:rows]}
+			for k := range tiles {
+				b.tiles[k] = c.local[k*size:][:size]
+			}
 			for item := lo; item < hi; item++ {
-				pair, r0 := item/blocks, item%blocks*attentionBlock
-				run(c, pair/h.count, pair%h.count, r0, min(r0+attentionBlock, rows))
+				pair := item / blocks
+				b.image, b.head, b.r0 = pair/h.count, pair%h.count, item%blocks*rows
+				b.r1 = min(b.r0+rows, own)
+				run(&b)
 			}
 		}}},
 	}
 }
 
-// at is the part of a tensor of l rows an image that starts at row r of a head.
-func (h heads[T]) at(x []T, l, image, head, r int) []T {
-	return x[(image*l+r)*h.channels+head*h.width:]
+// at is the part of a tensor of l rows an image that starts at row r of the
+// block's head.
+func (h heads[T]) at(x []T, l int, b *patch[T], r int) []T {
+	return x[(b.image*l+r)*h.channels+b.head*h.width:]
 }
+
+// query is where the numbers of query r begin in tensors of one a query.
+func (h heads[T]) query(b *patch[T], r int) int { return (b.image*h.count+b.head)*h.lq + r }
 
 // products sets s [rows columns] to alpha * a b^T over one head's channels.
 func (h heads[T]) products(alpha T, a []T, rows int, b []T, columns int, s []T) {
 	h.gemm(blas.NoTrans, blas.Trans, rows, columns, h.width, alpha, a, h.channels, b, h.channels, 0, s, columns)
 }
 
-// apply sets y to s [rows columns] times b over one head's channels.
-func (h heads[T]) apply(s []T, rows, columns int, b, y []T) {
-	h.gemm(blas.NoTrans, blas.NoTrans, rows, h.width, columns, 1, s, columns, b, h.channels, 0, y, h.channels)
+// apply adds s [rows columns] times b over one head's channels to y, which
+// counts as zero for the first tile.
+func (h heads[T]) apply(first bool, s []T, rows, columns int, b, y []T) {
+	beta := T(1)
+	if first {
+		beta = 0
+	}
+	h.gemm(blas.NoTrans, blas.NoTrans, rows, h.width, columns, 1, s, columns, b, h.channels, beta, y, h.channels)
 }
 
-func attention[T Float](e *Executor[T], n *graph.Node) kernel[T] {
-	h := newHeads(e, n.Shape, n.Inputs[1].Shape, n.Attrs)
-	return h.perBlock(h.lq, h.lk, 1, 4, func(c *call[T], image, head, r0, r1 int) {
-		q, k, v := h.at(c.in[0], h.lq, image, head, r0), h.at(c.in[1], h.lk, image, head, 0), h.at(c.in[2], h.lk, image, head, 0)
-		p, keys := c.local, h.keys(r1-1)
-		h.products(h.scale, q, r1-r0, k, keys, p)
-		for r := range r1 - r0 {
-			row := p[r*keys:][:keys]
-			seen := row[:h.keys(r0+r)]
-			_, total := expRow(seen, seen)
-			share := T(1 / total)
-			for i := range seen {
-				seen[i] *= share
-			}
+// softmax goes over the keys of a block of queries with a running maximum: it
+// leaves the maximum of each row's scores and the sum of their exponentials.
+// tile, if there is one, is shown each tile of exponentials, keys [k0, k1), after
+// fade was told of each row whose maximum has grown.
+func (h heads[T]) softmax(b *patch[T], q, k []T, fade func(r int, by T), tile func(k0, k1 int)) {
+	scores, rows, keys := b.tiles[0], b.rows(), h.keys(b.r1-1)
+	query := h.at(q, h.lq, b, b.r0)
+	for k0 := 0; k0 < keys; k0 += otherRows {
+		k1 := min(k0+otherRows, keys)
+		columns := k1 - k0
+		h.products(h.scale, query, rows, h.at(k, h.lk, b, k0), columns, scores)
+		for r := range rows {
+			row := scores[r*columns:][:columns]
+			seen := row[:min(max(h.keys(b.r0+r)-k0, 0), columns)]
 			clear(row[len(seen):])
+			if len(seen) == 0 {
+				continue
+			}
+			top := highest(seen)
+			switch {
+			case k0 == 0:
+				b.tops[r], b.sums[r] = top, 0
+			case top > b.tops[r]:
+				by := exp(b.tops[r] - top)
+				b.tops[r] = top
+				b.sums[r] *= by
+				if fade != nil {
+					fade(r, by)
+				}
+			}
+			b.sums[r] += T(exps(seen, seen, b.tops[r]))
 		}
-		h.apply(p, r1-r0, keys, v, h.at(c.out, h.lq, image, head, r0))
-	})
+		if tile != nil {
+			tile(k0, k1)
+		}
+	}
+}
+
+// highest is the maximum of x, four at a time. A number that is none is found
+// by the sum of the exponentials.
+func highest[T Float](x []T) T {
+	a := x[0]
+	b, c, d := a, a, a
+	for len(x) >= 4 {
+		if x[0] > a {
+			a = x[0]
+		}
+		if x[1] > b {
+			b = x[1]
+		}
+		if x[2] > c {
+			c = x[2]
+		}
+		if x[3] > d {
+			d = x[3]
+		}
+		x = x[4:]
+	}
+	for _, v := range x {
+		if v > a {
+			a = v
+		}
+	}
+	return max(max(a, b), max(c, d))
 }
 
 // expRow sets y to exp(x - max), and returns the maximum and the sum.
 func expRow[T Float](y, x []T) (top T, total float64) {
-	top = slices.Max(x)
+	top = highest(x)
 	return top, exps(y, x, top)
+}
+
+func attention[T Float](e *Executor[T], n *graph.Node) kernel[T] {
+	h := newHeads(e, n.Shape, n.Inputs[1].Shape, n.Attrs)
+	return h.perBlock(h.lq, h.lk, 1, 2, func(b *patch[T]) {
+		y := h.at(b.out, h.lq, b, b.r0)
+		scale := func(r int, by T) {
+			row := y[r*h.channels:][:h.width]
+			for i := range row {
+				row[i] *= by
+			}
+		}
+		h.softmax(b, b.in[0], b.in[1], scale, func(k0, k1 int) {
+			h.apply(k0 == 0, b.tiles[0], b.rows(), k1-k0, h.at(b.in[2], h.lk, b, k0), y)
+		})
+		for r := range b.rows() {
+			scale(r, 1/b.sums[r])
+		}
+	})
 }
 
 func attentionLSE[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Inputs[1].Shape, n.Attrs)
-	return h.perBlock(h.lq, h.lk, 1, 2, func(c *call[T], image, head, r0, r1 int) {
-		s, keys := c.local, h.keys(r1-1)
-		h.products(h.scale, h.at(c.in[0], h.lq, image, head, r0), r1-r0, h.at(c.in[1], h.lk, image, head, 0), keys, s)
-		for r := range r1 - r0 {
-			row := s[r*keys:][:h.keys(r0+r)]
-			top, total := expRow(row, row)
-			c.out[(image*h.count+head)*h.lq+r0+r] = top + T(math.Log(total))
+	return h.perBlock(h.lq, h.lk, 1, 1, func(b *patch[T]) {
+		h.softmax(b, b.in[0], b.in[1], nil, nil)
+		lse := b.out[h.query(b, b.r0):]
+		for r := range b.rows() {
+			lse[r] = b.tops[r] + T(math.Log(float64(b.sums[r])))
 		}
 	})
 }
@@ -120,94 +218,89 @@ func attentionDelta[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, x, x, n.Attrs)
 	return loop(h.n*h.count*h.lq, 2*h.width, func(c *call[T], lo, hi int) {
 		for i := lo; i < hi; i++ {
-			image, head, r := i/(h.count*h.lq), i/h.lq%h.count, i%h.lq
-			a, b := h.at(c.in[0], h.lq, image, head, r), h.at(c.in[1], h.lq, image, head, r)
-			c.out[i] = T(dot(a[:h.width], b[:h.width]))
+			at := (i/(h.count*h.lq)*h.lq+i%h.lq)*h.channels + i/h.lq%h.count*h.width
+			c.out[i] = T(dot(c.in[0][at:][:h.width], c.in[1][at:][:h.width]))
 		}
 	})
 }
 
 func attentionGradQ[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Shape, n.Inputs[1].Shape, n.Attrs)
-	return h.perBlock(h.lq, h.lk, 2, 6, func(c *call[T], image, head, r0, r1 int) {
-		q, k := h.at(c.in[0], h.lq, image, head, r0), h.at(c.in[1], h.lk, image, head, 0)
-		v, dout := h.at(c.in[2], h.lk, image, head, 0), h.at(c.in[3], h.lq, image, head, r0)
-		perQuery := (image*h.count + head) * h.lq
-		lse, delta := c.in[4][perQuery:], c.in[5][perQuery:]
-		keys := h.keys(r1 - 1)
-		s, dp := c.local, c.local[attentionBlock*h.lk:]
-		h.products(h.scale, q, r1-r0, k, keys, s)
-		h.products(1, dout, r1-r0, v, keys, dp)
-		for r := r0; r < r1; r++ {
-			row, dp := s[(r-r0)*keys:][:keys], dp[(r-r0)*keys:][:keys]
-			seen := row[:h.keys(r)]
-			exps(seen, seen, lse[r])
-			for i, p := range seen {
-				seen[i] = h.scale * p * (dp[i] - delta[r])
+	return h.perBlock(h.lq, h.lk, 2, 3, func(b *patch[T]) {
+		q, dout, dq := h.at(b.in[0], h.lq, b, b.r0), h.at(b.in[3], h.lq, b, b.r0), h.at(b.out, h.lq, b, b.r0)
+		lse, delta := b.in[4][h.query(b, b.r0):], b.in[5][h.query(b, b.r0):]
+		rows, keys := b.rows(), h.keys(b.r1-1)
+		for k0 := 0; k0 < keys; k0 += otherRows {
+			columns := min(otherRows, keys-k0)
+			k, v := h.at(b.in[1], h.lk, b, k0), h.at(b.in[2], h.lk, b, k0)
+			h.products(h.scale, q, rows, k, columns, b.tiles[0])
+			h.products(1, dout, rows, v, columns, b.tiles[1])
+			for r := range rows {
+				row, dp := b.tiles[0][r*columns:][:columns], b.tiles[1][r*columns:][:columns]
+				seen := row[:min(max(h.keys(b.r0+r)-k0, 0), columns)]
+				clear(row[len(seen):])
+				exps(seen, seen, lse[r])
+				dp = dp[:len(seen)]
+				for i, p := range seen {
+					seen[i] = h.scale * p * (dp[i] - delta[r])
+				}
 			}
-			clear(row[len(seen):])
+			h.apply(k0 == 0, b.tiles[0], rows, columns, k, dq)
 		}
-		h.apply(s, r1-r0, keys, k, h.at(c.out, h.lq, image, head, r0))
 	})
 }
 
-// probabilities turns one key's scores into its weights, one query a column.
-func (h heads[T]) probabilities(s, lse []T) {
-	for i, v := range lse[:len(s)] {
-		s[i] -= v
-	}
-	exps(s, s, 0)
-}
+// The gradients of keys and values go over blocks of keys, rows of s^T. Under a
+// causal mask the queries before a block's first key have no part in it.
 
-// The gradients of keys and values go over blocks of keys: rows of s^T. Under a
-// causal mask the queries before a block's first key have no part in it, and
-// row r of the block begins with r more.
-
-// first is the first query that sees a key, or a block of keys, from r on.
-func (h heads[T]) first(r int) int {
-	if h.causal {
-		return r
+// weights sets a tile to the probabilities of a block of keys and the queries
+// from q0 on.
+func (h heads[T]) weights(b *patch[T], k, q, lse []T, q0, columns int) {
+	s := b.tiles[0]
+	h.products(h.scale, k, b.rows(), q, columns, s)
+	for r := range b.rows() {
+		row := s[r*columns:][:columns]
+		blind := min(max(h.first(b.r0+r)-q0, 0), columns)
+		clear(row[:blind])
+		row = row[blind:]
+		level := lse[blind:][:len(row)]
+		for i, v := range level {
+			row[i] -= v
+		}
+		exps(row, row, 0)
 	}
-	return 0
 }
 
 func attentionGradK[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Shape, n.Attrs)
-	return h.perBlock(h.lk, h.lq, 2, 6, func(c *call[T], image, head, r0, r1 int) {
-		q0 := h.first(r0)
-		q, k := h.at(c.in[0], h.lq, image, head, q0), h.at(c.in[1], h.lk, image, head, r0)
-		v, dout := h.at(c.in[2], h.lk, image, head, r0), h.at(c.in[3], h.lq, image, head, q0)
-		perQuery := (image*h.count+head)*h.lq + q0
-		lse, delta := c.in[4][perQuery:], c.in[5][perQuery:]
-		s, dp, queries := c.local, c.local[attentionBlock*h.lq:], h.lq-q0
-		h.products(h.scale, k, r1-r0, q, queries, s)
-		h.products(1, v, r1-r0, dout, queries, dp)
-		for r := range r1 - r0 {
-			row, dp := s[r*queries:][:queries], dp[r*queries:][:queries]
-			blind := h.first(r)
-			clear(row[:blind])
-			h.probabilities(row[blind:], lse[blind:])
-			for i := blind; i < queries; i++ {
-				row[i] = h.scale * row[i] * (dp[i] - delta[i])
+	return h.perBlock(h.lk, h.lq, 2, 3, func(b *patch[T]) {
+		k, v, dk := h.at(b.in[1], h.lk, b, b.r0), h.at(b.in[2], h.lk, b, b.r0), h.at(b.out, h.lk, b, b.r0)
+		rows, start := b.rows(), h.first(b.r0)
+		for q0 := start; q0 < h.lq; q0 += otherRows {
+			columns := min(otherRows, h.lq-q0)
+			q := h.at(b.in[0], h.lq, b, q0)
+			h.weights(b, k, q, b.in[4][h.query(b, q0):], q0, columns)
+			h.products(1, v, rows, h.at(b.in[3], h.lq, b, q0), columns, b.tiles[1])
+			delta := b.in[5][h.query(b, q0):][:columns]
+			for r := range rows {
+				row, dp := b.tiles[0][r*columns:][:columns], b.tiles[1][r*columns:][:columns]
+				for i, d := range delta {
+					row[i] = h.scale * row[i] * (dp[i] - d)
+				}
 			}
+			h.apply(q0 == start, b.tiles[0], rows, columns, q, dk)
 		}
-		h.apply(s, r1-r0, queries, q, h.at(c.out, h.lk, image, head, r0))
 	})
 }
 
 func attentionGradV[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Shape, n.Attrs)
-	return h.perBlock(h.lk, h.lq, 1, 4, func(c *call[T], image, head, r0, r1 int) {
-		q0 := h.first(r0)
-		q, k, dout := h.at(c.in[0], h.lq, image, head, q0), h.at(c.in[1], h.lk, image, head, r0), h.at(c.in[2], h.lq, image, head, q0)
-		lse := c.in[3][(image*h.count+head)*h.lq+q0:]
-		s, queries := c.local, h.lq-q0
-		h.products(h.scale, k, r1-r0, q, queries, s)
-		for r := range r1 - r0 {
-			row, blind := s[r*queries:][:queries], h.first(r)
-			clear(row[:blind])
-			h.probabilities(row[blind:], lse[blind:])
+	return h.perBlock(h.lk, h.lq, 1, 2, func(b *patch[T]) {
+		k, dv, start := h.at(b.in[1], h.lk, b, b.r0), h.at(b.out, h.lk, b, b.r0), h.first(b.r0)
+		for q0 := start; q0 < h.lq; q0 += otherRows {
+			columns := min(otherRows, h.lq-q0)
+			h.weights(b, k, h.at(b.in[0], h.lq, b, q0), b.in[3][h.query(b, q0):], q0, columns)
+			h.apply(q0 == start, b.tiles[0], b.rows(), columns, h.at(b.in[2], h.lq, b, q0), dv)
 		}
-		h.apply(s, r1-r0, queries, dout, h.at(c.out, h.lk, image, head, r0))
 	})
 }

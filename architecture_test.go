@@ -26,7 +26,8 @@ var rooms = map[string]struct{ own, foreign string }{
 	"graph":              {"", ""},
 	"gpu":                {"", "github.com/cogentcore/webgpu"},
 	"graph/optable":      {"graph", ""},
-	"graph/cpu":          {"graph", "gonum.org/v1/gonum gonum.org/v1/netlib"},
+	"graph/cpu":          {"graph graph/cpu/wide", "gonum.org/v1/gonum gonum.org/v1/netlib"},
+	"graph/cpu/wide":     {"", "golang.org/x/sys"},
 	"graph/webgpu":       {"graph gpu shaders", "github.com/x448/float16"},
 	"sdo":                {"sampler", ""},
 	"sdo/mixture":        {"sampler sdo", ""},
@@ -57,7 +58,7 @@ var rooms = map[string]struct{ own, foreign string }{
 // portable are the packages that must build for the browser and the worker.
 // Nothing they reach may import the host tensor, which would add 20 MB. Only the
 // edge is a server, and there is no GPU.
-var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "model/tokenizer", "train", "train/avatars", "train/fashion", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
+var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/cpu/wide", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "model/tokenizer", "train", "train/avatars", "train/fashion", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
 
 type pkg struct {
 	ImportPath string

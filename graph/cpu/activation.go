@@ -19,10 +19,16 @@ func siluKernel[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 	})
 }
 
-func siluGrad[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
-	return unaryGrad(n, func(x T) T {
-		s := sigmoid(x)
-		return s * (1 + x*(1-s))
+func siluGrad[T Float](_ *Executor[T], n *graph.Node) kernel[T] { return sigmoidUnitGrad[T](n, 1) }
+
+// sigmoidUnitGrad is the gradient of x*sigmoid(a*x).
+func sigmoidUnitGrad[T Float](n *graph.Node, a T) kernel[T] {
+	return loop(n.Shape.Size(), 16, func(c *call[T], lo, hi int) {
+		dx, dy, x := c.out[lo:hi], c.in[0][lo:hi], c.in[1][lo:hi]
+		sigmoids(dx, x, a, 0)
+		for i, s := range dx {
+			dx[i] = flush(dy[i] * s * (1 + a*x[i]*(1-s)))
+		}
 	})
 }
 
@@ -86,20 +92,27 @@ func geluKernel[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 
 // gelus sets y to x*Phi(x).
 func gelus[T Float](y, x []T) {
-	y = y[:len(x)]
+	bells(y, x)
 	for i, v := range x {
-		y[i] = v * normalCDF(v)
+		y[i] = v * normalCDF(v, y[i])
 	}
 }
 
-func geluGrad[T Float](_ *Executor[T], n *graph.Node) kernel[T] { return unaryGrad(n, geluSlope[T]) }
-
-// geluSlope is Phi(x) + x*phi(x), with the density phi of the normal
+// geluGrad: the slope is Phi(x) + x*phi(x), with the density phi of the normal
 // distribution.
-func geluSlope[T Float](x T) T {
-	const peak = 0.3989422804014327 // 1/sqrt(2*pi)
-	return normalCDF(x) + x*peak*exp(-x*x/2)
+func geluGrad[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
+	return loop(n.Shape.Size(), 30, func(c *call[T], lo, hi int) {
+		dx, dy, x := c.out[lo:hi], c.in[0][lo:hi], c.in[1][lo:hi]
+		bells(dx, x)
+		for i, v := range x {
+			bell := dx[i]
+			dx[i] = flush(dy[i] * (normalCDF(v, bell) + v*density*bell))
+		}
+	})
 }
+
+// density is 1/sqrt(2*pi), the normal distribution's where it is highest.
+const density = 0.3989422804014327
 
 // geluTanhSteep is what the sigmoid in 0.5*(1 + tanh(u)) = sigmoid(2u) is taken
 // of, and its slope. Beyond 10 either way the sigmoid is 0 or 1.
@@ -137,10 +150,7 @@ func quickGELU[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 }
 
 func quickGELUGrad[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
-	return unaryGrad(n, func(x T) T {
-		s := sigmoid(quick * x)
-		return s * (1 + quick*x*(1-s))
-	})
+	return sigmoidUnitGrad[T](n, quick)
 }
 
 // geglu is value*gelu(gate), the halves of a row; one item is one row.
@@ -162,10 +172,12 @@ func gegluGrad[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 	return loop(n.Shape.Size()/(2*w), 30*w, func(c *call[T], lo, hi int) {
 		for r := lo; r < hi; r++ {
 			dx, dy, x := c.out[2*r*w:][:2*w], c.in[0][r*w:][:w], c.in[1][2*r*w:][:2*w]
-			gelus(dx, x[w:])
+			bells(dx[w:], x[w:])
 			for i, d := range dy {
-				dx[i] = flush(d * dx[i])
-				dx[w+i] = flush(d * x[i] * geluSlope(x[w+i]))
+				gate, bell := x[w+i], dx[w+i]
+				share := normalCDF(gate, bell)
+				dx[i] = flush(d * gate * share)
+				dx[w+i] = flush(d * x[i] * (share + gate*density*bell))
 			}
 		}
 	})

@@ -61,11 +61,11 @@ type patch[T Float] struct {
 	tops, sums          []T
 }
 
-func (b *patch[T]) rows() int { return b.r1 - b.r0 }
+func (b patch[T]) rows() int { return b.r1 - b.r0 }
 
 // perBlock is the kernel that visits blocks of the own rows of every image and
 // head. products is the number of products of a score's length it takes.
-func (h heads[T]) perBlock(own, other, tiles, products int, run func(b *patch[T])) kernel[T] {
+func (h heads[T]) perBlock(own, other, tiles, products int, run func(b patch[T])) kernel[T] {
 	rows, columns := min(own, ownRows), min(other, otherRows)
 	blocks := (own + rows - 1) / rows
 	size := rows * columns
@@ -80,7 +80,7 @@ func (h heads[T]) perBlock(own, other, tiles, products int, run func(b *patch[T]
 				pair := item / blocks
 				b.image, b.head, b.r0 = pair/h.count, pair%h.count, item%blocks*rows
 				b.r1 = min(b.r0+rows, own)
-				run(&b)
+				run(b)
 			}
 		}}},
 	}
@@ -88,12 +88,12 @@ func (h heads[T]) perBlock(own, other, tiles, products int, run func(b *patch[T]
 
 // at is the part of a tensor of l rows an image that starts at row r of the
 // block's head.
-func (h heads[T]) at(x []T, l int, b *patch[T], r int) []T {
+func (h heads[T]) at(x []T, l int, b patch[T], r int) []T {
 	return x[(b.image*l+r)*h.channels+b.head*h.width:]
 }
 
 // query is where the numbers of query r begin in tensors of one a query.
-func (h heads[T]) query(b *patch[T], r int) int { return (b.image*h.count+b.head)*h.lq + r }
+func (h heads[T]) query(b patch[T], r int) int { return (b.image*h.count+b.head)*h.lq + r }
 
 // products sets s [rows columns] to alpha * a b^T over one head's channels.
 func (h heads[T]) products(alpha T, a []T, rows int, b []T, columns int, s []T) {
@@ -114,7 +114,7 @@ func (h heads[T]) apply(first bool, s []T, rows, columns int, b, y []T) {
 // leaves the maximum of each row's scores and the sum of their exponentials.
 // tile, if there is one, is shown each tile of exponentials, keys [k0, k1), after
 // fade was told of each row whose maximum has grown.
-func (h heads[T]) softmax(b *patch[T], q, k []T, fade func(r int, by T), tile func(k0, k1 int)) {
+func (h heads[T]) softmax(b patch[T], q, k []T, fade func(r int, by T), tile func(k0, k1 int)) {
 	scores, rows, keys := b.tiles[0], b.rows(), h.keys(b.r1-1)
 	query := h.at(q, h.lq, b, b.r0)
 	for k0 := 0; k0 < keys; k0 += otherRows {
@@ -184,7 +184,7 @@ func expRow[T Float](y, x []T) (top T, total float64) {
 
 func attention[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Shape, n.Inputs[1].Shape, n.Attrs)
-	return h.perBlock(h.lq, h.lk, 1, 2, func(b *patch[T]) {
+	return h.perBlock(h.lq, h.lk, 1, 2, func(b patch[T]) {
 		y := h.at(b.out, h.lq, b, b.r0)
 		scale := func(r int, by T) {
 			row := y[r*h.channels:][:h.width]
@@ -203,7 +203,7 @@ func attention[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 
 func attentionLSE[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Inputs[1].Shape, n.Attrs)
-	return h.perBlock(h.lq, h.lk, 1, 1, func(b *patch[T]) {
+	return h.perBlock(h.lq, h.lk, 1, 1, func(b patch[T]) {
 		h.softmax(b, b.in[0], b.in[1], nil, nil)
 		lse := b.out[h.query(b, b.r0):]
 		for r := range b.rows() {
@@ -226,7 +226,7 @@ func attentionDelta[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 
 func attentionGradQ[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Shape, n.Inputs[1].Shape, n.Attrs)
-	return h.perBlock(h.lq, h.lk, 2, 3, func(b *patch[T]) {
+	return h.perBlock(h.lq, h.lk, 2, 3, func(b patch[T]) {
 		q, dout, dq := h.at(b.in[0], h.lq, b, b.r0), h.at(b.in[3], h.lq, b, b.r0), h.at(b.out, h.lq, b, b.r0)
 		lse, delta := b.in[4][h.query(b, b.r0):], b.in[5][h.query(b, b.r0):]
 		rows, keys := b.rows(), h.keys(b.r1-1)
@@ -255,7 +255,7 @@ func attentionGradQ[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 
 // weights sets a tile to the probabilities of a block of keys and the queries
 // from q0 on.
-func (h heads[T]) weights(b *patch[T], k, q, lse []T, q0, columns int) {
+func (h heads[T]) weights(b patch[T], k, q, lse []T, q0, columns int) {
 	s := b.tiles[0]
 	h.products(h.scale, k, b.rows(), q, columns, s)
 	for r := range b.rows() {
@@ -273,7 +273,7 @@ func (h heads[T]) weights(b *patch[T], k, q, lse []T, q0, columns int) {
 
 func attentionGradK[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Shape, n.Attrs)
-	return h.perBlock(h.lk, h.lq, 2, 3, func(b *patch[T]) {
+	return h.perBlock(h.lk, h.lq, 2, 3, func(b patch[T]) {
 		k, v, dk := h.at(b.in[1], h.lk, b, b.r0), h.at(b.in[2], h.lk, b, b.r0), h.at(b.out, h.lk, b, b.r0)
 		rows, start := b.rows(), h.first(b.r0)
 		for q0 := start; q0 < h.lq; q0 += otherRows {
@@ -295,7 +295,7 @@ func attentionGradK[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 
 func attentionGradV[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	h := newHeads(e, n.Inputs[0].Shape, n.Shape, n.Attrs)
-	return h.perBlock(h.lk, h.lq, 1, 2, func(b *patch[T]) {
+	return h.perBlock(h.lk, h.lq, 1, 2, func(b patch[T]) {
 		k, dv, start := h.at(b.in[1], h.lk, b, b.r0), h.at(b.out, h.lk, b, b.r0), h.first(b.r0)
 		for q0 := start; q0 < h.lq; q0 += otherRows {
 			columns := min(otherRows, h.lq-q0)

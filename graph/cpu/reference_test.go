@@ -379,17 +379,57 @@ func TestNormalCDF(t *testing.T) {
 	worst := 0.0
 	for x := float32(-12); x < 12; x += 0.00137 {
 		want := math.Erfc(-float64(x)/math.Sqrt2) / 2
-		worst = max(worst, math.Abs(float64(normalCDF(x))-want)/want)
+		worst = max(worst, math.Abs(float64(normalCDF(x, exp(-x*x/2)))-want))
 	}
-	if worst > 1.2e-7 {
-		t.Errorf("relative error %.3g, want at most 1.2e-7", worst)
+	if worst > 2.5e-7 {
+		t.Errorf("error %.3g, want at most 2.5e-7", worst)
 	}
-	inf := float32(math.Inf(1))
-	if normalCDF(-inf) > 1e-38 || normalCDF(inf) != 1 || normalCDF(float32(0)) != 0.5 {
-		t.Error("limits of the distribution function are wrong")
+}
+
+// Rows of exponentials, of lengths that are and are not a multiple of 8.
+func TestExps(t *testing.T) {
+	for _, length := range []int{1, 7, 8, 9, 24, 1003} {
+		x, y := make([]float32, length), make([]float32, length)
+		for i := range x {
+			x[i] = 3 - 90*float32(i)/float32(length)
+		}
+		total, worst, want := exps(y, x, 3), 0.0, 0.0
+		for i, v := range x {
+			e := math.Exp(float64(v - 3))
+			want += e
+			if v-3 >= expLowest {
+				worst = max(worst, math.Abs(float64(y[i])-e)/e)
+			} else if y[i] != 0 {
+				t.Errorf("e^%v is %v, want 0", v-3, y[i])
+			}
+		}
+		if worst > 2e-7 || math.Abs(total-want) > 1e-6*want {
+			t.Errorf("%d numbers: relative error %.3g, want at most 2e-7; sum %v, want %v", length, worst, total, want)
+		}
+		exps(x, x, 3) // in place
+		for i := range x {
+			if x[i] != y[i] {
+				t.Fatalf("%d numbers: element %d is %v in place, %v elsewhere", length, i, x[i], y[i])
+			}
+		}
 	}
-	if x := float32(math.NaN()); normalCDF(x) == normalCDF(x) {
-		t.Error("the distribution function of NaN must be NaN")
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	x := []float32{nan, 0, -inf, -88, -87, -1e30, 1e-30, 0.5, nan, 0}
+	y := make([]float32, len(x))
+	if total := exps(y, x, 0); total == total {
+		t.Error("a sum with NaN must be NaN")
+	}
+	for i, want := range []float32{nan, 1, 0, 0, float32(math.Exp(-87)), 0, 1, float32(math.Exp(0.5)), nan, 1} {
+		if y[i] != y[i] != (want != want) || math.Abs(float64(y[i]-want)) > 2e-7*float64(want) {
+			t.Errorf("e^%v is %v, want %v", x[i], y[i], want)
+		}
+	}
+	ends := []float32{-inf, -1e9, -90, 0, 90, 1e9, inf, 1}
+	sigmoids(ends, ends, 1, 0)
+	for i, want := range []float32{0, 0, 0, 0.5, 1, 1, 1, 0.73105858} {
+		if math.Abs(float64(ends[i]-want)) > 1e-7 {
+			t.Errorf("sigmoid %d is %v, want %v", i, ends[i], want)
+		}
 	}
 }
 

@@ -32,8 +32,10 @@ type Model struct {
 
 	// Of a pipeline of latents, or nil: what its model_index.json names, what its
 	// latents decode with, and what terms look at pictures with.
-	Pipeline *model.Pipeline
-	Decoder  *model.AutoencoderModel
+	Pipeline  *model.Pipeline
+	Decoder   *model.AutoencoderModel
+	CLIP      *model.CLIP
+	Aesthetic *model.AestheticHead
 
 	guidance float64         // that the denoiser is shown; 0 where it is shown none
 	single   map[string]bool // weights of the denoiser that are held in single precision whatever the storage: those with an adapter merged
@@ -47,6 +49,12 @@ func (m *Model) aids() (sources []model.Source) {
 	}
 	if m.Decoder != nil {
 		sources = append(sources, model.Prefixed(decoderPrefix, m.Decoder.Weights))
+	}
+	if m.CLIP != nil {
+		sources = append(sources, model.Prefixed(visionPrefix, m.CLIP.Vision.Weights))
+	}
+	if m.Aesthetic != nil {
+		sources = append(sources, model.Prefixed(headPrefix, m.Aesthetic.Weights))
 	}
 	return sources
 }
@@ -80,6 +88,8 @@ type Networks struct {
 	UNet         *model.UNet2D     // of a model of pixels
 	Pipeline     *model.Pipeline   // of a model of latents; one of the two is nil
 	Guide, Judge *model.Classifier // nil where there is none
+	CLIP         *model.CLIP       // nil where no term looks with it
+	Aesthetic    *model.AestheticHead
 
 	weights model.Source    // of the pipeline's unet, an adapter merged
 	single  map[string]bool // see Model.single
@@ -106,8 +116,40 @@ func LoadNetworks(r *recipes.Recipe, open Open) (*Networks, error) {
 	if n.Guide, err = loadClassifier(r.Guide, embeddedGuides, "guide", shape, open); err != nil {
 		return nil, err
 	}
-	n.Judge, err = loadClassifier(r.Judge, embeddedJudges, "judge", shape, open)
-	return n, err
+	if n.Judge, err = loadClassifier(r.Judge, embeddedJudges, "judge", shape, open); err != nil {
+		return nil, err
+	}
+	return n, n.loadCLIP(r, open)
+}
+
+// loadCLIP reads what terms look at pictures with; nothing where none does.
+func (n *Networks) loadCLIP(r *recipes.Recipe, open Open) error {
+	clip, aesthetic := r.Looks()
+	if !clip {
+		return nil
+	}
+	files, err := openFolder(r.CLIP, "clip", open)
+	if err != nil {
+		return err
+	}
+	if n.CLIP, err = model.LoadCLIP(files); err != nil {
+		return fmt.Errorf("clip %s: %w", r.CLIP, err)
+	}
+	if !aesthetic {
+		return nil
+	}
+	name := filepath.ToSlash(filepath.Clean(r.Aesthetic))
+	if files, err = openFolder(path.Dir(name), "folder of the aesthetic head", open); err != nil {
+		return err
+	}
+	if n.Aesthetic, err = model.LoadAestheticHead(files, path.Base(name)); err != nil {
+		return fmt.Errorf("aesthetic %s: %w", r.Aesthetic, err)
+	}
+	if dim := n.CLIP.Vision.Config.EmbeddingDim(); n.Aesthetic.Dim() != dim {
+		return fmt.Errorf("aesthetic %s: judges embeddings of %d numbers, and clip %s gives %d; it was trained on another CLIP, often clip-vit-large-patch14",
+			r.Aesthetic, n.Aesthetic.Dim(), r.CLIP, dim)
+	}
+	return nil
 }
 
 // load reads the denoiser, an adapter merged, and its autoencoder.
@@ -189,7 +231,7 @@ func (n *Networks) Model(r *recipes.Recipe) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Guide, m.Judge = n.Guide, n.Judge
+	m.Guide, m.Judge, m.CLIP, m.Aesthetic = n.Guide, n.Judge, n.CLIP, n.Aesthetic
 	return m, m.check(r)
 }
 

@@ -53,7 +53,7 @@ func newMetric(r *recipes.Recipe, m *Model, shape graph.Shape, files fs.FS, o Pl
 	var broken error // of a term's own data, as opposed to its shapes
 	g, err := graph.Build(func(g *graph.Graph) {
 		c.image = g.Input("image", shape...)
-		b := &termBuilder{Graph: g, model: m, files: files, samples: c.image}
+		b := &termBuilder{Graph: g, model: m, files: files, samples: c.image, seen: map[int]clipped{}}
 		for i, t := range r.Objective {
 			b.prefix = fmt.Sprintf("objective.%d", i)
 			g.Block(b.prefix)
@@ -65,6 +65,7 @@ func newMetric(r *recipes.Recipe, m *Model, shape graph.Shape, files fs.FS, o Pl
 			c.parts = append(c.parts, part{name: t.Term, stopBelow: t.StopBelow, node: node})
 			c.total = b.plus(c.total, g.Affine(node, t.Weight, 0))
 		}
+		c.prepare, c.given = b.prepare, b.given
 		g.Block("")
 		one := make([]float32, c.rows)
 		for i := range one {

@@ -25,7 +25,7 @@ func (b *termBuilder) attribute(t recipes.Term) (*graph.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	pictures := b.samples
+	pictures := b.pictures()
 	rows := pictures.Shape[0]
 	labels := make([]float32, rows)
 	for i := range labels {

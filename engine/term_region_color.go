@@ -10,7 +10,7 @@ import (
 // regionColor is the squared distance of the region's mean colour from the
 // wanted one, averaged over the channels, in the network's units of [-1, 1].
 func (b *termBuilder) regionColor(t recipes.Term) (*graph.Node, error) {
-	pictures := b.samples
+	pictures := b.pictures()
 	s := pictures.Shape
 	n, c, h, w := s[0], s[1], s[2], s[3]
 	if c != 3 {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/recipes"
 )
 
 // smoothCorner rounds the absolute value of total variation: about one step of
@@ -10,8 +11,11 @@ const smoothCorner = 1.0 / 128
 
 // totalVariation is the mean rounded absolute difference of neighbouring
 // pixels, across and down.
-func (b *termBuilder) totalVariation() *graph.Node {
-	x := b.samples
+func (b *termBuilder) totalVariation(t recipes.Term) (*graph.Node, error) {
+	x, err := b.compared(t)
+	if err != nil {
+		return nil, err
+	}
 	s := x.Shape
 	var sum *graph.Node
 	for axis := 2; axis <= 3; axis++ {
@@ -22,7 +26,7 @@ func (b *termBuilder) totalVariation() *graph.Node {
 		sum = b.plus(sum, b.RowMean(b.SmoothAbs(d, smoothCorner)))
 	}
 	if sum == nil {
-		return b.RowMean(b.Affine(x, 0, 0))
+		return b.RowMean(b.Affine(x, 0, 0)), nil
 	}
-	return sum
+	return sum, nil
 }

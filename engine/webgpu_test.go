@@ -190,3 +190,22 @@ func TestMemoryOnGPU(t *testing.T) {
 func TestSurrogateIsTheRolloutOnGPU(t *testing.T) { testSurrogateIsTheRollout(t, device(t), 1e-3) }
 
 func TestFirstBadOnGPU(t *testing.T) { testFirstBad(t, device(t)) }
+
+// A GPU gives what float64 gives.
+func TestTermsOfLatentsOnWebGPU(t *testing.T) {
+	shape := tinyLatents
+	exact := cpu.New[float64](cpu.Options{})
+	t.Cleanup(func() { exact.Close() })
+	onGPU := device(t)
+	for _, terms := range latentTerms[:4] {
+		x := Noise(3, shape)
+		losses, grad := evaluator(t, exact, tinyRecipe(t, terms), shape)(x)
+		there, slope := evaluator(t, onGPU, tinyRecipe(t, terms), shape)(x)
+		if off := apart(there, float32s(losses)); off > 1e-4 {
+			t.Errorf("%s: losses %v, in float64 %v", terms, there, losses)
+		}
+		if off := apart(slope, float32s(grad)); off > 1e-3 {
+			t.Errorf("%s: the gradient is %g off that in float64", terms, off)
+		}
+	}
+}

@@ -31,3 +31,15 @@ func TestAgainstPyTorch(t *testing.T) {
 		})
 	}
 }
+
+// Configs that tools/golden/random_configs.py drew, more than are committed, load
+// as they are and compute what diffusers computes.
+func TestRandomConfigs(t *testing.T) {
+	folder := os.Getenv("SDO_RANDOM_CONFIGS")
+	if folder == "" {
+		t.Skip("SDO_RANDOM_CONFIGS names no folder made by tools/golden/random_configs.py; eight of its configs are in TestAgainstPyTorch")
+	}
+	double := cpu.New[float64](cpu.Options{})
+	defer double.Close()
+	modeltest.Check(t, os.DirFS(folder), double, graph.F32, modeltest.Tolerance{Forward: 1e-5, Backward: 1e-5, Tensor: 1e-4})
+}

@@ -74,7 +74,9 @@ func (c UNet2DConditionConfig) declare() (*builder, error) {
 	return declare(func(b *builder) {
 		c.SampleSize, c.Tokens = SampleSize{}, 1 // parameters do not depend on them
 		shape := c.SampleShape(1)
-		shape[2], shape[3] = max(shape[2], c.ConvInKernel), max(shape[3], c.ConvInKernel)
+		if c.ConvInKernel%2 == 0 { // takes a row and a column away
+			shape[2], shape[3] = shape[2]+1, shape[3]+1
+		}
 		class := c.ClassNode(b.Graph, "class", 1)
 		c.build(b, b.Input("sample", shape...), b.Input("timestep", 1), c.ConditionNode(b.Graph, "condition", 1), class, 0)
 	})

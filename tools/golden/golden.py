@@ -45,12 +45,14 @@ def setup():
     embeddings.torch = Torch64()
 
 
-def perturb(model):
+def perturb(model, seed=None):
     """Moves every parameter away from its default, norms' ones and zeros, too."""
+    generator = torch.Generator().manual_seed(seed) if seed is not None else None
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:  # frequencies stay as they are drawn
-                parameter += 0.2 * parameter.std().nan_to_num(1).clamp(min=0.3) * torch.randn_like(parameter)
+                size = 0.2 * parameter.std().nan_to_num(1).clamp(min=0.3)
+                parameter += size * torch.randn(parameter.shape, generator=generator)
 
 
 def _array(tensor):

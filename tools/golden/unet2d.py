@@ -65,8 +65,8 @@ CONFIGS = {
         down_block_types=("SkipDownBlock2D",), up_block_types=("AttnSkipUpBlock2D",), mid_block_type=None, act_fn="relu",
     ),
 }
-HALF = ("resnet", "ncsnpp", "ncsnpp-attention")  # stored as float16
-TIMES = {"resnet": (3, 8), "ncsnpp": (0.75, 3.5)}
+# Stored as float16; timesteps that are none of 0 to 999.
+MORE = {"resnet": dict(variant="fp16", time=(3, 8)), "ncsnpp": dict(variant="fp16", time=(0.75, 3.5)), "ncsnpp-attention": dict(variant="fp16")}
 # Adapters of the others are of lora.py.
 TARGETS = {
     "resnet": ["to_q", "to_out.0", "time_emb_proj", "downsamplers.0.conv1", "upsamplers.0.conv2", "conv_in"],
@@ -85,21 +85,21 @@ FULL = [
 ]
 
 
-def make(name, config):
+def make(name, config, more, targets=None):
     torch.manual_seed(sum(name.encode()))
     model = UNet2DModel(**config)
     golden.perturb(model)
     folder = golden.TESTDATA / f"unet2d-{name}"
-    if name in HALF:
+    if more.get("variant"):
         model.half()
-    model.save_pretrained(folder, variant="fp16" if name in HALF else None)
+    model.save_pretrained(folder, variant=more.get("variant"))
     DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction").save_pretrained(folder)
 
     model.double()
     height, width = config["sample_size"] if isinstance(config["sample_size"], tuple) else [config["sample_size"]] * 2
     inputs = {
         "sample": torch.randn(2, model.config.in_channels, height, width),
-        "timestep": torch.tensor(TIMES.get(name, (3, 717))),
+        "timestep": torch.tensor(more.get("time", (3, 717))),
     }
     varies = ["sample"]
     if config.get("class_embed_type") == "identity":
@@ -107,15 +107,13 @@ def make(name, config):
         varies.append("class")
     elif config.get("class_embed_type") == "timestep":
         inputs["class"] = torch.tensor([12, 250])
-    elif "num_class_embeds" in config:
+    elif config.get("num_class_embeds"):
         inputs["class"] = torch.tensor([config["num_class_embeds"] - 1, 1])
 
     def forward(model, sample, timestep, **rest):
         return model(sample, timestep, class_labels=rest.get("class")).sample
 
-    lora = None
-    if name in TARGETS:
-        lora = peft.LoraConfig(r=2, lora_alpha=3, target_modules=TARGETS[name])
+    lora = peft.LoraConfig(r=2, lora_alpha=3, target_modules=targets) if targets else None
     golden.record(folder, model, forward, inputs, varies, FULL, lora, "tools/golden/unet2d.py")
 
 
@@ -123,4 +121,4 @@ if __name__ == "__main__":
     golden.setup()
     for name, config in CONFIGS.items():
         if not sys.argv[1:] or name in sys.argv[1:]:
-            make(name, config)
+            make(name, config, MORE.get(name, {}), TARGETS.get(name))

@@ -80,7 +80,7 @@ def guidance_embedding(scale, width):
         torch.set_default_dtype(torch.float32)
 
 
-def make(name, config, more):
+def make(name, config, more, targets=TARGETS):
     torch.manual_seed(sum(name.encode()))
     model = UNet2DConditionModel(**config)
     golden.perturb(model)
@@ -89,20 +89,25 @@ def make(name, config, more):
         model.half()
     model.save_pretrained(folder, variant=more.get("variant"))
     height, width = config["sample_size"] if isinstance(config["sample_size"], tuple) else [config["sample_size"]] * 2
+    wide = config.get("encoder_hid_dim") or config["cross_attention_dim"]
+    wide = wide[0] if isinstance(wide, tuple) else wide
     inputs = {
         "sample": torch.randn(2, model.config.in_channels, height, width),
         "timestep": torch.tensor(more.get("time", (3, 717))),
-        "condition": torch.randn(2, more["tokens"], config.get("encoder_hid_dim") or config["cross_attention_dim"]),
+        "condition": torch.randn(2, more["tokens"], wide),
     }
     varies = ["sample", "condition"]
     kind = config.get("class_embed_type")
-    if kind == "projection":
+    if kind in ("projection", "simple_projection"):
         inputs["class"] = torch.randn(2, config["projection_class_embeddings_input_dim"])
         varies.append("class")
     elif kind == "timestep":
         inputs["class"] = torch.tensor([12, 250])
-    elif "num_class_embeds" in config:
-        inputs["class"] = torch.tensor([2, 0])
+    elif kind == "identity":
+        inputs["class"] = torch.randn(2, model.time_embedding.linear_2.out_features)
+        varies.append("class")
+    elif config.get("num_class_embeds"):
+        inputs["class"] = torch.tensor([config["num_class_embeds"] - 1, 0])
     if "guidance" in more:
         inputs["guidance"] = torch.tensor([more["guidance"]])
 
@@ -113,8 +118,8 @@ def make(name, config, more):
         return model(sample, timestep, condition, class_labels=rest.get("class"), timestep_cond=cond).sample
 
     modules = [n for n, _ in model.named_modules()]
-    targets = [t for t in TARGETS if any(n == t or n.endswith("." + t) for n in modules)]
-    lora = peft.LoraConfig(r=2, lora_alpha=3, target_modules=targets)
+    targets = [t for t in targets if any(n == t or n.endswith("." + t) for n in modules)]
+    lora = peft.LoraConfig(r=2, lora_alpha=3, target_modules=targets) if targets else None
     golden.record(folder, model, forward, inputs, varies, FULL, lora, "tools/golden/unet2d_condition.py")
 
 

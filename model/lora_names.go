@@ -191,6 +191,13 @@ func (n moduleNames) find(name loraName, tensor string) (Module, error) {
 	if m, ok := known[name.module]; ok {
 		return m, nil
 	}
+	if name.part == textPart { // transformers since 5 leaves the tower's name out
+		for _, tower := range []string{"text_model.", kohyaName("text_model.")} {
+			if m, ok := known[tower+name.module]; ok {
+				return m, nil
+			}
+		}
+	}
 	for _, block := range originalBlocks {
 		if strings.HasPrefix(name.module, block) {
 			return Module{}, fmt.Errorf("tensor %.200q is named after the blocks of the first implementation, as adapters of Stable Diffusion XL are; such models are not supported", tensor)

@@ -209,3 +209,9 @@ func TestLoadParams(t *testing.T) {
 		t.Error("a tensor that is not there was read")
 	}
 }
+
+// mapFS holds weights as m.safetensors.
+func mapFS(t testing.TB, weights Weights) fstest.MapFS {
+	t.Helper()
+	return fstest.MapFS{"m.safetensors": packed(t, weights, F32)}
+}

@@ -1,21 +1,23 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"gorgonia.org/tensor"
 
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/native/hub"
+	"github.com/sdo-go/sdo/recipes"
 )
 
 // openFolder finds a model by the name a recipe gives it: a built-in one, or
@@ -42,59 +44,68 @@ func openFolder(name string) (fs.FS, error) {
 // inspection is what `sdo model inspect --json` prints. Keys are stable.
 type inspection struct {
 	Folder     string           `json:"folder"`
-	Class      string           `json:"class"`
-	Input      []int            `json:"input"` // channels, height, width
-	Parameters int              `json:"parameters"`
-	Stored     string           `json:"stored"`
+	Class      string           `json:"class"` // of the pipeline, or of the one network
+	Source     *hub.Record      `json:"source,omitempty"`
+	Parameters int              `json:"parameters"` // of all components that are used
+	Stored     string           `json:"stored,omitempty"`
+	Input      []int            `json:"input,omitempty"` // of the denoiser or classifier: channels, height, width
 	Attributes model.Attributes `json:"attributes,omitempty"`
+	Components []*component     `json:"components"`
 
-	// Bytes a call needs beside the parameters, by the memory plan, per number
-	// of pictures; a kept call pins the tape on top of the arena.
-	Images       int   `json:"images"`
-	ScratchBytes int64 `json:"scratch_bytes,omitempty"`
-	TapeBytes    int64 `json:"tape_bytes,omitempty"`
+	// Bytes a call of the denoiser needs beside the parameters, by the memory
+	// plan and without a budget; a kept call pins the tape on top of the arena.
+	Images       int     `json:"images"`
+	ScratchBytes int64   `json:"scratch_bytes,omitempty"`
+	TapeBytes    int64   `json:"tape_bytes,omitempty"`
+	Memory       *memory `json:"memory,omitempty"` // of whole runs
 
-	Tensors []tensorStats `json:"tensors"`
-}
-
-// tensorStats describes the numbers of one tensor.
-type tensorStats struct {
-	Name  string  `json:"name"`
-	Shape []int   `json:"shape"`
-	Mean  float64 `json:"mean"`
-	Std   float64 `json:"std"`
-	Min   float64 `json:"min"`
-	Max   float64 `json:"max"`
-	Bad   int     `json:"not_finite,omitempty"` // numbers that are NaN or infinite; the others are not given then
+	Tensors []tensorStats `json:"tensors,omitempty"` // with --tensors
 }
 
 func (a *app) model() *cobra.Command {
 	group := &cobra.Command{Use: "model", Short: "Bring models, and look into them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	images := 1
+	options := inspectOptions{images: 1}
 	inspect := &cobra.Command{
-		Use:   "inspect FOLDER",
-		Short: "Say what a diffusers folder, a built-in model or a LoRA holds and what it needs",
-		Args:  one("FOLDER"),
+		Use:   "inspect PATH",
+		Short: "Say what a model or an adapter holds and what it needs",
+		Long: `Say what a diffusers folder, a built-in or pulled model, a LoRA or a file of
+weights holds: its components, their architecture, parameters and files; and the
+memory that sampling, steering and tuning take at a size and under a budget, by
+the plan that would run.
+
+Only headers are read, unless --tensors asks for every tensor's statistics; then
+one tensor at a time.`,
+		Example: `  sdo model inspect avatars-16-s
+  sdo model inspect models/stable-diffusion --height 512 --width 512 --memory-budget 6GiB
+  sdo model inspect out/everyone-wears-glasses`,
+		Args: one("PATH"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if images < 1 || images > 256 {
-				return usageError{fmt.Errorf("--num-images is %d, want 1 to 256", images)}
+			if err := options.check(); err != nil {
+				return usageError{err}
 			}
-			if isLoRA(args[0]) {
-				return a.inspectLoRA(args[0])
+			if isAdapter(args[0]) {
+				return a.inspectFile(args[0], options)
 			}
-			i, err := inspectFolder(args[0], images)
+			i, err := inspectFolder(args[0], options)
 			if err != nil {
 				return badInput(err)
 			}
 			if a.json {
-				return a.printJSON(i)
+				err = a.printJSON(i)
+			} else {
+				i.print(a)
 			}
-			i.print(a)
-			return nil
+			return errors.Join(err, badInput(i.fault()))
 		},
 	}
-	inspect.Flags().IntVar(&images, "num-images", 1, "pictures at once, for the memory a call needs")
+	flags := inspect.Flags()
+	flags.IntVar(&options.images, "num-images", 1, "pictures at once")
+	flags.IntVar(&options.height, "height", 0, "pixels of a picture, for the memory (default the model's own)")
+	flags.IntVar(&options.width, "width", 0, "pixels of a picture")
+	flags.Float64Var(&options.guidance, "guidance-scale", 0, "1 asks the network once a step (default 7.5 for prompts, 1 otherwise)")
+	flags.StringVar(&options.budget, "memory-budget", "", "what a run may take in all, such as 6GiB")
+	flags.BoolVar(&options.tensors, "tensors", false, "list every tensor with its statistics")
 	group.AddCommand(inspect, a.pull())
 	return group
 }
@@ -112,8 +123,8 @@ type loraInspection struct {
 	Modules    []string `json:"modules"`
 }
 
-// isLoRA reports whether a path is a file, or PEFT's folder.
-func isLoRA(name string) bool {
+// isAdapter reports whether a path is a file, or PEFT's folder.
+func isAdapter(name string) bool {
 	info, err := os.Stat(name)
 	if err != nil {
 		return false
@@ -122,11 +133,43 @@ func isLoRA(name string) bool {
 	return !info.IsDir() || err == nil
 }
 
-func (a *app) inspectLoRA(name string) error {
-	info, err := model.InspectLoRA(os.DirFS(filepath.Dir(name)), filepath.Base(filepath.Clean(name)))
-	if err != nil {
+// inspectFile tells of an adapter, an aesthetic head or any other file of
+// weights.
+func (a *app) inspectFile(name string, o inspectOptions) error {
+	folder, file := os.DirFS(filepath.Dir(name)), filepath.Base(filepath.Clean(name))
+	info, err := model.InspectLoRA(folder, file)
+	if err == nil {
+		return a.printLoRA(name, folder, file, info, o)
+	}
+	if stat, statErr := os.Stat(name); statErr != nil || stat.IsDir() {
 		return usageError{fmt.Errorf("lora %s: %w", name, err)}
 	}
+	weights, openErr := model.OpenCheckpoint(folder, file)
+	if openErr != nil {
+		return usageError{openErr}
+	}
+	defer weights.Close()
+	c := &component{Class: "weights", What: "no adapter: give the folder that holds config.json for a model"}
+	c.weigh(weights)
+	if head, err := model.LoadAestheticHead(folder, file); err == nil {
+		widths := []int{head.Dim()}
+		for _, layer := range head.Layers {
+			widths = append(widths, layer.Weight[0])
+		}
+		c.Class, c.What = "AestheticHead", strings.Join(strings.Fields(join(widths)), " to ")
+	}
+	i := &inspection{Folder: name, Class: c.Class, Parameters: c.Parameters, Stored: c.Stored, Components: []*component{c}, Images: o.images}
+	if err := i.list(o); err != nil {
+		return badInput(err)
+	}
+	if a.json {
+		return a.printJSON(i)
+	}
+	i.print(a)
+	return nil
+}
+
+func (a *app) printLoRA(name string, folder fs.FS, file string, info *model.LoRAInfo, o inspectOptions) error {
 	i := loraInspection{name, "LoRA", info.Naming, info.Rank, nil, info.Numbers, string(info.Stored), info.Modules}
 	alpha := "not said, so its rank"
 	if info.Alpha != 0 {
@@ -147,7 +190,44 @@ func (a *app) inspectLoRA(name string) error {
 	return nil
 }
 
-func inspectFolder(name string, images int) (*inspection, error) {
+// inspectOptions are the flags of sdo model inspect.
+type inspectOptions struct {
+	images, height, width int
+	guidance              float64 // 0 for what the model is used with
+	budget                string
+	budgetBytes           int64
+	tensors               bool
+}
+
+func (o *inspectOptions) check() (err error) {
+	if o.images < 1 || o.images > recipes.MaxImages {
+		return fmt.Errorf("--num-images is %d, want 1 to %d", o.images, recipes.MaxImages)
+	}
+	for flag, side := range map[string]int{"--height": o.height, "--width": o.width} {
+		if side < 0 || side > recipes.MaxSide {
+			return fmt.Errorf("%s is %d, want 1 to %d", flag, side, recipes.MaxSide)
+		}
+	}
+	o.budgetBytes, err = parseBytes("--memory-budget", o.budget)
+	return err
+}
+
+// parseBytes reads a size such as 6GiB, 6.5GB, 900M or 1000000; 0 for none.
+func parseBytes(flag, text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+	unit, known := map[string]float64{"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "kb": 1e3, "m": 1 << 20, "mib": 1 << 20, "mb": 1e6,
+		"g": 1 << 30, "gib": 1 << 30, "gb": 1e9}[strings.ToLower(strings.TrimSpace(text[len(number):]))]
+	value, err := strconv.ParseFloat(number, 64)
+	if err != nil || !known || !(value*unit >= 1 && value*unit <= 1<<50) {
+		return 0, fmt.Errorf("%s is %q, want a size such as 6GiB, 6.5GB or 900MiB", flag, text)
+	}
+	return int64(value * unit), nil
+}
+
+func inspectFolder(name string, o inspectOptions) (*inspection, error) {
 	folder, err := openFolder(filepath.Clean(name))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -155,54 +235,84 @@ func inspectFolder(name string, images int) (*inspection, error) {
 		}
 		return nil, err
 	}
-	class, err := model.ClassName(folder)
-	if err != nil {
+	i := &inspection{Folder: name, Images: o.images}
+	if i.Class, i.Components, err = componentsOf(folder); err != nil {
 		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
-	i := &inspection{Folder: name, Class: class, Images: images}
-	var weights model.Weights
-	switch class {
-	case "UNet2DModel":
-		unet, err := model.LoadUNet2D(folder)
-		if err != nil {
-			return nil, fmt.Errorf("model %s: %w", name, err)
-		}
-		weights, i.Stored = unet.Weights, string(unet.Stored)
-		i.Input = unet.Config.SampleShape(1)[1:]
-		if unet.Embedder != nil {
-			i.Attributes = unet.Embedder.Attributes
-		}
-		if i.ScratchBytes, i.TapeBytes, err = planBytes(unet.Config, images); err != nil {
-			return nil, fmt.Errorf("model %s: %w", name, err)
-		}
-	case "AttributeClassifier":
-		classifier, err := model.LoadClassifier(folder)
-		if err != nil {
-			return nil, fmt.Errorf("model %s: %w", name, err)
-		}
-		weights, i.Stored, i.Attributes = classifier.Weights, string(classifier.Stored), classifier.Config.Attributes
-		i.Input = []int{classifier.Config.InChannels, classifier.Config.SampleSize[0], classifier.Config.SampleSize[1]}
-	default:
-		return nil, fmt.Errorf("model %s: _class_name %q is not supported, want UNet2DModel or AttributeClassifier", name, class)
+	if i.Source, err = hub.ReadRecord(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
-	i.Parameters = weights.Count()
-	for tensorName, t := range weights {
-		stats, err := statistics(tensorName, t)
-		if err != nil {
-			return nil, err
-		}
-		i.Tensors = append(i.Tensors, stats)
+	if i.Source != nil {
+		i.Source.Files = nil // what it is from; the files are told by component
 	}
-	slices.SortFunc(i.Tensors, func(a, b tensorStats) int { return strings.Compare(a.Name, b.Name) })
-	return i, nil
+	for _, c := range i.Components {
+		if c.Unused {
+			continue
+		}
+		i.Parameters += c.Parameters
+		if i.Stored == "" || c.denoiser != nil {
+			i.Stored = c.Stored
+		}
+		if c.attributes != nil {
+			i.Attributes = c.attributes
+		}
+		if c.denoiser == nil || c.Fault != "" {
+			continue
+		}
+		i.Input = c.denoiser.SampleShape(1)[1:]
+		if i.ScratchBytes, i.TapeBytes, err = planBytes(c.denoiser, o.images); err != nil {
+			return nil, fmt.Errorf("model %s: %w", name, err)
+		}
+	}
+	if i.fault() == nil {
+		i.Memory = memoryOf(name, i, o)
+	}
+	return i, i.list(o)
+}
+
+// fault is what is wrong with a component that a run would need.
+func (i *inspection) fault() error {
+	for _, c := range i.Components {
+		if c.Fault != "" && !c.Unused {
+			return fmt.Errorf("model %s: %s", i.Folder, strings.TrimPrefix(c.Name+": "+c.Fault, ": "))
+		}
+	}
+	return nil
+}
+
+// list makes the statistics of every tensor, where they are asked for.
+func (i *inspection) list(o inspectOptions) error {
+	if !o.tensors {
+		return nil
+	}
+	i.Tensors = []tensorStats{}
+	for _, c := range i.Components {
+		if c.weights == nil {
+			continue
+		}
+		err := statistics(c.weights, func(s tensorStats) {
+			if c.Name != "" {
+				s.Name = c.Name + ": " + s.Name
+			}
+			i.Tensors = append(i.Tensors, s)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // planBytes compiles the kept call without a device and reads its plan.
-func planBytes(config model.UNet2DConfig, images int) (scratch, tape int64, err error) {
+func planBytes(config model.Denoiser, images int) (scratch, tape int64, err error) {
 	var out, grad *graph.Node
 	g, err := graph.Build(func(g *graph.Graph) {
 		sample := g.Input("sample", config.SampleShape(images)...)
-		out = config.Build(g, sample, g.Input("timestep", images), config.ClassNode(g, "class", images), graph.F32)
+		o := model.BuildOptions{}
+		if unet, ok := config.(model.UNet2DConditionConfig); ok {
+			o.Class = unet.ClassNode(g, "class", images)
+		}
+		out = config.BuildWith(g, sample, g.Input("timestep", images), config.ConditionNode(g, "condition", images), o)
 		seed := g.Input("seed", out.Shape...)
 		grad = graph.Grad(g, []*graph.Node{out}, []*graph.Node{seed}, []*graph.Node{sample})[0]
 	})
@@ -216,76 +326,55 @@ func planBytes(config model.UNet2DConfig, images int) (scratch, tape int64, err 
 	return plan.ScratchBytes, plan.TapeBytes, nil
 }
 
-// statistics reduces a tensor in float64, on the host.
-func statistics(name string, t model.Tensor) (tensorStats, error) {
-	s := tensorStats{Name: name, Shape: t.Shape}
-	values := make([]float64, len(t.Data))
-	for i, v := range t.Data {
-		if values[i] = float64(v); math.IsNaN(values[i]) || math.IsInf(values[i], 0) {
-			s.Bad++
-		}
-	}
-	if s.Bad > 0 || len(values) == 0 {
-		return s, nil
-	}
-	x := tensor.New(tensor.WithShape(len(values)), tensor.WithBacking(values))
-	reduce := func(f func(*tensor.Dense, ...int) (*tensor.Dense, error), of *tensor.Dense) (float64, error) {
-		r, err := f(of)
-		if err != nil {
-			return 0, fmt.Errorf("tensor %q: %w", name, err)
-		}
-		return r.Data().(float64), nil
-	}
-	sum, err := reduce((*tensor.Dense).Sum, x)
-	if err != nil {
-		return s, err
-	}
-	if s.Min, err = reduce((*tensor.Dense).Min, x); err != nil {
-		return s, err
-	}
-	if s.Max, err = reduce((*tensor.Dense).Max, x); err != nil {
-		return s, err
-	}
-	s.Mean = sum / float64(len(values))
-	centred, err := x.SubScalar(s.Mean, true)
-	if err != nil {
-		return s, fmt.Errorf("tensor %q: %w", name, err)
-	}
-	squares, err := centred.Mul(centred)
-	if err != nil {
-		return s, fmt.Errorf("tensor %q: %w", name, err)
-	}
-	variance, err := reduce((*tensor.Dense).Sum, squares)
-	s.Std = math.Sqrt(variance / float64(len(values)))
-	return s, err
-}
-
 func (i *inspection) print(a *app) {
-	line := func(key, format string, args ...any) {
-		fmt.Fprintf(a.stdout, "  %-13s%s\n", key, fmt.Sprintf(format, args...))
+	out := a.stdout
+	fmt.Fprintf(out, "%s, %s\n", i.Folder, i.Class)
+	if s := i.Source; s != nil {
+		fmt.Fprintf(out, "pulled from %s/%s at %.12s\n", s.Endpoint, s.Name, s.Commit)
 	}
-	fmt.Fprintf(a.stdout, "%s, %s\n", i.Folder, i.Class)
-	line("input", "%s", times(i.Input))
-	line("parameters", "%d in %d tensors, stored as %s", i.Parameters, len(i.Tensors), i.Stored)
-	if i.TapeBytes > 0 {
-		line("activations", "%.2f MiB to sample %d at once, %.2f MiB more to keep a call",
-			float64(i.ScratchBytes)/(1<<20), i.Images, float64(i.TapeBytes)/(1<<20))
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\n  component\tclass\tparameters\tstored\tbytes\twhat it is")
+	for _, c := range i.Components {
+		what := c.What
+		switch {
+		case c.Unused:
+			what = "not read here"
+		case c.Fault != "":
+			what = "cannot be used, see below"
+		}
+		parameters, size := "", ""
+		if c.Parameters > 0 {
+			parameters, size = fmt.Sprint(c.Parameters), hub.Bytes(c.Bytes)
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(c.Name, "model"), c.Class, parameters, c.Stored, size, what)
+	}
+	table.Flush()
+	for _, c := range i.Components {
+		if c.File != "" {
+			fmt.Fprintf(out, "  %s reads %s\n", cmp.Or(c.Name, "model"), c.File)
+		}
 	}
 	for _, at := range i.Attributes {
-		line(at.Name, "%s", strings.Join(at.Values, ", "))
+		fmt.Fprintf(out, "  %-13s%s\n", at.Name, strings.Join(at.Values, ", "))
 	}
-	width := 0
-	for _, t := range i.Tensors {
-		width = max(width, len(t.Name))
+	i.Memory.print(out)
+	if len(i.Tensors) == 0 {
+		return
 	}
-	fmt.Fprintf(a.stdout, "\n  %-*s  %-16s%10s%10s%10s%10s\n", width, "tensor", "shape", "mean", "std", "min", "max")
+	fmt.Fprintln(out)
+	table = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "  tensor\tshape\tstored\tmean\tstd\tmin\tmax")
 	for _, t := range i.Tensors {
-		if t.Bad > 0 {
-			fmt.Fprintf(a.stdout, "  %-*s  %-16s%d numbers are not finite\n", width, t.Name, times(t.Shape), t.Bad)
-			continue
+		numbers := fmt.Sprintf("%.4g\t%.4g\t%.4g\t%.4g", t.Mean, t.Std, t.Min, t.Max)
+		switch {
+		case t.Bad > 0:
+			numbers = fmt.Sprintf("%d numbers are not finite", t.Bad)
+		case !isFloat(model.DType(t.DType)):
+			numbers = ""
 		}
-		fmt.Fprintf(a.stdout, "  %-*s  %-16s%10.4f%10.4f%10.4f%10.4f\n", width, t.Name, times(t.Shape), t.Mean, t.Std, t.Min, t.Max)
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", t.Name, times(t.Shape), t.DType, numbers)
 	}
+	table.Flush()
 }
 
 // times writes a shape as 3 x 16 x 16.

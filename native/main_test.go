@@ -183,7 +183,7 @@ func TestBadInput(t *testing.T) {
 		{"lora that is none", []string{"sample", "--lora", file("text.safetensors", "not a safetensors file")}, exitUsage, "lora " + dir},
 		{"lora in a folder that is no adapter", []string{"sample", "--lora", dir}, exitUsage, "adapter_config.json: the file is missing; name a folder that PEFT's save_pretrained wrote, or a safetensors file"},
 		{"lora of another network", []string{"sample", "--lora", filepath.Join(tuned, "lora_kohya.safetensors"), "--model", tinyModel(t)}, exitUsage, "the adapter belongs to another network"},
-		{"inspect a file that is no lora", []string{"model", "inspect", filepath.Join(tuned, "checkpoint.safetensors")}, exitUsage, "only plain LoRA is supported; for a model give the folder"},
+		{"inspect a folder that is no lora", []string{"model", "inspect", filepath.Dir(file("adapter/adapter_config.json", "{}"))}, exitUsage, "lora " + filepath.Join(dir, "adapter")},
 		{"scale of no lora", []string{"sample", "--lora-scale", "2"}, exitUsage, "lora.path: expected a PEFT folder or a safetensors file"},
 		{"lora at no scale", []string{"sample", "--lora", tuned, "--lora-scale", "much"}, exitUsage, `--lora-scale: lora.scale: expected a finite number, got "much"`},
 		{"audit by an unknown method", []string{"audit", "dark-glasses", "--device", "cpu", "--methods", "sdo,full"}, exitUsage, `the method to audit at the latents is "full", want sdo or identity`},
@@ -410,7 +410,7 @@ func TestBenchPrintsDocumentedKeys(t *testing.T) {
 }
 
 func TestInspectAndDoctorAndRecipes(t *testing.T) {
-	code, stdout, stderr := invoke(t, "model", "inspect", "avatars-16-s", "--json")
+	code, stdout, stderr := invoke(t, "model", "inspect", "avatars-16-s", "--json", "--tensors")
 	if code != exitOK {
 		t.Fatal(stderr)
 	}

@@ -21,9 +21,10 @@ const IndexFile = "model_index.json"
 //	diffusion_pytorch_model.fp16.safetensors
 //	model.fp16-00001-of-00002.safetensors      model-00001-of-00002.fp16.safetensors (older)
 //	model.safetensors.index.fp16.json          model.safetensors.fp16.index.json (older)
+//	                                           model.fp16.safetensors.index.json (by others)
 var (
 	weightsForm = regexp.MustCompile(`^(?:diffusion_pytorch_model|model|pytorch_model|adapter_model|pytorch_lora_weights)(?:\.([A-Za-z0-9_]+))??(?:-\d{5}-of-(\d{5}))?(?:\.([A-Za-z0-9_]+))??\.(safetensors|bin)$`)
-	indexForm   = regexp.MustCompile(`^(?:diffusion_pytorch_model|model|pytorch_model)\.(safetensors|bin)(?:\.([A-Za-z0-9_]+))?\.index(?:\.([A-Za-z0-9_]+))?\.json$`)
+	indexForm   = regexp.MustCompile(`^(?:diffusion_pytorch_model|model|pytorch_model)(?:\.([A-Za-z0-9_]+))??\.(safetensors|bin)(?:\.([A-Za-z0-9_]+))?\.index(?:\.([A-Za-z0-9_]+))?\.json$`)
 )
 
 // components are the folders of a model that has no model_index.json.
@@ -196,7 +197,7 @@ func editions(files []File) (sets map[edition][]File, shards map[edition]int) {
 	}
 	for _, f := range files {
 		if m := indexForm.FindStringSubmatch(path.Base(f.Path)); m != nil {
-			if e := (edition{m[1], m[2] + m[3]}); shards[e] > 0 {
+			if e := (edition{m[2], m[1] + m[3] + m[4]}); shards[e] > 0 {
 				sets[e] = append(sets[e], f)
 			}
 		}

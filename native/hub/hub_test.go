@@ -376,7 +376,9 @@ func TestFaultsOfAServer(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tries = 0
 			s := hubtest.New(t, name, files)
-			s.Fault = func(w http.ResponseWriter, r *http.Request, file string) bool { return file == weights && tt.fault(w, r) }
+			s.Fault = func(w http.ResponseWriter, r *http.Request, file string) bool {
+				return file == weights && tt.fault(w, r)
+			}
 			c, _ := clientOf(t, s, "")
 			c.stall = 200 * time.Millisecond
 			outside := t.TempDir()

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sdo-go/sdo/model"
+)
+
+// testdata are the models that PyTorch's libraries wrote.
+const testdata = "../model/testdata"
+
+func inspected(t *testing.T, args ...string) *inspection {
+	t.Helper()
+	code, stdout, stderr := invoke(t, append([]string{"model", "inspect", "--json"}, args...)...)
+	if code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	i := &inspection{}
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	if err := d.Decode(i); err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func TestInspectOfAPipeline(t *testing.T) {
+	i := inspected(t, filepath.Join(testdata, "stable-diffusion"), "--num-images", "3")
+	if i.Class != "StableDiffusionPipeline" || i.Images != 3 || len(i.Tensors) != 0 || i.Stored != "F16" || !slices.Equal(i.Input, []int{4, 8, 8}) || i.TapeBytes == 0 || i.ScratchBytes == 0 {
+		t.Errorf("%+v", i)
+	}
+	sum := 0
+	for _, want := range []component{
+		{Name: "scheduler", Class: "PNDMScheduler", What: "1000 timesteps, scaled_linear 0.00085 to 0.012, predicts "},
+		{Name: "text_encoder", Class: "CLIPTextModel", What: "2 layers of 16, 77 tokens of 754 words, quick_gelu", File: "text_encoder/model.safetensors", Stored: "F16"},
+		{Name: "tokenizer", Class: "CLIPTokenizer", What: "754 words"},
+		{Name: "unet", Class: "UNet2DConditionModel", What: "latents 4 x 8 x 8, channels 8 16, prompts of 16", File: "unet/diffusion_pytorch_model.safetensors", Stored: "F16"},
+		{Name: "vae", Class: "AutoencoderKL", What: "4 x 4 pixels to 4 numbers, channels 8 8 16, scale 0.18215", File: "vae/diffusion_pytorch_model.safetensors", Stored: "F16"},
+	} {
+		at := slices.IndexFunc(i.Components, func(c *component) bool { return c.Name == want.Name })
+		if at < 0 {
+			t.Errorf("no component %s", want.Name)
+			continue
+		}
+		got := *i.Components[at]
+		if got.Class != want.Class || !strings.HasPrefix(got.What, want.What) || got.File != want.File || got.Stored != want.Stored || got.Fault != "" {
+			t.Errorf("%s is %+v, want %+v", want.Name, got, want)
+		}
+		if want.File != "" {
+			stat, err := os.Stat(filepath.Join(testdata, "stable-diffusion", want.File))
+			// Two bytes a number, and the header.
+			if err != nil || got.Bytes != 2*int64(got.Parameters) || got.Bytes > stat.Size() || got.Bytes < stat.Size()*3/4 {
+				t.Errorf("%s: %d parameters in %d bytes, the file has %d: %v", want.Name, got.Parameters, got.Bytes, stat.Size(), err)
+			}
+		}
+		sum += got.Parameters
+	}
+	if sum != i.Parameters || len(i.Components) != 5 {
+		t.Errorf("%d parameters, the sum is %d; %d components", i.Parameters, sum, len(i.Components))
+	}
+	code, stdout, stderr := invoke(t, "model", "inspect", filepath.Join(testdata, "stable-diffusion"))
+	for _, want := range []string{"StableDiffusionPipeline\n", "unet          UNet2DConditionModel  52004 ", "  unet reads unet/diffusion_pytorch_model.safetensors\n"} {
+		if code != exitOK || !strings.Contains(stdout, want) {
+			t.Errorf("exit code %d, %q lacks %q; standard error %q", code, stdout, want, stderr)
+		}
+	}
+}
+
+func TestInspectOfOneNetwork(t *testing.T) {
+	for folder, want := range map[string]string{
+		"clip":                 "2 layers of 16, 77 tokens of 754 words, quick_gelu, projected to 12; 2 layers of 16, pictures of 24 in patches of 8, quick_gelu, projected to 12",
+		"taesd":                "4 x 4 pixels to 4 numbers, channels 8 8 8",
+		"unet2d-no-middle":     "pixels 3 x 4 x 4, channels 4 8",
+		"unet2d-condition-lcm": "told the guidance scale",
+	} {
+		i := inspected(t, filepath.Join(testdata, folder))
+		if c := i.Components[0]; !strings.Contains(c.What, want) || c.Fault != "" || c.Parameters == 0 || c.Parameters != i.Parameters || i.Class != c.Class {
+			t.Errorf("%s: %+v, want %q", folder, c, want)
+		}
+	}
+	// A pipeline without model_index.json, in its folders.
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "unet"), os.DirFS(filepath.Join(testdata, "unet2d-scale-shift"))); err != nil {
+		t.Fatal(err)
+	}
+	if i := inspected(t, dir); len(i.Components) != 1 || i.Components[0].Name != "unet" || i.Components[0].Class != "UNet2DModel" {
+		t.Errorf("%+v", i)
+	}
+}
+
+// What cannot be used is told beside what can, and ends with the reason.
+func TestInspectOfFaults(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(t *testing.T, dir string)
+		unet  string // what its row says
+		want  string // the sentence at the end
+	}{
+		{"key of a later model", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "unet"), "config.json", func(b []byte) []byte {
+				return bytes.Replace(b, []byte(`"addition_embed_type": null`), []byte(`"addition_embed_type": "text_time"`), 1)
+			})
+		}, "cannot be used, see below", "addition_embed_type"},
+		{"class", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "unet"), "config.json", func(b []byte) []byte {
+				return bytes.Replace(b, []byte("UNet2DConditionModel"), []byte("FluxTransformer2DModel"), 1)
+			})
+		}, "cannot be used, see below", `unet: class "FluxTransformer2DModel" is not supported`},
+		{"missing weights", func(t *testing.T, dir string) {
+			remove(t, filepath.Join(dir, "unet"), "diffusion_pytorch_model.safetensors")
+		}, "cannot be used, see below", "unet/diffusion_pytorch_model.safetensors: the file is missing"},
+		{"missing component", func(t *testing.T, dir string) {
+			if err := os.RemoveAll(filepath.Join(dir, "vae")); err != nil {
+				t.Fatal(err)
+			}
+		}, "latents 4 x 8 x 8", "vae: vae/config.json: the file is missing"},
+		{"cut weights", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "vae"), "diffusion_pytorch_model.safetensors", func(b []byte) []byte { return b[:len(b)-7] })
+		}, "latents 4 x 8 x 8", "vae/diffusion_pytorch_model.safetensors"},
+		{"scheduler", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "scheduler"), "scheduler_config.json", func(b []byte) []byte {
+				return bytes.Replace(b, []byte("scaled_linear"), []byte("hopeful"), 1)
+			})
+		}, "latents 4 x 8 x 8", "scheduler: scheduler/scheduler_config.json"},
+		{"tokenizer", func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "tokenizer"), "vocab.json") }, "latents 4 x 8 x 8", "tokenizer: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "sd")
+			if err := os.CopyFS(dir, os.DirFS(filepath.Join(testdata, "stable-diffusion"))); err != nil {
+				t.Fatal(err)
+			}
+			tt.spoil(t, dir)
+			code, stdout, stderr := invoke(t, "model", "inspect", dir)
+			row := ""
+			for line := range strings.Lines(stdout) {
+				if strings.HasPrefix(line, "  unet ") && row == "" {
+					row = line
+				}
+			}
+			if code != exitUsage || !strings.Contains(stderr, tt.want) || !strings.Contains(row, tt.unet) || strings.Count(strings.TrimSpace(stderr), "\n") > 0 {
+				t.Errorf("exit code %d, standard error %q, want %q; row %q, want %q", code, stderr, tt.want, row, tt.unet)
+			}
+		})
+	}
+	// What nothing reads may be missing or of any kind.
+	dir := filepath.Join(t.TempDir(), "sd")
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(testdata, "stable-diffusion"))); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, "model_index.json", func(b []byte) []byte {
+		var index map[string]any
+		if err := json.Unmarshal(b, &index); err != nil {
+			t.Fatal(err)
+		}
+		index["safety_checker"] = []string{"stable_diffusion", "StableDiffusionSafetyChecker"}
+		index["image_encoder"] = []any{nil, nil}
+		b, _ = json.Marshal(index)
+		return b
+	})
+	if i := inspected(t, dir); len(i.Components) != 6 || !i.Components[0].Unused {
+		t.Errorf("%+v", i.Components)
+	}
+	if code, _, stderr := invoke(t, "model", "inspect", t.TempDir()); code != exitUsage || !strings.Contains(stderr, "config.json: the file is missing") {
+		t.Errorf("an empty folder: exit code %d, %s", code, stderr)
+	}
+}
+
+func TestInspectOfFiles(t *testing.T) {
+	head := filepath.Join(t.TempDir(), "head.safetensors")
+	if err := model.SaveSafetensors(head, model.Init([]model.Param{{Name: "layers.0.weight", Shape: []int{5, 12}}, {Name: "layers.0.bias", Shape: []int{5}},
+		{Name: "layers.2.weight", Shape: []int{1, 5}}, {Name: "layers.2.bias", Shape: []int{1}}}, 1), model.F32, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ path, class, what string }{
+		{head, "AestheticHead", "12 to 5 to 1"},
+		{filepath.Join(testdata, "torch", "state_dict.pth"), "weights", "no adapter"},
+	} {
+		i := inspected(t, tt.path, "--tensors")
+		if i.Class != tt.class || !strings.Contains(i.Components[0].What, tt.what) || len(i.Tensors) < 4 || i.Parameters == 0 {
+			t.Errorf("%s: %+v, %+v", tt.path, i, i.Components[0])
+		}
+	}
+	if code, stdout, stderr := invoke(t, "model", "inspect", filepath.Join(testdata, "unet2d-condition-sd1", "lora")); code != exitOK || !strings.Contains(stdout, "LoRA under PEFT's names") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(testdata, "torch", "script.pt"): "TorchScript archive",
+		"inspect_test.go": "inspect_test.go: ",
+	} {
+		if code, _, stderr := invoke(t, "model", "inspect", path); code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d: %s", path, code, stderr)
+		}
+	}
+}
+
+func TestInspectOptions(t *testing.T) {
+	for _, tt := range []struct{ flag, value, want string }{
+		{"--num-images", "0", "--num-images is 0, want 1 to 256"},
+		{"--height", "-8", "--height is -8, want 1 to 4096"},
+		{"--width", "5000", "--width is 5000, want 1 to 4096"},
+		{"--memory-budget", "much", `--memory-budget is "much", want a size such as 6GiB, 6.5GB or 900MiB`},
+	} {
+		if code, _, stderr := invoke(t, "model", "inspect", "avatars-16-s", tt.flag, tt.value); code != exitUsage || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%s %s: exit code %d, %s", tt.flag, tt.value, code, stderr)
+		}
+	}
+	for text, want := range map[string]int64{"": 0, "6GiB": 6 << 30, "6.5GB": 6.5e9, "900M": 900 << 20, "1000000": 1e6, "0.5 kib": 512, "2g": 2 << 30} {
+		if got, err := parseBytes("--x", text); err != nil || got != want {
+			t.Errorf("%q is %d bytes, want %d: %v", text, got, want, err)
+		}
+	}
+	for _, text := range []string{"-1", "0", "6TiB", "GiB", "1e30", "nan", "6GiB6", "inf", "0.1"} {
+		if got, err := parseBytes("--x", text); err == nil {
+			t.Errorf("%q was read as %d bytes", text, got)
+		}
+	}
+}
+
+// Statistics are those of the plain loop, whatever the chunks.
+func TestStatistics(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct {
+		size         int
+		scale, shift float64
+	}{{1, 3, 5}, {2, 1, 0}, {chunk, 1, 0}, {chunk + 1, 2, -3}, {2*chunk + 777, 1e-3, 1e4}, {1000, 0, 4}} {
+		data := make([]float32, c.size)
+		for i := range data {
+			data[i] = float32(c.shift + c.scale*random.NormFloat64())
+		}
+		s := tensorStats{}
+		if err := s.reduce(data); err != nil {
+			t.Fatal(err)
+		}
+		mean, square := 0.0, 0.0
+		low, high := data[0], data[0]
+		for _, v := range data {
+			mean += float64(v) / float64(c.size)
+			low, high = min(low, v), max(high, v)
+		}
+		for _, v := range data {
+			square += (float64(v) - mean) * (float64(v) - mean) / float64(c.size)
+		}
+		near := func(a, b, size float64) bool { return math.Abs(a-b) <= 1e-12*size+1e-9*math.Abs(b) }
+		if !near(s.Mean, mean, math.Abs(mean)) || !near(s.Std, math.Sqrt(square), math.Abs(mean)) || s.Min != float64(low) || s.Max != float64(high) {
+			t.Errorf("%+v: %+v, want mean %g, std %g, from %g to %g", c, s, mean, math.Sqrt(square), low, high)
+		}
+	}
+	bad := tensorStats{}
+	if err := bad.reduce([]float32{1, float32(math.NaN()), float32(math.Inf(-1))}); err != nil || bad.Bad != 2 || bad.Max != 0 {
+		t.Errorf("%+v, %v", bad, err)
+	}
+	if empty := (tensorStats{}); empty.reduce(nil) != nil || empty.Min != 0 {
+		t.Errorf("%+v", empty)
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/native/hub"
+	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -208,23 +208,13 @@ func (o *inspectOptions) check() (err error) {
 			return fmt.Errorf("%s is %d, want 1 to %d", flag, side, recipes.MaxSide)
 		}
 	}
-	o.budgetBytes, err = parseBytes("--memory-budget", o.budget)
+	if o.budget == "" {
+		return nil
+	}
+	if o.budgetBytes, err = parseBytes(o.budget); err != nil {
+		err = fmt.Errorf("--memory-budget: %w", err)
+	}
 	return err
-}
-
-// parseBytes reads a size such as 6GiB, 6.5GB, 900M or 1000000; 0 for none.
-func parseBytes(flag, text string) (int64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
-	unit, known := map[string]float64{"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "kb": 1e3, "m": 1 << 20, "mib": 1 << 20, "mb": 1e6,
-		"g": 1 << 30, "gib": 1 << 30, "gb": 1e9}[strings.ToLower(strings.TrimSpace(text[len(number):]))]
-	value, err := strconv.ParseFloat(number, 64)
-	if err != nil || !known || !(value*unit >= 1 && value*unit <= 1<<50) {
-		return 0, fmt.Errorf("%s is %q, want a size such as 6GiB, 6.5GB or 900MiB", flag, text)
-	}
-	return int64(value * unit), nil
 }
 
 func inspectFolder(name string, o inspectOptions) (*inspection, error) {
@@ -344,7 +334,7 @@ func (i *inspection) print(a *app) {
 		}
 		parameters, size := "", ""
 		if c.Parameters > 0 {
-			parameters, size = fmt.Sprint(c.Parameters), hub.Bytes(c.Bytes)
+			parameters, size = fmt.Sprint(c.Parameters), report.Bytes(c.Bytes)
 		}
 		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(c.Name, "model"), c.Class, parameters, c.Stored, size, what)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -9,7 +8,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/sdo-go/sdo/engine"
-	"github.com/sdo-go/sdo/native/hub"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -26,54 +26,65 @@ type memory struct {
 
 // runMemory is one kind of run.
 type runMemory struct {
-	Run string `json:"run"` // sample, steer or tune
+	Run string `json:"run"` // sample, steer_latents, steer or tune
 	engine.Memory
-	TotalBytes int64  `json:"total_bytes"`
-	Fault      string `json:"fault,omitempty"` // why there is no such run; the bytes are 0 then
+	TotalBytes int64    `json:"total_bytes"`
+	Recomputed []string `json:"recomputed,omitempty"` // blocks that kept calls compute again to stay within the budget
+	Share      float64  `json:"recomputed_share,omitempty"`
+	Fault      string   `json:"fault,omitempty"` // why there is no such run; the bytes are 0 then
 }
 
 // runKinds are the recipes that memory is planned for, beside the model, the
 // size and the guidance: updates of one kept call, as sdo steer and sdo tune
-// make them unless told otherwise.
-var runKinds = []struct{ name, recipe string }{
-	{"sample", "updates: 0\n"},
-	{"steer", "objective: [{term: total_variation}]\n"},
-	{"tune", "objective: [{term: total_variation}]\nvariables: {parameters: {lora: {rank: 4, alpha: 4}}}\ntune: {batch_size: %d}\nguards: {latent_norm: none}\n"},
+// make them unless told otherwise. Steering by what is in the latents needs no
+// decoder; by what is in the pictures, the decoder is differentiated, too.
+var runKinds = []struct{ name, says, recipe string }{
+	{"sample", "sample", "updates: 0\n"},
+	{"steer_latents", "steer, latents looked at", "objective: [{term: total_variation, space: latents}]\n"},
+	{"steer", "steer, pictures looked at", "objective: [{term: total_variation}]\n"},
+	{"tune", "tune, a LoRA of rank 4", "objective: [{term: total_variation, space: latents}]\nvariables: {parameters: {lora: {rank: 4, alpha: 4}}}\nguards: {latent_norm: none, early_stop: false}\n"},
 }
 
 // memoryOf plans runs of a model without a device; nil where it has no denoiser.
 func memoryOf(name string, i *inspection, o inspectOptions) *memory {
-	m := &memory{Images: o.images, Height: o.height, Width: o.width, GuidanceScale: o.guidance, BudgetBytes: o.budgetBytes}
-	var denoiser *component
-	for _, c := range i.Components {
-		if c.denoiser != nil {
-			denoiser = c
-		}
-	}
-	if denoiser == nil {
+	at := slices.IndexFunc(i.Components, func(c *component) bool { return c.denoiser != nil })
+	if at < 0 {
 		return nil
 	}
-	m.GuidanceScale = cmp.Or(m.GuidanceScale, 1)
-	for _, kind := range runKinds {
-		row := runMemory{Run: kind.name}
-		plan, err := planOf(name, kind.recipe, m)
-		if err != nil {
-			row.Fault = err.Error()
-		} else {
-			row.Memory = plan.Memory(nil)
-			row.TotalBytes = row.Total()
-			m.Height, m.Width = plan.Shape[2], plan.Shape[3]
+	_, prompted := i.Components[at].denoiser.(model.UNet2DConditionConfig)
+	m := &memory{Images: o.images, Height: o.height, Width: o.width, GuidanceScale: o.guidance, BudgetBytes: o.budgetBytes}
+	if m.GuidanceScale == 0 {
+		m.GuidanceScale = 1
+		if prompted {
+			m.GuidanceScale = 7.5
 		}
-		m.Runs = append(m.Runs, row)
+	}
+	var networks *engine.Networks
+	for _, kind := range runKinds {
+		if kind.name == "steer_latents" && !prompted {
+			continue // its pictures are its latents
+		}
+		run := runMemory{Run: kind.name}
+		recipe := kind.recipe
+		if prompted {
+			recipe += "prompt: a picture\n"
+		} else {
+			recipe = strings.ReplaceAll(recipe, ", space: latents", "")
+		}
+		if err := m.plan(name, kind.name, recipe, &networks, &run); err != nil {
+			run.Fault = oneLine(err.Error())
+		}
+		m.Runs = append(m.Runs, run)
 	}
 	return m
 }
 
-func planOf(name, kind string, m *memory) (*engine.Plan, error) {
-	if strings.Contains(kind, "%d") {
-		kind = fmt.Sprintf(kind, m.Images)
+// plan counts one kind of run. The networks are read for the first.
+func (m *memory) plan(name, kind, recipe string, networks **engine.Networks, run *runMemory) error {
+	text := fmt.Sprintf("version: 1\nname: %s\nnum_images: %d\nguidance_scale: %g\ntune: {batch_size: %[2]d}\n", kind, m.Images, m.GuidanceScale) + recipe
+	if kind != "tune" {
+		text = strings.Replace(text, fmt.Sprintf("tune: {batch_size: %d}\n", m.Images), "", 1)
 	}
-	text := fmt.Sprintf("version: 1\nname: inspect\nnum_images: %d\nguidance_scale: %g\n", m.Images, m.GuidanceScale) + kind
 	if m.Height > 0 {
 		text += fmt.Sprintf("height: %d\n", m.Height)
 	}
@@ -82,15 +93,37 @@ func planOf(name, kind string, m *memory) (*engine.Plan, error) {
 	}
 	r, err := recipes.Parse([]byte(text), "inspect", recipes.Override{Path: "model", Value: quoted(name), From: "PATH"})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	loaded, err := engine.LoadModel(r, openFolder)
+	if *networks == nil {
+		if *networks, err = engine.LoadNetworks(r, openFolder); err != nil {
+			return err
+		}
+	}
+	loaded, err := (*networks).Model(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	o := loaded.Options()
 	o.MemoryBudget = m.BudgetBytes
-	return engine.NewPlan(r, loaded, disk{}, o)
+	var plan *engine.Plan
+	if kind == "tune" {
+		tuning, err := engine.NewTuningPlan(r, loaded, disk{}, o)
+		if err != nil {
+			return err
+		}
+		plan, run.Memory = tuning.Plan, tuning.Memory(nil)
+	} else {
+		if plan, err = engine.NewPlan(r, loaded, disk{}, o); err != nil {
+			return err
+		}
+		run.Memory = plan.Memory(nil)
+	}
+	run.TotalBytes = run.Total()
+	again := plan.Recomputation()
+	run.Recomputed, run.Share = again.Blocks, again.Share
+	m.Height, m.Width = plan.Pictures()[2], plan.Pictures()[3]
+	return nil
 }
 
 func (m *memory) print(out io.Writer) {
@@ -101,19 +134,29 @@ func (m *memory) print(out io.Writer) {
 		fmt.Fprintf(out, "\n  memory of a run: %s\n", first)
 		return
 	}
-	fmt.Fprintf(out, "\n  memory of a run, %s of %d x %d at once, guidance scale %g", noun(m.Images, "picture"), m.Height, m.Width, m.GuidanceScale)
+	fmt.Fprintf(out, "\n  memory of a run, %s of %d x %d at once, guidance scale %g", noun(m.Images, "picture"), m.Width, m.Height, m.GuidanceScale)
 	if m.BudgetBytes > 0 {
-		fmt.Fprintf(out, ", at most %s", hub.Bytes(m.BudgetBytes))
+		fmt.Fprintf(out, ", at most %s", report.Bytes(m.BudgetBytes))
 	}
 	fmt.Fprintln(out)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  run\tweights\tactivations\tstates\tin all")
+	fmt.Fprintln(table, "  run\tin all\tweights\tactivations\tstates\tcomputed again")
 	for _, r := range m.Runs {
+		at := slices.IndexFunc(runKinds, func(k struct{ name, says, recipe string }) bool { return k.name == r.Run })
+		says := runKinds[at].says
+		switch {
+		case r.Run == "steer" && !slices.ContainsFunc(m.Runs, func(r runMemory) bool { return r.Run == "steer_latents" }):
+			says = "steer"
+		}
 		if r.Fault != "" {
-			fmt.Fprintf(table, "  %s\t%s\n", r.Run, r.Fault)
+			fmt.Fprintf(table, "  %s\t%s\n", says, r.Fault)
 			continue
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", r.Run, hub.Bytes(r.Params), hub.Bytes(r.Activations), hub.Bytes(r.States), hub.Bytes(r.TotalBytes))
+		again := "nothing"
+		if len(r.Recomputed) > 0 {
+			again = fmt.Sprintf("%s, %.0f %% more work", noun(len(r.Recomputed), "block"), 100*r.Share)
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\n", says, report.Bytes(r.TotalBytes), report.Bytes(r.Params), report.Bytes(r.Activations), report.Bytes(r.States), again)
 	}
 	table.Flush()
 }

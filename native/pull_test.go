@@ -73,7 +73,7 @@ func TestPulledModelIsKnownByItsName(t *testing.T) {
 
 	// Again: everything is there. Said to a person.
 	code, stdout, stderr = invoke(t, "model", "pull", "some-one/avatars")
-	if code != exitOK || !strings.HasPrefix(stdout, "0 bytes fetched, all ") || !strings.HasSuffix(stdout, "sdo model inspect some-one/avatars says what it is and what it needs\n") || !strings.Contains(stderr, "some-one/avatars at 0123456789ab: ") {
+	if code != exitOK || !strings.HasPrefix(stdout, "nothing fetched, all ") || !strings.HasSuffix(stdout, "sdo model inspect some-one/avatars says what it is and what it needs\n") || !strings.Contains(stderr, "some-one/avatars at 0123456789ab: ") {
 		t.Errorf("exit code %d: standard output %q, standard error %q", code, stdout, stderr)
 	}
 	// Elsewhere, and everything.

@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 GO ?= go
 OUT ?= out/dark-glasses
+FUZZTIME ?= 1m
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # The CPU executor multiplies matrices with OpenBLAS where it links, else with
@@ -40,7 +41,7 @@ BUNDLE := wasm/worker/build/bundle/worker.js
 WRANGLER := cd wasm/worker && CI=1 WRANGLER_SEND_METRICS=false WRANGLER_HIDE_BANNER=true CLOUDFLARE_CF_FETCH_ENABLED=false \
 	XDG_CONFIG_HOME=$(CURDIR)/wasm/worker/.wrangler/config node_modules/.bin/wrangler
 
-.PHONY: run demo edge test build site worker setup check wasm size ops bench golden status picture clean help FORCE
+.PHONY: run demo edge test build site worker setup check wasm size ops bench fuzz golden status picture clean help FORCE
 
 run: build ## set up, build, and put dark glasses on sixteen people
 	bin/sdo steer dark-glasses --out $(OUT)
@@ -132,9 +133,18 @@ bench: build ## memory and time of an update; JSON into bench/
 	bin/sdo bench update --json > bench/update.json
 	@echo "bench/memory.json bench/update.json"
 
+# One after the other: each uses every core.
+fuzz: ## every fuzz target for FUZZTIME, by default 1m
+	@grep -ro '^func Fuzz[A-Za-z0-9]*' --include='*_test.go' --exclude-dir=node_modules . | sort | while IFS=: read -r file target; do \
+		echo "$${target#func } of $$(dirname $$file)"; \
+		$(BUILD) test $(TAGS) $$(dirname $$file) -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZTIME) || exit 1; \
+	done
+
 golden: ## make the golden files again; needs Python with torch, diffusers and peft
 	python3 tools/golden/unet2d.py
 	python3 tools/golden/lora.py
+	python3 tools/golden/lora_names.py
+	python3 tools/golden/torch_files.py
 	python3 tools/golden/ddim.py > sampler/testdata/ddim.json.new && mv sampler/testdata/ddim.json.new sampler/testdata/ddim.json
 	python3 tools/golden/schedulers.py > sampler/testdata/schedulers.json.new && mv sampler/testdata/schedulers.json.new sampler/testdata/schedulers.json
 

@@ -10,6 +10,8 @@ export interface Store {
   keeps: boolean
   /** The file's bytes; null where there is none. */
   read(path: string): Promise<Uint8Array | null>
+  /** Its bytes from one place up to another, fewer where the file ends before. */
+  readRange(path: string, from: number, to: number): Promise<Uint8Array | null>
   /**
    * Puts a whole file. A tab that is closed meanwhile leaves what was there before,
    * save in browsers that cannot move a file onto another, which may lose both.
@@ -80,11 +82,19 @@ class PrivateFiles implements Store {
   }
 
   read(path: string): Promise<Uint8Array | null> {
+    return this.bytes(path, (file) => file)
+  }
+
+  readRange(path: string, from: number, to: number): Promise<Uint8Array | null> {
+    return this.bytes(path, (file) => file.slice(from, to))
+  }
+
+  private bytes(path: string, part: (file: File) => Blob): Promise<Uint8Array | null> {
     return this.look(async () => {
       const { parents, name } = split(path)
       try {
         const handle = await (await this.folder(parents, false)).getFileHandle(name)
-        return new Uint8Array(await (await handle.getFile()).arrayBuffer())
+        return new Uint8Array(await part(await handle.getFile()).arrayBuffer())
       } catch (error) {
         if (isMissing(error)) return null
         throw error
@@ -188,6 +198,10 @@ class MemoryFiles implements Store {
 
   async read(path: string): Promise<Uint8Array | null> {
     return this.files.get(path)?.slice() ?? null
+  }
+
+  async readRange(path: string, from: number, to: number): Promise<Uint8Array | null> {
+    return this.files.get(path)?.slice(from, to) ?? null
   }
 
   async write(path: string, bytes: Uint8Array): Promise<void> {

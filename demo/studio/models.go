@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -190,11 +191,37 @@ func (f folder) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) || name == "." {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
+	info, err := f.Stat(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	if info.Size() > wholeBytes {
+		r := io.NewSectionReader(part{f.store, f.prefix + name}, 0, info.Size())
+		return &stored{r, entry{path.Base(name), info.Size()}}, nil
+	}
 	data, err := f.store.Read(f.prefix + name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return &stored{bytes.NewReader(data), entry{path.Base(name), int64(len(data))}}, nil
+}
+
+// wholeBytes is up to where a file is read at once: of a larger one only what is
+// asked for, which takes a turn of the event loop each time.
+const wholeBytes = 16 << 20
+
+// part reads ranges of a file of a store.
+type part struct {
+	store Store
+	path  string
+}
+
+// ReadAt is io.ReaderAt's, for the ranges of a section reader.
+func (p part) ReadAt(into []byte, at int64) (int, error) {
+	if err := p.store.ReadAt(p.path, into, at); err != nil {
+		return 0, err
+	}
+	return len(into), nil
 }
 
 // Stat finds the size without reading the file.
@@ -213,12 +240,17 @@ func (f folder) Stat(name string) (fs.FileInfo, error) {
 
 // stored is an opened file.
 type stored struct {
-	*bytes.Reader
+	reader
 	entry
 }
 
+// reader is of a file's contents, at hand or read in parts.
+type reader interface {
+	io.Reader
+	io.ReaderAt
+}
+
 func (f *stored) Stat() (fs.FileInfo, error) { return f.entry, nil }
-func (f *stored) Size() int64                { return f.entry.size }
 func (f *stored) Close() error               { return nil }
 
 // entry describes a file.

@@ -34,7 +34,8 @@ type Host interface {
 // that does not exist is an error that is fs.ErrNotExist.
 type Store interface {
 	Read(path string) ([]byte, error)
-	Write(path string, data []byte) error // as a whole or not at all
+	ReadAt(path string, into []byte, at int64) error // fills into with what begins at a byte
+	Write(path string, data []byte) error            // as a whole or not at all
 	Remove(prefix string) error
 	List(prefix string) ([]File, error)
 }

@@ -1,10 +1,12 @@
 package studio
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math"
@@ -76,6 +78,14 @@ func (p *page) Read(path string) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	return data, nil
+}
+
+func (p *page) ReadAt(path string, into []byte, at int64) error {
+	data, err := p.Read(path)
+	if err == nil && copy(into, data[min(at, int64(len(data))):]) < len(into) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 func (p *page) Write(path string, data []byte) error {
@@ -820,5 +830,47 @@ func TestBadRequests(t *testing.T) {
 	b.server.Handle(context.Background(), []byte("{"))
 	if last := b.messages[len(b.messages)-1]; last.Error == nil || last.Error.Kind != kindInput {
 		t.Errorf("got %+v", last)
+	}
+}
+
+// A large file of the store is read in parts, and is the same as one read whole.
+func TestLargeFilesAreReadInParts(t *testing.T) {
+	whole := make([]byte, wholeBytes+1)
+	for i := range whole {
+		whole[i] = byte(i * 7)
+	}
+	reads := 0
+	store := &page{files: map[string][]byte{"models/a/large": whole, "models/a/small": whole[:wholeBytes]}, reading: func() { reads++ }}
+	files := folder{store, "models/a/"}
+	f, err := files.Open("large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reads != 0 {
+		t.Errorf("opening a large file read it %d times", reads)
+	}
+	stat, err := f.Stat()
+	if err != nil || stat.Size() != int64(len(whole)) || stat.Name() != "large" {
+		t.Errorf("the file is %v, %v", stat, err)
+	}
+	got := make([]byte, 5)
+	if n, err := f.(io.ReaderAt).ReadAt(got, 300); n != 5 || err != nil || !bytes.Equal(got, whole[300:305]) {
+		t.Errorf("bytes 300 to 304 are %v, %d, %v", got, n, err)
+	}
+	if n, err := f.(io.ReaderAt).ReadAt(got, wholeBytes-1); n != 2 || err != io.EOF || !bytes.Equal(got[:2], whole[wholeBytes-1:]) {
+		t.Errorf("the last two bytes are %v, %d, %v", got, n, err)
+	}
+	for _, name := range []string{"large", "small"} {
+		read, err := fs.ReadFile(files, name)
+		if err != nil || !bytes.Equal(read, store.files["models/a/"+name]) {
+			t.Errorf("%s is read as %d bytes, %v", name, len(read), err)
+		}
+	}
+	if _, err := files.Open("none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	delete(store.files, "models/a/large")
+	if _, err := f.(io.ReaderAt).ReadAt(got, 0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that was removed while open: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"runtime/debug"
 	"syscall/js"
@@ -70,6 +71,20 @@ func (h host) Yield() { wait(h.Call("yield")) }
 
 // Read reads a file of the store.
 func (h host) Read(path string) ([]byte, error) { return h.bytes("read", path) }
+
+// ReadAt reads a part of a file of the store.
+func (h host) ReadAt(path string, into []byte, at int64) error {
+	array, err := wait(h.Get("store").Call("readRange", path, float64(at), float64(at)+float64(len(into))))
+	switch {
+	case err != nil:
+		return err
+	case array.IsNull():
+		return fs.ErrNotExist
+	case js.CopyBytesToGo(into, array) < len(into):
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
 
 // Write replaces a file of the store.
 func (h host) Write(path string, data []byte) error {

@@ -13,17 +13,37 @@ import (
 const (
 	maxLevels   = 16
 	maxLayers   = 64      // of a level, and transformer blocks of a layer
+	maxBlocks   = 1024    // residual blocks and transformer blocks of a network
+	maxKernel   = 64      // height and width of a convolution's kernel
 	maxChannels = 1 << 20 // of anything that is a width
 	maxSide     = 4096    // height and width of an image
+	maxQuote    = 100     // characters of a value that an error repeats
 )
 
 // unsupported says that a key holds a value this package cannot compute, and
 // which ones it can.
 func unsupported(key string, value any, want string) error {
+	text := fmt.Sprint(value)
 	if s, ok := value.(string); ok {
-		value = strconv.Quote(s)
+		text = strconv.Quote(short(s))
 	}
-	return fmt.Errorf("%s %v is not supported, want %s", key, value, want)
+	return fmt.Errorf("%s %s is not supported, want %s", key, short(text), want)
+}
+
+// short cuts what an error repeats of a file.
+func short(text string) string {
+	if runes := []rune(text); len(runes) > maxQuote {
+		return string(runes[:maxQuote]) + "…"
+	}
+	return text
+}
+
+// checkBlocks bounds the residual and transformer blocks of a whole network.
+func checkBlocks(n int) error {
+	if n > maxBlocks {
+		return fmt.Errorf("layers_per_block and transformer_layers_per_block ask for %d blocks in all, want at most %d", n, maxBlocks)
+	}
+	return nil
 }
 
 // namedInt is a number of a config under its key.

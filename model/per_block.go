@@ -80,7 +80,7 @@ func jsonKind(text []byte) string {
 	case '"':
 		return "string"
 	case '[':
-		return "array of something else"
+		return "list of something else"
 	case '{':
 		return "object"
 	case 't', 'f':
@@ -88,5 +88,5 @@ func jsonKind(text []byte) string {
 	case 'n':
 		return "null"
 	}
-	return "number " + string(text)
+	return "number " + short(string(text))
 }

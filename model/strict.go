@@ -44,12 +44,12 @@ func plain(err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return fmt.Errorf("%s is a %s, want %s", wrong.Field, wrong.Value, wrong.Type)
+		return fmt.Errorf("%s is a %s, want %s", short(wrong.Field), short(wrong.Value), wrong.Type)
 	case errors.As(err, &wrong):
-		return fmt.Errorf("a JSON %s stands where an object should", wrong.Value)
+		return fmt.Errorf("a JSON %s stands where an object should", short(wrong.Value))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the JSON is cut short")
 	}
 	text := strings.TrimPrefix(err.Error(), "json: ")
-	return errors.New(strings.Replace(text, "unknown field", "unknown key", 1))
+	return errors.New(short(strings.Replace(text, "unknown field", "unknown key", 1)))
 }

@@ -161,7 +161,7 @@ func (c UNet2DConditionConfig) Validate() error {
 
 	numbers := []namedInt{
 		{"in_channels", c.InChannels}, {"out_channels", c.OutChannels}, {"norm_num_groups", c.NormNumGroups},
-		{"conv_in_kernel", c.ConvInKernel}, {"conv_out_kernel", c.ConvOutKernel}, {"addition_embed_type_num_heads", c.AdditionEmbedTypeNumHeads},
+		{"addition_embed_type_num_heads", c.AdditionEmbedTypeNumHeads},
 	}
 	numbers = appendInts(numbers, "block_out_channels", c.BlockOutChannels...)
 	numbers = appendInts(numbers, "layers_per_block", c.LayersPerBlock.values()...)
@@ -176,6 +176,9 @@ func (c UNet2DConditionConfig) Validate() error {
 		return err
 	}
 	if err := checkInts(appendInts(nil, "layers_per_block", c.LayersPerBlock.values()...), maxLayers); err != nil {
+		return err
+	}
+	if err := checkInts([]namedInt{{"conv_in_kernel", c.ConvInKernel}, {"conv_out_kernel", c.ConvOutKernel}}, maxKernel); err != nil {
 		return err
 	}
 	if err := c.validateTransformerLayers(); err != nil {
@@ -272,7 +275,22 @@ func (c UNet2DConditionConfig) validateTransformerLayers() error {
 			}
 		}
 	}
-	return nil
+	return checkBlocks(c.blocks())
+}
+
+// blocks counts the residual blocks of the network and, where transformers may
+// stand beside them, their blocks.
+func (c UNet2DConditionConfig) blocks() int {
+	n, last, up := 3, len(c.BlockOutChannels)-1, c.upTransformerLayers()
+	for i := range c.BlockOutChannels {
+		for j := range c.LayersPerBlock.At(i) {
+			n += 1 + c.TransformerLayersPerBlock.At(i).At(j)
+		}
+		for j := range c.LayersPerBlock.At(last-i) + 1 {
+			n += 1 + up.At(i).At(j)
+		}
+	}
+	return n
 }
 
 func checkLayers(key string, block int, layers PerBlock[int], resnets int) error {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,11 @@ func (s *SampleSize) UnmarshalJSON(text []byte) error {
 		*s = SampleSize{pair[0], pair[1]}
 		return nil
 	}
-	return fmt.Errorf("sample_size %s is neither null, a positive number nor two", text)
+	var line bytes.Buffer
+	if json.Compact(&line, text) != nil {
+		line.Reset()
+	}
+	return fmt.Errorf("sample_size %s is neither null, a positive number nor two", short(line.String()))
 }
 
 // DefaultUNet2DConfig holds the defaults of diffusers' constructor, which stand
@@ -190,6 +195,9 @@ func (c UNet2DConfig) Validate() error {
 	}
 	if !(c.Dropout >= 0 && c.Dropout < 1) {
 		return unsupported("dropout", c.Dropout, "a number from 0 to below 1")
+	}
+	if err := checkBlocks(levels*(2*c.LayersPerBlock+1) + 2); err != nil {
+		return err
 	}
 	return c.validateShapes()
 }

@@ -100,6 +100,9 @@ func newFixture(fsys fs.FS, name, architecture, values string, weights model.Sou
 }
 
 func unet2D(fsys fs.FS, name string) ([]Fixture, error) {
+	if _, err := fs.Stat(fsys, valuesFile); err != nil {
+		return nil, nil // a network that is for another test
+	}
 	network, err := model.LoadUNet2D(fsys)
 	if err != nil {
 		return nil, err
@@ -116,6 +119,9 @@ func unet2D(fsys fs.FS, name string) ([]Fixture, error) {
 }
 
 func unet2DCondition(fsys fs.FS, name string) ([]Fixture, error) {
+	if _, err := fs.Stat(fsys, valuesFile); err != nil {
+		return nil, nil // a network that is for another test
+	}
 	network, err := model.LoadUNet2DCondition(fsys, ".")
 	if err != nil {
 		return nil, err

@@ -59,6 +59,9 @@ func LoadCLIPPreprocess(fsys fs.FS, dir string) (CLIPPreprocess, error) {
 type edges struct{ height, width, shortest int }
 
 func (e *edges) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		return nil
+	}
 	var side int
 	if json.Unmarshal(text, &side) == nil {
 		*e = edges{shortest: side}
@@ -80,24 +83,24 @@ func (e *edges) UnmarshalJSON(text []byte) error {
 // compute is refused by name.
 func ParseCLIPPreprocess(text []byte) (CLIPPreprocess, error) {
 	p := DefaultCLIPPreprocess(224)
-	yes := true
 	c := struct {
-		DoResize     *bool      `json:"do_resize"`
+		DoResize     bool       `json:"do_resize"`
 		Size         edges      `json:"size"`
 		Resample     int        `json:"resample"`
-		DoCenterCrop *bool      `json:"do_center_crop"`
+		DoCenterCrop bool       `json:"do_center_crop"`
 		CropSize     edges      `json:"crop_size"`
-		DoNormalize  *bool      `json:"do_normalize"`
+		DoNormalize  bool       `json:"do_normalize"`
 		ImageMean    [3]float64 `json:"image_mean"`
 		ImageStd     [3]float64 `json:"image_std"`
-	}{&yes, edges{shortest: 224}, 3, &yes, edges{height: 224, width: 224}, &yes, p.Mean, p.Std}
-	if err := json.Unmarshal(text, &c); err != nil {
+	}{true, edges{shortest: 224}, 3, true, edges{height: 224, width: 224}, true, p.Mean, p.Std}
+	if err := json.Unmarshal(text, &c); err != nil { // null is the default, as in transformers
 		return p, plain(err)
 	}
-	for key, do := range map[string]*bool{"do_resize": c.DoResize, "do_normalize": c.DoNormalize} {
-		if do == nil || !*do {
-			return p, unsupported(key, false, "true")
-		}
+	if !c.DoResize {
+		return p, unsupported("do_resize", false, "true")
+	}
+	if !c.DoNormalize {
+		return p, unsupported("do_normalize", false, "true")
 	}
 	switch c.Resample {
 	case 2:
@@ -108,7 +111,7 @@ func ParseCLIPPreprocess(text []byte) (CLIPPreprocess, error) {
 		return p, unsupported("resample", c.Resample, "2 (bilinear) or 3 (bicubic)")
 	}
 	p.ShortestEdge, p.Height, p.Width = c.Size.shortest, c.Size.height, c.Size.width
-	if c.DoCenterCrop != nil && *c.DoCenterCrop {
+	if c.DoCenterCrop {
 		if c.CropSize.shortest > 0 { // one number is both sides here
 			c.CropSize.height, c.CropSize.width = c.CropSize.shortest, c.CropSize.shortest
 		}

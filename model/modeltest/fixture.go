@@ -37,6 +37,15 @@ type Fixture struct {
 var kinds = map[string]func(fsys fs.FS, name string) ([]Fixture, error){
 	"UNet2DModel":          unet2D,
 	"UNet2DConditionModel": unet2DCondition,
+
+	"AutoencoderKL":   autoencoder,
+	"AutoencoderTiny": autoencoder,
+
+	"CLIPTextModel":                 clipTowers,
+	"CLIPTextModelWithProjection":   clipTowers,
+	"CLIPVisionModel":               clipTowers,
+	"CLIPVisionModelWithProjection": clipTowers,
+	"CLIPModel":                     clipTowers,
 }
 
 // valuesFile holds the values of a folder's only fixture.

@@ -340,6 +340,9 @@ func (p *Plan) condition() ([]float64, error) {
 // attributes nothing is known of the classes: nil, which is zeros.
 func (p *Plan) null() ([]float64, error) {
 	if p.prompts != nil {
+		if p.prompts.denied == nil { // no call is unconditional
+			return nil, nil
+		}
 		return slices.Repeat(p.prompts.denied, p.Shape[0]), nil
 	}
 	e := p.Model.embedder()

@@ -147,7 +147,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"unknown command", []string{"stir"}, exitUsage, `unknown command "stir" for "sdo"; did you mean steer?`},
 		{"unknown flag", []string{"steer", "x", "--fast"}, exitUsage, "unknown flag: --fast"},
-		{"no recipe", []string{"steer"}, exitUsage, "sdo steer takes one RECIPE, got 0"},
+		{"no recipe", []string{"steer"}, exitUsage, "there is nothing to steer by; name a recipe, or give a term with --objective"},
 		{"wrong device", []string{"doctor", "--device", "tpu"}, exitUsage, `--device is "tpu", want auto, webgpu or cpu`},
 		{"misspelt recipe", steer("drak-glasses"), exitUsage, "not found; did you mean dark-glasses?"},
 		{"folder as recipe", steer(dir), exitUsage, "is a folder; give a YAML or JSON file"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/native/report"
@@ -32,6 +33,8 @@ func (a *app) sample() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sample",
 		Short: "Make pictures without steering",
+		Long: `Make pictures without steering. With a prompt, of the folder of a text-to-image
+pipeline, it makes one picture under guidance 7.5 unless told otherwise.`,
 		Example: `  sdo sample --num-images 32 --seed 3
   sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
   sdo sample --condition mood=happy --condition clothing=red --guidance-scale 3
@@ -43,11 +46,10 @@ func (a *app) sample() *cobra.Command {
 				return err
 			}
 			// A condition is meant to be seen; 1 would follow it loosely.
-			for flag, scale := range map[string]string{"condition": "2", "prompt": "7.5"} {
-				if cmd.Flags().Changed(flag) && !cmd.Flags().Changed("guidance-scale") {
-					list = append([]recipes.Override{{Path: "guidance_scale", Value: scale, From: "--" + flag}}, list...)
-				}
+			if cmd.Flags().Changed("condition") && !cmd.Flags().Changed("guidance-scale") {
+				list = append([]recipes.Override{{Path: "guidance_scale", Value: "2", From: "--condition"}}, list...)
 			}
+			list = append(promptDefaults(cmd.Flags()), list...)
 			r, err := recipes.Parse([]byte(sampleRecipe), "sample", list...)
 			if err != nil {
 				return badInput(err)
@@ -72,6 +74,17 @@ func (a *app) sample() *cobra.Command {
 	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "lora", "lora-scale", "guidance-scale", "prompt", "negative-prompt", "height", "width", "decoder")
 	addBudget(cmd.Flags())
 	return cmd
+}
+
+// promptDefaults are what diffusers' pipelines do with a prompt, unless the flags
+// say otherwise: one picture, and guidance strong enough to follow the words.
+func promptDefaults(flags *pflag.FlagSet) (list []recipes.Override) {
+	for _, d := range []struct{ flag, path, value string }{{"guidance-scale", "guidance_scale", "7.5"}, {"num-images", "num_images", "1"}} {
+		if flags.Changed("prompt") && !flags.Changed(d.flag) {
+			list = append(list, recipes.Override{Path: d.path, Value: d.value, From: "--prompt"})
+		}
+	}
+	return list
 }
 
 func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) error {

@@ -70,7 +70,7 @@ func steeringRecipe(args []string, flags *pflag.FlagSet) (*recipes.Recipe, fs.FS
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := recipes.Parse([]byte(bareRecipe), "the command line", list...)
+	r, err := recipes.Parse([]byte(bareRecipe), "the command line", append(promptDefaults(flags), list...)...)
 	return r, disk{}, badInput(err)
 }
 
@@ -144,6 +144,9 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 	run := &report.Run{
 		Recipe: r, Device: exec.Device(), Why: why, Command: a.args, Program: program().Program, Started: time.Now(),
 		Channels: pictures[1], Width: pictures[3], Height: pictures[2], PlannedBytes: memory.Activations,
+	}
+	if plan.Model.Pipeline != nil {
+		run.Latent = plan.Shape[1:]
 	}
 	bar := a.newDisplay(plan.Inversion()+(r.Updates+1)*plan.Calls(), "steps")
 	show := bar.observe(plan.Inversion(), plan.Calls())

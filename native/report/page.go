@@ -142,7 +142,7 @@ func (r *Run) page() (*page, error) {
 		return nil, err
 	}
 	drift := Drift(r.Result.Before, r.Result.Samples, r.rows())
-	radius := math.Sqrt(float64(r.Channels * r.Width * r.Height))
+	radius := math.Sqrt(float64(r.latent().Size()))
 	for i := range before {
 		t := tile{Caption: count(r.Result.RowUpdates[i], "update"), Alt: fmt.Sprintf("picture %d", i+1)}
 		if t.Before, err = dataURI(before[i]); err != nil {

@@ -34,7 +34,8 @@ type Run struct {
 	Started time.Time
 	Seconds float64
 
-	Channels      int // 1, grey, or 3
+	Channels      int         // 1, grey, or 3
+	Latent        graph.Shape // of one latent, [C H W]; nil for a model of pixels, whose latents are as its pictures
 	Width, Height int
 	Updates       []Frame // pictures over the updates, the first one before any
 	Steps         []Frame // the first rollout on its way out of the noise; may be empty
@@ -134,7 +135,7 @@ func (r *Run) Summary() Summary {
 	if len(res.Losses) > 0 {
 		s.LossBefore = mean(res.Losses[0])
 	}
-	s.LatentNorm = mean(res.LatentNorms) / math.Sqrt(float64(r.Channels*r.Width*r.Height))
+	s.LatentNorm = mean(res.LatentNorms) / math.Sqrt(float64(r.latent().Size()))
 	if r.Judge != nil {
 		before, after := Share(r.Judge.Before), Share(r.Judge.After)
 		s.JudgeLabel, s.JudgeBefore, s.JudgeAfter, s.JudgeStopped = r.Judge.Label, &before, &after, r.Judge.Stopped
@@ -222,10 +223,13 @@ func Write(dir string, r *Run) ([]string, error) {
 
 // variables is what the run found and what it samples to.
 func (r *Run) variables() model.Weights {
-	w := model.Weights{"latents": r.tensor(r.Result.Latents), "samples": r.tensor(r.Result.Samples)}
+	latents := func(values []float64) model.Tensor {
+		return model.Tensor{Shape: append([]int{r.rows()}, r.latent()...), Data: single(values)}
+	}
+	w := model.Weights{"latents": latents(r.Result.Latents), "samples": r.tensor(r.Result.Samples)}
 	for step, noise := range r.Result.Noises {
 		if noise != nil { // nil where the sampler adds none
-			w[fmt.Sprintf("noises.%d", step)] = r.tensor(noise)
+			w[fmt.Sprintf("noises.%d", step)] = latents(noise)
 		}
 	}
 	for name, values := range map[string][]float64{"condition": r.Result.Condition, "guidance_scale": r.Result.GuidanceScale} {
@@ -287,6 +291,14 @@ func writeAll(dir string, files []file) ([]string, error) {
 	return names, nil
 }
 
+// latent is the shape of what one picture was made from.
+func (r *Run) latent() graph.Shape {
+	if r.Latent != nil {
+		return r.Latent
+	}
+	return graph.Shape{r.Channels, r.Height, r.Width}
+}
+
 func (r *Run) tensor(values []float64) model.Tensor {
 	return model.Tensor{Shape: []int{r.rows(), r.Channels, r.Height, r.Width}, Data: single(values)}
 }
@@ -311,10 +323,11 @@ func (r *Run) check() error {
 	for _, v := range []struct {
 		name   string
 		values []float64
-	}{{"before", r.Result.Before}, {"samples", r.Result.Samples}, {"latents", r.Result.Latents}} {
-		if len(v.values) != size {
+		size   int
+	}{{"before", r.Result.Before, size}, {"samples", r.Result.Samples, size}, {"latents", r.Result.Latents, r.rows() * r.latent().Size()}} {
+		if len(v.values) != v.size {
 			return fmt.Errorf("report: %s holds %d numbers, %d pictures of %dx%dx%d need %d",
-				v.name, len(v.values), r.rows(), r.Channels, r.Height, r.Width, size)
+				v.name, len(v.values), r.rows(), r.Channels, r.Height, r.Width, v.size)
 		}
 	}
 	for _, f := range append(r.Updates[:len(r.Updates):len(r.Updates)], r.Steps...) {

@@ -242,6 +242,9 @@ func WriteSamples(dir string, recipe *recipes.Recipe, images []float64, shape gr
 		return nil, err
 	}
 	heading := recipe.Name
+	if recipe.Prompt != "" {
+		heading += ": " + recipe.Prompt
+	}
 	for _, name := range slices.Sorted(maps.Keys(recipe.Condition)) {
 		heading += ", " + name + ": " + recipe.Condition[name]
 	}

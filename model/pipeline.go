@@ -118,6 +118,19 @@ func LoadPipeline(fsys fs.FS, without ...string) (*Pipeline, error) {
 	return p, p.fits()
 }
 
+// PipelineClass reads the class of a pipeline's folder, judged with those of its
+// components before any of them is read.
+func PipelineClass(fsys fs.FS) (string, error) {
+	var p Pipeline
+	parts, err := p.readIndex(fsys)
+	if err == nil && slices.Contains(latentPipelines, p.Class) {
+		if err = judgeParts(parts, nil); err != nil {
+			err = fmt.Errorf("%s: %w", pipelineFile, err)
+		}
+	}
+	return p.Class, err
+}
+
 // readIndex reads model_index.json: the class, which must be one that is
 // understood, and the components.
 func (p *Pipeline) readIndex(fsys fs.FS) (map[string]component, error) {

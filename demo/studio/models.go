@@ -2,7 +2,6 @@ package studio
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,19 +25,17 @@ const (
 	incoming    = "incoming/" // of adapters that nobody has looked into
 )
 
-// Names of a diffusers folder's small files.
-const (
-	configFile     = "config.json"
-	attributesFile = "attributes.json"
-)
-
-// modelInfo describes a model by its small files.
+// modelInfo describes a folder by its small files.
 type modelInfo struct {
 	Name       string           `json:"name"`
 	Yours      bool             `json:"yours"`
+	Class      string           `json:"class"`
+	Draws      bool             `json:"draws"` // it makes pictures; what does not helps one that does
+	Text       bool             `json:"text"`  // it takes a prompt
+	Components []component      `json:"components"`
 	Parameters int              `json:"parameters"`
 	Bytes      int64            `json:"bytes"`
-	Channels   int              `json:"channels"`
+	Channels   int              `json:"channels"` // of its pictures
 	Width      int              `json:"width"`
 	Height     int              `json:"height"`
 	Attributes model.Attributes `json:"attributes"`
@@ -75,56 +72,24 @@ func (s *Server) info(name string) (*modelInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model %q is not here; choose another, or bring it on the Models page", name)
 	}
-	info, err := describe(files)
+	d, err := describe(files)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
+	info := &d.modelInfo
 	info.Name = name
 	stored, err := s.host.List(modelFolder + name + "/")
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range stored {
-		info.Yours, info.Bytes = true, info.Bytes+f.Size
+		info.Yours = true
+		d.weigh(f.Path[len(modelFolder+name+"/"):], f.Size)
 	}
 	if !info.Yours {
 		info.Bytes = builtin.Bytes(name)
 	}
 	return info, nil
-}
-
-// describe reads the small files of a folder.
-func describe(files fs.FS) (*modelInfo, error) {
-	dir := "."
-	if _, err := fs.Stat(files, configFile); err != nil {
-		dir = "unet"
-	}
-	text, err := fs.ReadFile(files, path.Join(dir, configFile))
-	if err != nil {
-		return nil, fmt.Errorf("%s is missing; choose a folder that holds a UNet2DModel in diffusers' layout", configFile)
-	}
-	config, err := model.ParseUNet2DConfig(text)
-	if err != nil {
-		return nil, err
-	}
-	params, err := config.Params()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", configFile, err)
-	}
-	shape := config.SampleShape(1)
-	info := &modelInfo{Channels: shape[1], Height: shape[2], Width: shape[3], Attributes: model.Attributes{}}
-	for _, p := range params {
-		info.Parameters += p.Shape.Size()
-	}
-	if text, err := fs.ReadFile(files, path.Join(dir, attributesFile)); err == nil {
-		if info.Attributes, err = model.ParseAttributes(text); err != nil {
-			return nil, fmt.Errorf("%s: %w", attributesFile, err)
-		}
-	}
-	if info.Guide, err = reads(builtin.Guides, shape); err == nil {
-		info.Judge, err = reads(builtin.Judges, shape)
-	}
-	return info, err
 }
 
 // reads is what the first embedded classifier for pictures of a shape reads;
@@ -269,15 +234,18 @@ func (e entry) Sys() any           { return nil }
 // inspected is what a folder that nothing was read of but its small files is and
 // needs.
 type inspected struct {
-	OK         bool   `json:"ok"`
-	Message    string `json:"message"`
-	Parameters int    `json:"parameters"`
-	Bytes      int64  `json:"bytes"`
-	Channels   int    `json:"channels"`
-	Width      int    `json:"width"`
-	Height     int    `json:"height"`
-	Sample     memory `json:"sample"`
-	Steer      memory `json:"steer"`
+	OK         bool        `json:"ok"`
+	Message    string      `json:"message"`
+	Components []component `json:"components"`
+	Parameters int         `json:"parameters"`
+	Bytes      int64       `json:"bytes"`
+	Draws      bool        `json:"draws"`
+	Channels   int         `json:"channels"`
+	Width      int         `json:"width"`
+	Height     int         `json:"height"`
+	NumImages  int         `json:"num_images"` // that memory is counted for
+	Sample     memory      `json:"sample"`
+	Steer      memory      `json:"steer"`
 }
 
 // offered is a file of a folder that the page offers, with its text where it is
@@ -294,53 +262,51 @@ func inspect(r *request, p struct {
 	NumImages int       `json:"num_images"`
 }) (any, error) {
 	files := offer{}
-	i := inspected{}
+	i := inspected{NumImages: max(1, p.NumImages)}
 	for _, f := range p.Files {
 		files[f.Path] = f
 		i.Bytes += f.Size
 	}
-	if err := r.server.inspect(&i, files, p.Name, p.NumImages); err != nil {
+	d, err := describe(files)
+	if err == nil {
+		for _, f := range p.Files {
+			d.weigh(f.Path, f.Size)
+		}
+		i.Components, i.Parameters, i.Draws = d.Components, d.Parameters, d.Draws
+		i.Channels, i.Width, i.Height = d.Channels, d.Width, d.Height
+		err = r.server.inspect(&i, d, files, p.Name)
+	}
+	if err != nil {
 		i.Message = err.Error()
 		return i, nil
 	}
-	i.OK = true
-	i.Message = fmt.Sprintf("a UNet2DModel with %d parameters, for pictures of %d channels and %dx%d pixels", i.Parameters, i.Channels, i.Width, i.Height)
+	i.OK, i.Message = true, d.words()
 	return i, nil
 }
 
-// inspect fills in what can be told from the small files, up to what does not
-// fit.
-func (s *Server) inspect(i *inspected, files offer, name string, images int) error {
-	info, err := describe(files)
-	if err != nil {
-		return err
+// inspect counts the memory of a folder that makes pictures.
+func (s *Server) inspect(i *inspected, d *description, files fs.FS, name string) error {
+	if !d.Draws {
+		return nil
 	}
-	i.Parameters, i.Channels, i.Width, i.Height = info.Parameters, info.Channels, info.Width, info.Height
-	unet := &model.UNet2D{Stored: model.F32}
-	if unet.Config, err = model.ParseUNet2DConfig([]byte(files.config())); err != nil {
-		return err
-	}
-	for _, scheduler := range []string{"scheduler_config.json", "scheduler/scheduler_config.json"} {
-		if f, ok := files[scheduler]; ok && f.Text != nil {
-			unet.Scheduler = json.RawMessage(*f.Text)
-			break
-		}
+	if d.Text {
+		i.NumImages = 1 // which is much already
 	}
 	r := recipes.Defaults()
-	r.Name, r.Model, r.NumImages = "inspect", name, max(1, images)
-	m, err := engine.NewModel(name, unet, &r)
+	r.Name, r.Model, r.NumImages, r.Prompt = "inspect", name, i.NumImages, ""
+	m, err := d.model(files, &r)
 	if err != nil {
 		return err
 	}
 	exec := s.executor()
-	sample, err := engine.NewPlan(&r, m, nil, engine.PlanOptions{Storage: graph.F32})
+	sample, err := engine.NewPlan(&r, m, nil, m.Options())
 	if err != nil {
 		return err
 	}
 	i.Sample = newMemory(sample.Memory(exec))
 	steered := r.Clone()
 	steered.Objective = []recipes.Term{{Term: "total_variation", Weight: 1}}
-	steer, err := engine.NewPlan(steered, m, nil, engine.PlanOptions{Storage: graph.F32})
+	steer, err := engine.NewPlan(steered, m, nil, m.Options())
 	if err != nil {
 		return err
 	}
@@ -350,15 +316,6 @@ func (s *Server) inspect(i *inspected, files offer, name string, images int) err
 
 // offer is a folder of which only some texts are at hand.
 type offer map[string]offered
-
-func (o offer) config() string {
-	for _, name := range []string{configFile, "unet/" + configFile} {
-		if f, ok := o[name]; ok && f.Text != nil {
-			return *f.Text
-		}
-	}
-	return ""
-}
 
 func (o offer) Open(name string) (fs.File, error) {
 	f, ok := o[name]
@@ -381,7 +338,7 @@ func addModel(r *request, p struct {
 		return nil, inputError{fmt.Errorf("%s is the name of a built-in model; choose another", p.Name)}
 	}
 	s.forget()
-	if _, err := model.LoadUNet2D(folder{s.host, modelFolder + p.Name + "/"}); err != nil {
+	if err := load(folder{s.host, modelFolder + p.Name + "/"}); err != nil {
 		if failed := s.host.Remove(modelFolder + p.Name + "/"); failed != nil {
 			return nil, failed
 		}

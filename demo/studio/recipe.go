@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -136,6 +137,24 @@ func (s *Server) suits(r *recipes.Recipe) error {
 	if err != nil {
 		return err
 	}
+	if !info.Draws {
+		return fmt.Errorf("model %s is a %s, which makes no pictures; choose one that does", r.Model, info.Class)
+	}
+	clip, aesthetic := r.Looks()
+	for _, needed := range []struct {
+		key, folder string
+		wanted      bool
+	}{{"decoder", r.Decoder, r.Decoder != ""}, {"clip", r.CLIP, clip}, {"aesthetic", path.Dir(r.Aesthetic), aesthetic}} {
+		if _, err := s.open(needed.folder); needed.wanted && err != nil {
+			return fmt.Errorf("%s: %q is not here; bring its folder on the Models page, and name it as it is called there", needed.key, needed.folder)
+		}
+	}
+	if r.Height > 0 {
+		info.Height = r.Height
+	}
+	if r.Width > 0 {
+		info.Width = r.Width
+	}
 	if err := r.CheckAttributes(engine.Vocabulary(info.Attributes), engine.Vocabulary(info.Guide)); err != nil {
 		return err
 	}
@@ -150,7 +169,7 @@ type networks struct {
 
 // load reads the networks of a recipe, unless they were read for the latest one.
 func (s *Server) load(r *recipes.Recipe) (*engine.Model, error) {
-	key, err := json.Marshal([]any{r.Model, r.LoRA, r.Guide, r.Judge})
+	key, err := json.Marshal([]any{r.Model, r.Decoder, r.LoRA, r.Guide, r.Judge, looks(r), r.Height, r.Width})
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +187,18 @@ func (s *Server) load(r *recipes.Recipe) (*engine.Model, error) {
 	}
 	m, err := latest.Model(r)
 	return m, badInput(err)
+}
+
+// looks names what a recipe's terms look at pictures with.
+func looks(r *recipes.Recipe) []string {
+	clip, aesthetic := r.Looks()
+	switch {
+	case aesthetic:
+		return []string{r.CLIP, r.Aesthetic}
+	case clip:
+		return []string{r.CLIP}
+	}
+	return nil
 }
 
 // forget drops the networks that were read last, since a file of the store has

@@ -113,7 +113,7 @@ func (s *steering) observe(e sdo.Event) {
 		}
 		s.waited += time.Since(from) // looking is not the run's work
 	case sdo.EventStep, sdo.EventInversion:
-		if s.firstLook && s.due() {
+		if s.firstLook && s.session.Cheap() && s.due() {
 			s.err = s.look(&told, false)
 		}
 	}
@@ -153,11 +153,11 @@ func (s *steering) due() bool {
 // look adds the state of an event as pictures and, of a sample, what the judge
 // says of them.
 func (s *steering) look(e *steerEvent, judged bool) error {
-	images, err := s.exec.Read(s, e.State)
+	images, err := s.session.Look(s, e.State)
 	if err != nil {
 		return err
 	}
-	e.Pictures = newPictures(images, s.session.Shape)
+	e.Pictures = newPictures(images, s.session.Pictures())
 	if judged && s.session.JudgeLabel() != "" {
 		e.Verdicts, err = s.session.Approve(s, e.State)
 	}
@@ -166,7 +166,7 @@ func (s *steering) look(e *steerEvent, judged bool) error {
 
 // report is the result as the page gets it.
 func (s *steering) report(result *sdo.Result) (*steerResult, error) {
-	shape := s.session.Shape
+	shape := s.session.Pictures()
 	sum, err := s.session.Summarise(context.WithoutCancel(s.Context), result, s.seconds())
 	return &steerResult{newPictures(result.Before, shape), newPictures(result.Samples, shape), sum}, err
 }
@@ -203,7 +203,7 @@ func sample(r *request, p struct {
 	if err != nil {
 		return nil, err
 	}
-	return newPictures(images, session.Shape), nil
+	return newPictures(images, session.Pictures()), nil
 }
 
 // source draws a picture of the training generator.

@@ -38,7 +38,7 @@ func (l *look) buffers() []*Buffer {
 }
 
 func newLook(e *engine.Evaluation, t *engine.Tuning) *look {
-	l := &look{Update: e.Update, Loss: e.Loss, Drift: e.Drift, Attributes: []attributeShares{}, Pictures: newPictures(e.Images, t.Shape)}
+	l := &look{Update: e.Update, Loss: e.Loss, Drift: e.Drift, Attributes: []attributeShares{}, Pictures: newPictures(e.Images, t.Pictures())}
 	if e.Approved != nil {
 		share := e.Success()
 		l.Success = &share

@@ -64,12 +64,18 @@ func (g Golden) Recipe(t testing.TB) *recipes.Recipe {
 // where it has one.
 func Steer(t testing.TB, r *recipes.Recipe, adapter fs.FS) (*sdo.Result, *engine.Session) {
 	t.Helper()
-	m, err := engine.LoadModel(r, func(name string) (fs.FS, error) {
+	return Run(t, r, func(name string) (fs.FS, error) {
 		if adapter != nil && name == path.Dir(r.LoRA.Path) {
 			return adapter, nil
 		}
 		return engine.OpenBuiltin(name)
 	})
+}
+
+// Run is Steer of folders that open finds.
+func Run(t testing.TB, r *recipes.Recipe, open engine.Open) (*sdo.Result, *engine.Session) {
+	t.Helper()
+	m, err := engine.LoadModel(r, open)
 	if err != nil {
 		t.Fatal(err)
 	}

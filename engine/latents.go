@@ -161,7 +161,7 @@ func (p *Plan) planPrompts() error {
 	g, err := graph.Build(func(g *graph.Graph) {
 		in := g.Input("ids", len(texts), length)
 		prep.inputs = []given{{in, ids}}
-		hidden, _ = pipeline.Text.Config.Build(g, in, nil, model.BuildOptions{Storage: storageOf(pipeline.Text.Stored)})
+		hidden, _ = pipeline.Text.Config.Build(g, in, nil, model.BuildOptions{Storage: storageOf(pipeline.Text.Stored), F32: p.Model.single})
 		prep.outputs = []*graph.Node{hidden}
 	})
 	if err == nil {

@@ -38,7 +38,7 @@ type Model struct {
 	Aesthetic *model.AestheticHead
 
 	guidance float64         // that the denoiser is shown; 0 where it is shown none
-	single   map[string]bool // weights of the denoiser that are held in single precision whatever the storage: those with an adapter merged
+	single   map[string]bool // weights of the denoiser and the text encoder that are held in single precision whatever the storage: those with an adapter merged
 }
 
 // aids are the weights of what is built beside the denoiser, under the names
@@ -252,20 +252,32 @@ func (n *Networks) model(r *recipes.Recipe) (*Model, error) {
 	return m, m.schedule(n.Pipeline.Scheduler, config.InChannels, config.OutChannels, r)
 }
 
-// adapt merges an adapter into the pipeline's unet; nil changes nothing.
+// adapt merges an adapter into the pipeline's unet and, where it has a part for
+// it, into the text encoder; nil changes nothing.
 func (n *Networks) adapt(a *recipes.Adapter, open Open) error {
-	n.weights = n.Pipeline.UNet.Weights
-	lora, err := loadAdapter(a, n.Pipeline.UNet.Config, open)
+	n.weights, n.single = n.Pipeline.UNet.Weights, map[string]bool{}
+	lora, err := loadAdapter(a, n.Pipeline.UNet.Config, open, model.LoadLoRA)
 	if lora == nil {
 		return err
 	}
-	n.weights, n.single = merged{n.weights, lora}, map[string]bool{}
+	n.weights = n.merge(n.weights, lora)
+	if lora, err = loadAdapter(a, n.Pipeline.Text.Config, open, model.LoadTextLoRA); lora == nil {
+		return err
+	}
+	text := *n.Pipeline.Text
+	text.Weights = n.merge(text.Weights, lora)
+	n.Pipeline.Text = &text
+	return nil
+}
+
+// merge is a network's weights with an adapter merged.
+func (n *Networks) merge(weights model.Source, lora *model.LoRA) model.Source {
 	for name := range lora.Weights {
 		if module, ok := model.AdaptedModule(name); ok {
 			n.single[module+".weight"] = true
 		}
 	}
-	return nil
+	return merged{weights, lora}
 }
 
 // merged is a network's weights with an adapter merged into them, layer by layer
@@ -306,8 +318,9 @@ func (m merged) Read(name string) (model.Tensor, error) {
 	return t, nil
 }
 
-// loadAdapter reads an adapter of a network; nil for none.
-func loadAdapter(a *recipes.Adapter, network model.Adaptable, open Open) (*model.LoRA, error) {
+// loadAdapter reads an adapter of a network, or the part of it that load reads;
+// nil for none.
+func loadAdapter(a *recipes.Adapter, network model.Adaptable, open Open, load func(fs.FS, string, model.Adaptable) (*model.LoRA, error)) (*model.LoRA, error) {
 	if a == nil {
 		return nil, nil
 	}
@@ -316,9 +329,12 @@ func loadAdapter(a *recipes.Adapter, network model.Adaptable, open Open) (*model
 	if err != nil {
 		return nil, err
 	}
-	lora, err := model.LoadLoRA(folder, path.Base(name), network)
+	lora, err := load(folder, path.Base(name), network)
 	if err != nil {
 		return nil, fmt.Errorf("lora %s: %w", a.Path, err)
+	}
+	if lora == nil {
+		return nil, nil
 	}
 	lora.LoRAConfig = lora.Strengthened(a.Scale)
 	return lora, nil
@@ -327,7 +343,7 @@ func loadAdapter(a *recipes.Adapter, network model.Adaptable, open Open) (*model
 // adapt merges an adapter into a network of pixels; nil changes nothing. What is
 // merged is held in single precision.
 func adapt(unet *model.UNet2D, a *recipes.Adapter, open Open) error {
-	lora, err := loadAdapter(a, unet.Config, open)
+	lora, err := loadAdapter(a, unet.Config, open, model.LoadLoRA)
 	if lora == nil {
 		return err
 	}

@@ -73,7 +73,8 @@ func LoadUNet2D(fsys fs.FS) (*UNet2D, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Weights, m.Stored, err = weights.load(params, modernName); err != nil {
+	// Files of NCSN++ from before 2023 hold the time's frequencies twice.
+	if m.Weights, m.Stored, err = weights.load(params, modernName, "time_proj.W"); err != nil {
 		return nil, err
 	}
 	m.Embedder, err = loadEmbedder(fsys, dir, m.Config)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -148,6 +149,30 @@ func (u unreadable) Open(name string) (fs.File, error) {
 }
 
 // A file that cannot be read is not said to be missing.
+// Files of NCSN++ hold the frequencies of the time a second time, as time_proj.W.
+func TestFrequenciesHeldTwice(t *testing.T) {
+	files := fstest.MapFS{}
+	for _, name := range []string{configFile, weightsF16File} {
+		contents, err := os.ReadFile("testdata/unet2d-ncsnpp/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = &fstest.MapFile{Data: contents}
+	}
+	m, err := LoadUNet2D(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice := maps.Clone(m.Weights)
+	twice["time_proj.W"] = twice["time_proj.weight"]
+	again := saved(t, func(dir string) error { return SaveSafetensors(filepath.Join(dir, weightsFile), twice, F32, nil) })
+	again[configFile] = files[configFile]
+	got, err := LoadUNet2D(again)
+	if err != nil || len(got.Weights) != len(m.Weights) {
+		t.Errorf("%d tensors, want %d; %v", len(got.Weights), len(m.Weights), err)
+	}
+}
+
 func TestFolderThatCannotBeRead(t *testing.T) {
 	m := smallUNet(t)
 	files := saved(t, func(dir string) error { return m.Save(dir, F16) })

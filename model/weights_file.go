@@ -318,9 +318,9 @@ func loadWeights(fsys fs.FS, name string, params []Param, rename func(string) st
 }
 
 // load reads the parameters of a network into memory and closes the checkpoint.
-func (c *Checkpoint) load(params []Param, rename func(string) string) (Weights, DType, error) {
+func (c *Checkpoint) load(params []Param, rename func(string) string, ignore ...string) (Weights, DType, error) {
 	defer c.Close()
-	s, err := loadParams(c, params, rename)
+	s, err := loadParams(c, params, rename, ignore...)
 	if err != nil {
 		return nil, "", err
 	}

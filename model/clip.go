@@ -56,6 +56,9 @@ func LoadCLIP(fsys fs.FS) (*CLIP, error) {
 	if n := c.Tokenizer.VocabSize(); n > c.Text.Config.VocabSize {
 		return nil, fmt.Errorf("vocab.json: token ids reach %d, the network knows %d", n-1, c.Text.Config.VocabSize)
 	}
+	if n := c.Tokenizer.MaxLength(); n > c.Text.Config.MaxPositionEmbeddings {
+		return nil, fmt.Errorf("tokenizer_config.json: texts of %d tokens, the network takes %d (max_position_embeddings)", n, c.Text.Config.MaxPositionEmbeddings)
+	}
 	scale, err := c.Text.checkpoint.readFinite("logit_scale")
 	if err != nil {
 		return nil, err
@@ -110,7 +113,7 @@ var pretrainedKeys = strings.Fields(`
 	_attn_implementation_autoset _name_or_path add_cross_attention architectures attention_dropout bad_words_ids
 	begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id
 	diversity_penalty do_sample dropout dtype early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty
-	finetuning_task forced_bos_token_id forced_eos_token_id id2label initializer_factor initializer_range is_decoder
+	finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label initializer_factor initializer_range is_decoder
 	is_encoder_decoder label2id length_penalty logit_scale_init_value max_length min_length model_type
 	no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
 	output_scores pad_token_id prefix problem_type pruned_heads remove_invalid_values repetition_penalty return_dict

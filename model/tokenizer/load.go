@@ -373,6 +373,7 @@ func newTokenizer(vocab map[string]int, merges [][2]string, c config) (*Tokenize
 			return nil, fmt.Errorf("tokens %.40q and %.40q have one id, %d; the file is damaged, fetch it again", min(text, other), max(text, other), id)
 		}
 		owner[id] = text
+		t.size = max(t.size, id+1)
 	}
 	for rank, parts := range merges {
 		var ids [3]int
@@ -416,33 +417,43 @@ func (t *Tokenizer) id(content string) (int, bool) {
 }
 
 // addTokens gives added tokens their ids: the vocabulary's, or the next that is
-// free. Of tokens with one content the first counts.
+// free. Those with an id in a file come first and are not changed by the others,
+// of which the last with a content counts.
 func (t *Tokenizer) addTokens(tokens []addedJSON) error {
 	next := len(t.vocab)
-	seen := map[string]bool{}
+	place := map[string]int{} // in t.added
+	fixed := map[string]bool{}
 	for _, a := range tokens {
-		if a.Content == "" || seen[a.Content] {
+		if a.Content == "" || fixed[a.Content] && a.ID == nil {
 			continue
 		}
-		seen[a.Content] = true
 		if len(a.Content) > maxContent {
 			return fmt.Errorf("added token %.40q is %d bytes long, want at most %d", a.Content, len(a.Content), maxContent)
 		}
-		id, known := t.vocab[a.Content]
-		if !known {
-			id = next
-			next++
+		token := AddedToken{Content: a.Content, SingleWord: a.SingleWord, Normalized: a.normalized()}
+		if at, again := place[a.Content]; again {
+			token.ID = t.added[at].ID
+			t.added[at] = token
+		} else {
+			var known bool
+			if token.ID, known = t.vocab[a.Content]; !known {
+				token.ID = next
+				next++
+			}
+			place[a.Content] = len(t.added)
+			t.added = append(t.added, token)
 		}
-		if a.ID != nil && *a.ID != id {
-			return fmt.Errorf("added token %.40q has the id %d, by its place it would have %d; the files do not belong together", a.Content, *a.ID, id)
+		if a.ID != nil && *a.ID != token.ID {
+			return fmt.Errorf("added token %.40q has the id %d, by its place it would have %d; the files do not belong together", a.Content, *a.ID, token.ID)
 		}
-		if id >= maxIDs {
-			return fmt.Errorf("added token %.40q has the id %d, want one below %d", a.Content, id, maxIDs)
+		if token.ID >= maxIDs {
+			return fmt.Errorf("added token %.40q has the id %d, want one below %d", a.Content, token.ID, maxIDs)
 		}
-		t.added = append(t.added, AddedToken{id, a.Content, a.SingleWord, a.normalized()})
+		fixed[a.Content] = fixed[a.Content] || a.ID != nil
 	}
 	for i := range t.added {
 		a := &t.added[i]
+		t.size = max(t.size, a.ID+1)
 		if a.Normalized {
 			t.normalized.add(normalize(a.Content), a)
 		} else {

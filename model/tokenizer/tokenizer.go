@@ -18,6 +18,7 @@ type Tokenizer struct {
 	bos, eos, pad int
 	unknown       int
 	maxLength     int
+	size          int
 }
 
 // AddedToken is a text that is one token wherever it stands, whatever the merges
@@ -39,16 +40,7 @@ type merge struct{ rank, id int }
 func (t *Tokenizer) MaxLength() int { return t.maxLength }
 
 // VocabSize is one more than the highest id.
-func (t *Tokenizer) VocabSize() int {
-	size := 0
-	for _, id := range t.vocab {
-		size = max(size, id+1)
-	}
-	for _, a := range t.added {
-		size = max(size, a.ID+1)
-	}
-	return size
-}
+func (t *Tokenizer) VocabSize() int { return t.size }
 
 // Encode gives the MaxLength ids of a text: beginning of text, its tokens, of
 // which those that do not fit are cut off, end of text, padding.

@@ -1,0 +1,268 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+	"unicode/utf8"
+)
+
+// golden is a line of testdata/ids.json, made by tools/golden/tokenizer.py.
+type golden struct {
+	Text   string
+	Repeat int
+	Padded map[string][]int
+	New    []int
+	Old    []int // nil where it is as New
+	Added  []int
+	Legacy []int
+}
+
+func goldens(t testing.TB) []golden {
+	text, err := os.ReadFile("testdata/ids.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []golden
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func load(t testing.TB, name string) *Tokenizer {
+	tokenizer, err := Load(os.DirFS("testdata"), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokenizer
+}
+
+func TestAgainstTransformers(t *testing.T) {
+	compared := map[string]int{}
+	for _, name := range []string{"new", "old", "added", "legacy"} {
+		tokenizer := load(t, name)
+		for _, g := range goldens(t) {
+			if g.Padded != nil {
+				got, err := tokenizer.Encode(g.Text)
+				if err != nil || !slices.Equal(got, g.Padded[name]) {
+					t.Errorf("%s: %q to 77 ids: %v, %v; want %v", name, g.Text, got, err, g.Padded[name])
+				}
+				continue
+			}
+			want := g.New
+			if other := map[string][]int{"old": g.Old, "added": g.Added, "legacy": g.Legacy}[name]; other != nil {
+				want = other
+				compared[name]++
+			}
+			compared["new"]++
+			got, err := tokenizer.Tokens(strings.Repeat(g.Text, max(1, g.Repeat)))
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: %+q: %v, %v; want %v", name, g.Text, got, err, want)
+			}
+		}
+	}
+	if compared["new"] < 1200 || compared["old"] < 3 || compared["added"] < 3 || compared["legacy"] < 2 {
+		t.Errorf("compared %v texts, want more of every folder", compared)
+	}
+}
+
+// What a prompt of a hundred kilobytes takes grows with its length, and its
+// logarithm, whatever it is made of.
+func TestTimeGrowsWithTheText(t *testing.T) {
+	tokenizer := load(t, "added")
+	for _, text := range []string{"a", "the cat ", "\u0301", "\u0301\u0323", "e\u0301", "<|endoftext|", "<cat", "!", "각", "\u1100\u1161", " ", "0"} {
+		took := func(n int) time.Duration {
+			best := time.Hour
+			for range 3 {
+				start := time.Now()
+				if _, err := tokenizer.Tokens(strings.Repeat(text, n/len(text))); err != nil {
+					t.Fatal(err)
+				}
+				best = min(best, time.Since(start))
+			}
+			return best
+		}
+		if short, long := took(5_000), took(80_000); long > 100*short+100*time.Millisecond {
+			t.Errorf("%+q: %v for 5 kB and %v for 80 kB", text, short, long)
+		}
+	}
+}
+
+func TestTextMustBeUTF8(t *testing.T) {
+	if _, err := load(t, "new").Encode("a\xff"); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
+		t.Errorf("%v, want an error", err)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for name, want := range map[string]int{"new": 754, "old": 754, "added": 759, "legacy": 756} {
+		if got := load(t, name); got.VocabSize() != want || got.MaxLength() != 77 {
+			t.Errorf("%s: ids below %d and texts of %d, want %d and 77", name, got.VocabSize(), got.MaxLength(), want)
+		}
+	}
+}
+
+var oldFolder = sync.OnceValues(func() (fstest.MapFS, error) {
+	files := fstest.MapFS{}
+	for _, name := range []string{vocabFile, mergesFile, specialFile, configFile} {
+		text, err := os.ReadFile("testdata/old/" + name)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = &fstest.MapFile{Data: text}
+	}
+	return files, nil
+})
+
+// folder is testdata/old with some files changed; "" removes one.
+func folder(t testing.TB, changes map[string]string) fstest.MapFS {
+	old, err := oldFolder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := maps.Clone(old)
+	for name, text := range changes {
+		if text == "" {
+			delete(files, name)
+			continue
+		}
+		files[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return files
+}
+
+func TestRefusals(t *testing.T) {
+	whole := func(model string) map[string]string {
+		return map[string]string{wholeFile: `{"added_tokens": [], "model": ` + model + `}`}
+	}
+	for _, c := range []struct {
+		want    string
+		changes map[string]string
+	}{
+		{"holds neither tokenizer.json nor both vocab.json and merges.txt", map[string]string{mergesFile: ""}},
+		{"holds neither tokenizer.json nor both vocab.json and merges.txt", map[string]string{vocabFile: ""}},
+		{"holds no vocabulary", map[string]string{vocabFile: "{}"}},
+		{"vocab.json: cannot unmarshal", map[string]string{vocabFile: "[]"}},
+		{"vocab.json: unexpected end", map[string]string{vocabFile: `{"a"`}},
+		{"vocab.json: cannot unmarshal", map[string]string{vocabFile: `{"a": 0.5}`}},
+		{`token "a" has the id -1`, map[string]string{vocabFile: `{"a": -1}`}},
+		{`token "a" has the id 16777216`, map[string]string{vocabFile: `{"a": 16777216}`}},
+		{`tokens "a" and "b" have one id, 3`, map[string]string{vocabFile: `{"b": 3, "a": 3}`}},
+		{`needs the token "x", which the vocabulary lacks`, map[string]string{vocabFile: `{"a": 0}`, mergesFile: "x y"}},
+		{`the vocabulary lacks the token`, map[string]string{vocabFile: `{"a": 0}`, mergesFile: "#version: 0.2\n"}},
+		{`merges.txt: line 2, "a b c", is not two tokens`, map[string]string{mergesFile: "t h\na b c\n"}},
+		{`merges.txt: line 1, "", is not two tokens`, map[string]string{mergesFile: "\n"}},
+		{"merges.txt: not UTF-8", map[string]string{mergesFile: "\xff \xfe"}},
+		{"model.type \"Unigram\" is not supported", whole(`{"type": "Unigram", "end_of_word_suffix": "</w>"}`)},
+		{"model.end_of_word_suffix \"\" is not supported", whole(`{"type": "BPE"}`)},
+		{"model.continuing_subword_prefix \"##\" is not supported", whole(`{"continuing_subword_prefix": "##", "end_of_word_suffix": "</w>"}`)},
+		{"merge 0, [\"a\"], is not two tokens", whole(`{"end_of_word_suffix": "</w>", "merges": [["a"]]}`)},
+		{"merge 0, 7, is not two tokens", whole(`{"end_of_word_suffix": "</w>", "merges": [7]}`)},
+		{"added token \"x\" has no id", map[string]string{wholeFile: `{"added_tokens": [{"content": "x"}], "model": {"end_of_word_suffix": "</w>"}}`}},
+		{"tokenizer_class BertTokenizer is not supported", map[string]string{configFile: `{"tokenizer_class": "BertTokenizer"}`}},
+		{"padding_side left is not supported", map[string]string{configFile: `{"padding_side": "left"}`}},
+		{"truncation_side left is not supported", map[string]string{configFile: `{"truncation_side": "left"}`}},
+		{"model_max_length 2 is not supported", map[string]string{configFile: `{"model_max_length": 2}`}},
+		{"model_max_length 7.5 is not supported", map[string]string{configFile: `{"model_max_length": 7.5}`}},
+		{"model_max_length 100000 is not supported", map[string]string{configFile: `{"model_max_length": 1e5}`}},
+		{"two tokens have the id 754", map[string]string{addedFile: `{"x": 754, "y": 754}`}},
+		{`added token "xyz" has the id 755, by its place it would have 754`, map[string]string{addedFile: `{"xyz": 755}`}},
+		{`added token "a</w>" has the id 3, by its place it would have 320`, map[string]string{configFile: `{"added_tokens_decoder": {"3": {"content": "a</w>"}}}`}},
+		{"is 257 bytes long, want at most 256", map[string]string{addedFile: fmt.Sprintf(`{%q: 754}`, strings.Repeat("x", 257))}},
+		{"special_tokens_map.json: ", map[string]string{specialFile: `{"bos_token": 3}`}},
+	} {
+		if _, err := Load(folder(t, c.changes), "."); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v, want %q", c.changes, err, c.want)
+		}
+	}
+}
+
+func TestFilesThatSayLess(t *testing.T) {
+	for name, changes := range map[string]map[string]string{
+		"nothing but vocabulary and merges": {specialFile: "", configFile: ""},
+		"no bound on the length":            {configFile: `{"model_max_length": 1000000000000000019884624838656}`},
+		"nulls":                             {configFile: `{"pad_token": null, "added_tokens_decoder": null, "extra_special_tokens": {}, "model_max_length": null}`, specialFile: "{}"},
+	} {
+		tokenizer, err := Load(folder(t, changes), ".")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		ids, err := tokenizer.Encode("a cat")
+		if err != nil || len(ids) != 77 || ids[0] != 752 || ids[4] != 753 {
+			t.Errorf("%s: %v, %v", name, ids, err)
+		}
+	}
+}
+
+// FuzzTokenizer loads folders of one changed file each and tokenises a text with
+// those that load: nothing panics, ids are of the vocabulary, padding is exact, and
+// a text means what it does composed.
+func FuzzTokenizer(f *testing.F) {
+	for _, name := range []string{vocabFile, mergesFile, specialFile, configFile} {
+		text, err := os.ReadFile("testdata/old/" + name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(name, text, "a <|endoftext|> cat")
+	}
+	text, err := os.ReadFile("testdata/added/" + wholeFile)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(wholeFile, text, "two  words")
+	f.Add(addedFile, []byte(`{"<cat-toy>": 754}`), "<cat-toy>")
+	for _, g := range goldens(f)[:80] {
+		f.Add(addedFile, []byte(`{}`), g.Text)
+	}
+	plain := load(f, "new")
+	f.Fuzz(func(t *testing.T, name string, contents []byte, text string) {
+		for _, tokenizer := range []*Tokenizer{plain, changed(t, name, contents)} {
+			if tokenizer == nil {
+				continue
+			}
+			ids, err := tokenizer.Encode(text)
+			if utf8.ValidString(text) != (err == nil) {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if err != nil {
+				continue
+			}
+			if len(ids) != tokenizer.MaxLength() {
+				t.Fatalf("%q: %d ids, want %d", text, len(ids), tokenizer.MaxLength())
+			}
+			for _, id := range ids {
+				if id < 0 || id >= tokenizer.VocabSize() {
+					t.Fatalf("%q: id %d of %d", text, id, tokenizer.VocabSize())
+				}
+			}
+		}
+		if utf8.ValidString(text) {
+			if once := compose(text); compose(once) != once {
+				t.Fatalf("%+q composed is %+q, composed again %+q", text, once, compose(once))
+			}
+		}
+	})
+}
+
+// changed loads testdata/old with one file changed; nil where that is refused.
+func changed(t *testing.T, name string, contents []byte) *Tokenizer {
+	if !slices.Contains([]string{vocabFile, mergesFile, specialFile, configFile, wholeFile, addedFile}, name) {
+		return nil
+	}
+	files := folder(t, nil)
+	files[name] = &fstest.MapFile{Data: contents}
+	tokenizer, err := Load(files, ".")
+	if err != nil {
+		return nil
+	}
+	return tokenizer
+}

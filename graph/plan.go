@@ -100,6 +100,11 @@ func CompileWith(g *Graph, o CompileOptions, segments ...[]*Node) (*Plan, error)
 	if err := p.order(g, segments); err != nil {
 		return nil, err
 	}
+	if o.MaxBinding > 0 {
+		if err := p.split(o.MaxBinding); err != nil {
+			return nil, err
+		}
+	}
 	if o.TapeBudget > 0 && len(p.Segments) == 2 {
 		p.recompute(o)
 	}
@@ -296,8 +301,8 @@ func (p *Plan) pin(tape *arena) {
 // own is the node that computes n in this plan.
 func (p *Plan) own(n *Node) *Node {
 	n = root(n)
-	if own := p.written[n]; own != nil {
-		return own
+	for own := p.written[n]; own != nil; own = p.written[n] {
+		n = own
 	}
 	return n
 }

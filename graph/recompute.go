@@ -2,6 +2,7 @@ package graph
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -89,7 +90,7 @@ func newRetakes(p *Plan, tapes int) *retakes {
 	}
 	for _, segment := range p.Segments {
 		for _, w := range segment.Wanted {
-			if t, made := r.numbers[root(w)]; made {
+			if t, made := r.numbers[p.own(w)]; made {
 				r.fixed[t], r.lasting[t] = true, true
 			}
 		}
@@ -110,7 +111,7 @@ func (r *retakes) measure() int64 {
 		r.order = append(r.order, t)
 	}
 	for t, wanted := range r.lasting[:r.first] {
-		if wanted && slices.ContainsFunc(r.p.Segments[1].Wanted, func(w *Node) bool { return root(w) == r.nodes[t] }) {
+		if wanted && slices.ContainsFunc(r.p.Segments[1].Wanted, func(w *Node) bool { return r.p.own(w) == r.nodes[t] }) {
 			r.need(t)
 		}
 	}
@@ -319,7 +320,7 @@ func (p *Plan) adopt(q *Plan) {
 // that read one.
 func (r *retakes) write() *Plan {
 	forward, backward := r.p.Segments[0], r.p.Segments[1]
-	q := &Plan{slots: map[*Node]Slot{}, written: map[*Node]*Node{}, RecomputedMultiplyAdds: r.multiply}
+	q := &Plan{slots: map[*Node]Slot{}, written: maps.Clone(r.p.written), RecomputedMultiplyAdds: r.multiply}
 	copies := map[*Node]*Node{}
 	var resolve func(n *Node) *Node
 	resolve = func(n *Node) *Node {

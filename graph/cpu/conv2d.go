@@ -7,41 +7,47 @@ import (
 )
 
 // Convolutions are matrix products over unfolded tiles: a tile is a group of
-// small images, or a band of rows of a large one, chosen so that the unfolded
-// inputs of a tile stay in a core's cache. Nothing is saved for the backward
-// pass; the weight gradient unfolds x again.
+// small images, or a band of rows of a large one, and a few channels are
+// unfolded at a time, so that they stay in a core's cache. Nothing is saved for
+// the backward pass; the weight gradient unfolds x again.
 //
 // Cost of each of the three: 2*N*OH*OW*O*C*KH*KW floating point operations.
 
-// cacheTarget is the size of an unfolded tile that leaves room for the product
-// in a 1 MiB second-level cache.
-const cacheTarget = 512 << 10
+// cacheTarget is the size of what is unfolded at a time, tilePixels the pixels
+// of a tile: as many as make the product fast.
+const cacheTarget, tilePixels = 512 << 10, 512
 
 // correlation is y = w (*) x + bias, the loop shared by the forward pass and,
 // for stride 1, by the gradient of the input.
 type correlation[T Float] struct {
 	window
-	n, o   int  // images and filters
-	images int  // of one tile
-	rows   int  // output rows of one tile
-	direct bool // a 1x1 kernel sees x itself: nothing to unfold
-	gemm   gemm[T]
+	n, o     int  // images and filters
+	images   int  // of one tile
+	rows     int  // output rows of one tile
+	channels int  // unfolded at a time
+	filters  int  // of one item
+	direct   bool // a 1x1 kernel sees x itself: nothing to unfold
+	gemm     gemm[T]
 }
 
 func newCorrelation[T Float](e *Executor[T], v window, n, o int) *correlation[T] {
 	s := &correlation[T]{window: v, n: n, o: o, gemm: e.gemm}
-	s.images, s.rows = tile[T](v, n, e.workers)
+	pixels := tilePixels
+	if o*v.taps() < n*v.c*v.h*v.w { // what is read again for every tile is the smaller part
+		pixels = min(pixels, max(64, n*v.oh*v.ow/e.workers)) // leave every worker a tile
+	}
+	s.images, s.rows = tile(v, n, pixels)
+	s.channels = v.channelsAtOnce(s.columns(), elementSize[T]())
 	s.direct = v.kh == 1 && v.kw == 1 && v.stride == 1 && v.top == 0 && v.left == 0 &&
 		v.oh == v.h && v.ow == v.w && s.images == 1
+	tiles := s.groups() * s.bands()
+	s.filters = (o + (e.workers+tiles-1)/tiles - 1) / ((e.workers + tiles - 1) / tiles)
 	return s
 }
 
-// tile chooses how many images, or how many rows of one image, are unfolded at
-// a time.
-func tile[T Float](v window, n, workers int) (images, rows int) {
-	pixels := cacheTarget / elementSize[T]() / v.taps()
-	pixels = min(max(pixels, 64), 1024)
-	pixels = min(pixels, max(64, n*v.oh*v.ow/workers)) // leave every worker a tile
+// tile chooses how many images, or how many rows of one image, make a tile of
+// about the given pixels.
+func tile(v window, n, pixels int) (images, rows int) {
 	if one := v.oh * v.ow; one <= pixels {
 		return min(n, pixels/one), v.oh
 	}
@@ -49,55 +55,72 @@ func tile[T Float](v window, n, workers int) (images, rows int) {
 	return 1, (v.oh + bands - 1) / bands
 }
 
-func (s *correlation[T]) groups() int { return (s.n + s.images - 1) / s.images }
-func (s *correlation[T]) bands() int  { return (s.oh + s.rows - 1) / s.rows }
-func (s *correlation[T]) items() int  { return s.groups() * s.bands() }
-func (s *correlation[T]) cost() int   { return 2 * s.images * s.rows * s.ow * s.o * s.taps() }
+// channelsAtOnce is how many channels make cacheTarget with their taps at so
+// many pixels.
+func (v window) channelsAtOnce(pixels, size int) int {
+	return min(v.c, max(1, cacheTarget/(size*v.kh*v.kw*pixels)))
+}
+
+func (s *correlation[T]) columns() int { return s.images * s.rows * s.ow }
+func (s *correlation[T]) groups() int  { return (s.n + s.images - 1) / s.images }
+func (s *correlation[T]) bands() int   { return (s.oh + s.rows - 1) / s.rows }
+func (s *correlation[T]) parts() int   { return (s.o + s.filters - 1) / s.filters }
+func (s *correlation[T]) items() int   { return s.groups() * s.bands() * s.parts() }
+func (s *correlation[T]) cost() int    { return 2 * s.columns() * s.filters * s.taps() }
+
+// unfolded is the size of what is unfolded at a time.
+func (s *correlation[T]) unfolded() int {
+	if s.direct {
+		return 0
+	}
+	return s.channels * s.kh * s.kw * s.columns()
+}
 
 // local is the private memory of a worker: unfolded inputs, then outputs of a
 // group of images before they are dealt out.
 func (s *correlation[T]) local() int {
-	size := 0
-	if !s.direct {
-		size = s.taps() * s.images * s.rows * s.ow
-	}
+	size := s.unfolded()
 	if s.images > 1 {
-		size += s.o * s.images * s.oh * s.ow
+		size += s.filters * s.columns()
 	}
 	return size
 }
 
 func (s *correlation[T]) run(c *call[T], x, w, bias, y []T, lo, hi int) {
-	area, taps := s.oh*s.ow, s.taps()
+	area, taps, k := s.oh*s.ow, s.taps(), s.kh*s.kw
 	for item := lo; item < hi; item++ {
-		first, y0 := item/s.bands()*s.images, item%s.bands()*s.rows
-		images, y1 := min(s.images, s.n-first), min(y0+s.rows, s.oh)
+		tile, o0 := item/s.parts(), item%s.parts()*s.filters
+		first, y0 := tile/s.bands()*s.images, tile%s.bands()*s.rows
+		images, y1, filters := min(s.images, s.n-first), min(y0+s.rows, s.oh), min(s.filters, s.o-o0)
 		pixels := (y1 - y0) * s.ow
 		columns := images * pixels
 
-		b, ldb := x[first*s.c*s.h*s.w:], columns
-		if s.direct {
-			b, ldb = b[y0*s.ow:], area
-		} else {
-			unfold(s.window, b, images, 0, s.c, y0, y1, c.local)
-			b = c.local
-		}
-		out, ldc := y[first*s.o*area+y0*s.ow:], area
+		out, ldc := y[(first*s.o+o0)*area+y0*s.ow:], area
 		if images > 1 {
-			out, ldc = c.local[taps*s.images*s.rows*s.ow:], columns
+			out, ldc = c.local[s.unfolded():], columns
 		}
 		beta := T(0)
 		if bias != nil {
 			beta = 1
-			for o, v := range bias {
+			for o, v := range bias[o0 : o0+filters] {
 				fill(out[o*ldc:][:columns], v)
 			}
 		}
-		s.gemm(blas.NoTrans, blas.NoTrans, s.o, columns, taps, 1, w, taps, b, ldb, beta, out, ldc)
+		x, w := x[first*s.c*s.h*s.w:], w[o0*taps:]
+		if s.direct {
+			s.gemm(blas.NoTrans, blas.NoTrans, filters, columns, taps, 1, w, taps, x[y0*s.ow:], area, beta, out, ldc)
+		} else {
+			for c0 := 0; c0 < s.c; c0 += s.channels {
+				c1 := min(c0+s.channels, s.c)
+				unfold(s.window, x, images, c0, c1, y0, y1, c.local)
+				s.gemm(blas.NoTrans, blas.NoTrans, filters, columns, (c1-c0)*k, 1, w[c0*k:], taps, c.local, columns, beta, out, ldc)
+				beta = 1
+			}
+		}
 		if images > 1 {
 			for i := range images {
-				for o := range s.o {
-					copy(y[((first+i)*s.o+o)*area:][:area], out[o*columns+i*area:])
+				for o := range filters {
+					copy(y[((first+i)*s.o+o0+o)*area:][:area], out[o*columns+i*area:])
 				}
 			}
 		}
@@ -126,13 +149,18 @@ func forwardWindow(x, w, y graph.Shape, attrs any) window {
 	}
 }
 
+// turnedTarget is the size of the filters up to which conv2dGradInput turns
+// them: they are spread over memory as they are, and in the way of other things.
+const turnedTarget = 1 << 20
+
 // conv2dGradInput sends dy back to x. For stride 1 that is again a correlation,
-// of dy with the filters turned by 180 degrees and transposed. Otherwise the
-// products w^T dy are folded back, image by image.
+// of dy with the filters turned by 180 degrees and transposed. Otherwise, and
+// where there are many filters, the products w^T dy are folded back, a band of
+// dy at a time.
 func conv2dGradInput[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	dy, w := n.Inputs[0].Shape, n.Inputs[1].Shape
 	v := forwardWindow(n.Shape, w, dy, n.Attrs)
-	if v.stride == 1 {
+	if v.stride == 1 && w.Size()*elementSize[T]() <= turnedTarget {
 		back := window{
 			c: w[0], h: v.oh, w: v.ow, kh: v.kh, kw: v.kw,
 			stride: 1, top: v.kh - 1 - v.top, left: v.kw - 1 - v.left, oh: v.h, ow: v.w,
@@ -149,22 +177,27 @@ func conv2dGradInput[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 
 	// One item is a run of channels of one image; a batch of one is split too.
 	filters, area, k := w[0], v.oh*v.ow, v.kh*v.kw
-	width := v.c
+	_, rows := tile(v, 1, tilePixels)
+	width := v.channelsAtOnce(rows*v.ow, elementSize[T]())
 	if dy[0] < e.workers {
-		width = (v.c + e.workers - 1) / e.workers
+		width = min(width, (v.c+e.workers-1)/e.workers)
 	}
 	runs := (v.c + width - 1) / width
 	return kernel[T]{
-		local: width * k * area,
+		local: width * k * rows * v.ow,
 		phases: []phase[T]{{dy[0] * runs, 2 * width * k * area * filters, func(c *call[T], lo, hi int) {
 			for item := lo; item < hi; item++ {
 				i, c0 := item/runs, item%runs*width
 				c1 := min(c0+width, v.c)
-				e.gemm(blas.Trans, blas.NoTrans, (c1-c0)*k, area, filters, 1,
-					c.in[1][c0*k:], v.taps(), c.in[0][i*filters*area:], area, 0, c.local, area)
 				dx := c.out[i*v.c*v.h*v.w:][:v.c*v.h*v.w]
 				clear(dx[c0*v.h*v.w : c1*v.h*v.w])
-				fold(v, c.local, c0, c1, dx)
+				for y0 := 0; y0 < v.oh; y0 += rows {
+					y1 := min(y0+rows, v.oh)
+					columns := (y1 - y0) * v.ow
+					e.gemm(blas.Trans, blas.NoTrans, (c1-c0)*k, columns, filters, 1,
+						c.in[1][c0*k:], v.taps(), c.in[0][i*filters*area+y0*v.ow:], area, 0, c.local, columns)
+					fold(v, c.local, c0, c1, y0, y1, dx)
+				}
 			}
 		}}},
 	}
@@ -194,7 +227,7 @@ func conv2dGradWeight[T Float](e *Executor[T], n *graph.Node) kernel[T] {
 	runs := (v.c + width - 1) / width
 	part := v
 	part.c = width
-	images, rows := tile[T](part, dy[0], 1)
+	images, rows := tile(part, dy[0], min(max(cacheTarget/elementSize[T]()/part.taps(), 64), 1024))
 	tileSize := images * rows * v.ow
 	return kernel[T]{
 		local: width*k*tileSize + filters*tileSize,

@@ -55,6 +55,9 @@ func spread[T Float](x []T, mean float64) float64 {
 // scale and a shift.
 func groupNorm[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 	g := newNormGeometry(n.Shape, n.Attrs)
+	if g.pixels == 1 {
+		return layerNorm[T](g)
+	}
 	return loop(g.n*g.channels, 12*g.pixels, func(c *call[T], lo, hi int) {
 		stats, gamma, beta := c.in[1], c.in[2], c.in[3]
 		for p := lo; p < hi; p++ {
@@ -76,10 +79,52 @@ func groupNorm[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 	})
 }
 
+// layerNorm is groupNorm of single pixels, a group at a time.
+func layerNorm[T Float](g normGeometry) kernel[T] {
+	return loop(g.groups(), 12*g.perGroup, func(c *call[T], lo, hi int) {
+		for k := lo; k < hi; k++ {
+			mean, rstd := c.in[1][2*k], c.in[1][2*k+1]
+			channel := k % g.Groups * g.perGroup
+			gamma, beta := c.in[2][channel:][:g.perGroup], c.in[3][channel:][:g.perGroup]
+			y, x := c.out[k*g.perGroup:][:g.perGroup], c.in[0][k*g.perGroup:][:g.perGroup]
+			for i, v := range x {
+				y[i] = (v-mean)*rstd*gamma[i] + beta[i]
+			}
+			if g.SiLU {
+				for i, v := range y {
+					y[i] = v * sigmoid(v)
+				}
+			}
+		}
+	})
+}
+
+// layerNormGradInput is groupNormGradInput of single pixels without activation.
+func layerNormGradInput[T Float](g normGeometry) kernel[T] {
+	return loop(g.groups(), 10*g.perGroup, func(c *call[T], lo, hi int) {
+		for k := lo; k < hi; k++ {
+			mean, rstd, at := c.in[2][2*k], c.in[2][2*k+1], k*g.perGroup
+			gamma := c.in[3][k%g.Groups*g.perGroup:][:g.perGroup]
+			dx, dy, x := c.out[at:][:g.perGroup], c.in[0][at:][:g.perGroup], c.in[1][at:][:g.perGroup]
+			for i, v := range gamma {
+				dx[i] = dy[i] * v
+			}
+			total, moment := moments(dx, x, mean, rstd)
+			a, b := T(total/float64(g.perGroup)), T(moment/float64(g.perGroup))
+			for i, v := range x {
+				dx[i] = flush(rstd * (dx[i] - a - (v-mean)*rstd*b))
+			}
+		}
+	})
+}
+
 // groupNormGradInput: with d = dy*gamma (times silu' at the output) and the
 // normalised xhat, dx = rstd*(d - mean(d) - xhat*mean(d*xhat)).
 func groupNormGradInput[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 	g := newNormGeometry(n.Shape, n.Attrs)
+	if g.pixels == 1 && !g.SiLU {
+		return layerNormGradInput[T](g)
+	}
 	return loop(g.groups(), 24*g.size(), func(c *call[T], lo, hi int) {
 		stats, gamma, beta := c.in[2], c.in[3], c.in[4]
 		for k := lo; k < hi; k++ {

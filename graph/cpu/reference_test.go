@@ -91,7 +91,9 @@ var convCases = []convCase{
 	{16, 4, 4, 4, 5, 3, 3, graph.Same(3)},
 	{70, 2, 2, 3, 3, 3, 3, graph.Same(3)}, // several groups of images, the last one partial
 	{1, 2, 41, 37, 3, 3, 3, graph.Same(3)},
-	{1, 130, 20, 20, 2, 3, 3, graph.Same(3)}, // several bands of rows
+	{1, 130, 20, 20, 2, 3, 3, graph.Same(3)}, // channels unfolded in several turns
+	{1, 125, 5, 6, 121, 3, 3, graph.Same(3)}, // filters that are not turned
+	{1, 2, 51, 53, 3, 3, 3, graph.Conv2DAttrs{Stride: 2, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1}}, // several bands of rows
 	{3, 5, 6, 6, 4, 1, 1, graph.Same(1)},
 	{1, 5, 40, 40, 4, 1, 1, graph.Same(1)},
 	{2, 3, 8, 8, 4, 3, 3, graph.Conv2DAttrs{Stride: 2, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1}},

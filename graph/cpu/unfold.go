@@ -71,21 +71,30 @@ func unfoldPlane[T Float](v window, plane []T, ky, kx, y0, y1 int, dst []T) {
 	}
 }
 
-// fold adds the columns of one image back to where unfold reads them (col2im).
-func fold[T Float](v window, col []T, c0, c1 int, x []T) {
+// fold adds the columns of the rows [y0, y1) of one image back to where unfold
+// reads them (col2im).
+func fold[T Float](v window, col []T, c0, c1, y0, y1 int, x []T) {
 	for c := c0; c < c1; c++ {
 		plane := x[c*v.h*v.w:][:v.h*v.w]
 		for ky := range v.kh {
 			for kx := range v.kw {
-				a, b := inside(v.stride, ky-v.top, v.h, 0, v.oh)
+				a, b := inside(v.stride, ky-v.top, v.h, y0, y1)
 				l, r := inside(v.stride, kx-v.left, v.w, 0, v.ow)
-				for y := a; y < b; y++ {
-					dst := plane[(y*v.stride+ky-v.top)*v.w:][:v.w]
-					for x := l; x < r; x++ {
-						dst[x*v.stride+kx-v.left] += col[y*v.ow+x]
+				for y := a; y < b && l < r; y++ {
+					from := col[(y-y0)*v.ow+l : (y-y0)*v.ow+r]
+					to := plane[(y*v.stride+ky-v.top)*v.w+l*v.stride+kx-v.left:]
+					if v.stride == 1 {
+						to = to[:len(from)]
+						for x, d := range from {
+							to[x] += d
+						}
+						continue
+					}
+					for x, d := range from {
+						to[x*v.stride] += d
 					}
 				}
-				col = col[v.oh*v.ow:]
+				col = col[(y1-y0)*v.ow:]
 			}
 		}
 	}

@@ -209,3 +209,47 @@ func TestTermsOfLatentsOnWebGPU(t *testing.T) {
 		}
 	}
 }
+
+// The same pipeline, recipe and seed give the same losses and pictures on a GPU,
+// with whatever varies and under a budget.
+func TestPipelineOnGPUMatchesCPU(t *testing.T) {
+	exec := device(t)
+	for name, c := range map[string]struct {
+		set    []string
+		budget float64 // of what the run takes without one
+	}{
+		"latents":          {nil, 0},
+		"prompt, budgeted": {[]string{"variables={condition: {lr: 0.1}, latents: {}}"}, 0.8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o PlanOptions
+			if c.budget > 0 {
+				o.MemoryBudget = int64(c.budget * float64(foxPlan(t, o, c.set...).Memory(nil).Total()))
+			}
+			steer := func(exec graph.Executor) *sdo.Result {
+				s, err := NewSession(exec, foxPlan(t, o, c.set...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				result, err := s.Steer(context.Background(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if planned, used := s.Memory(exec), exec.Usage(); planned.Params != used.Params {
+					t.Errorf("on %s %d bytes of parameters are planned and %d used", exec.Device().Name, planned.Params, used.Params)
+				}
+				return result
+			}
+			got, want := steer(exec), steer(cpu.New[float32](cpu.Options{}))
+			for u, losses := range got.Losses {
+				if e := relative(losses, want.Losses[u]); e > 2e-3 {
+					t.Errorf("losses after %d updates: %v, on the CPU %v", u, losses, want.Losses[u])
+				}
+			}
+			if e := relative(got.Samples, want.Samples); e > 5e-3 {
+				t.Errorf("pictures differ by %.2g", e)
+			}
+		})
+	}
+}

@@ -3,11 +3,9 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -110,25 +108,16 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-var oldFolder = sync.OnceValues(func() (fstest.MapFS, error) {
+// folder is testdata/old with some files changed; "" removes one.
+func folder(t *testing.T, changes map[string]string) fstest.MapFS {
 	files := fstest.MapFS{}
 	for _, name := range []string{vocabFile, mergesFile, specialFile, configFile} {
 		text, err := os.ReadFile("testdata/old/" + name)
 		if err != nil {
-			return nil, err
+			t.Fatal(err)
 		}
 		files[name] = &fstest.MapFile{Data: text}
 	}
-	return files, nil
-})
-
-// folder is testdata/old with some files changed; "" removes one.
-func folder(t testing.TB, changes map[string]string) fstest.MapFS {
-	old, err := oldFolder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := maps.Clone(old)
 	for name, text := range changes {
 		if text == "" {
 			delete(files, name)
@@ -207,25 +196,19 @@ func TestFilesThatSayLess(t *testing.T) {
 // those that load: nothing panics, ids are of the vocabulary, padding is exact, and
 // a text means what it does composed.
 func FuzzTokenizer(f *testing.F) {
-	for _, name := range []string{vocabFile, mergesFile, specialFile, configFile} {
-		text, err := os.ReadFile("testdata/old/" + name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(name, text, "a <|endoftext|> cat")
+	for name, text := range tiny {
+		f.Add(name, []byte(text), "a <|endoftext|> ab  Ab")
 	}
-	text, err := os.ReadFile("testdata/added/" + wholeFile)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(wholeFile, text, "two  words")
-	f.Add(addedFile, []byte(`{"<cat-toy>": 754}`), "<cat-toy>")
+	f.Add(wholeFile, []byte(`{"added_tokens": [{"id": 7, "content": "<cat>", "single_word": true, "normalized": true}], "model": {"type": "BPE",
+		"end_of_word_suffix": "</w>", "vocab": `+tiny[vocabFile]+`, "merges": ["a b</w>", ["a", "a"]]}}`), "<CAT> a<cat>")
+	f.Add(addedFile, []byte(`{"<cat-toy>": 7}`), "<cat-toy>")
+	f.Add(configFile, []byte(`{"added_tokens_decoder": {"7": {"content": "e\u0301", "normalized": true}}, "model_max_length": 3}`), "É")
 	for _, g := range goldens(f)[:80] {
 		f.Add(addedFile, []byte(`{}`), g.Text)
 	}
 	plain := load(f, "new")
 	f.Fuzz(func(t *testing.T, name string, contents []byte, text string) {
-		for _, tokenizer := range []*Tokenizer{plain, changed(t, name, contents)} {
+		for _, tokenizer := range []*Tokenizer{plain, changed(name, contents)} {
 			if tokenizer == nil {
 				continue
 			}
@@ -253,12 +236,23 @@ func FuzzTokenizer(f *testing.F) {
 	})
 }
 
-// changed loads testdata/old with one file changed; nil where that is refused.
-func changed(t *testing.T, name string, contents []byte) *Tokenizer {
+// tiny is a folder with a vocabulary so small that a fuzzer gets through it.
+var tiny = map[string]string{
+	vocabFile:   `{"a": 0, "a</w>": 1, "b</w>": 2, "ab</w>": 3, "aa": 4, "<|startoftext|>": 5, "<|endoftext|>": 6}`,
+	mergesFile:  "#version: 0.2\na b</w>\na a\n",
+	specialFile: `{"bos_token": {"content": "<|startoftext|>", "normalized": true}, "pad_token": "a"}`,
+	configFile:  `{"tokenizer_class": "CLIPTokenizer", "model_max_length": 9, "additional_special_tokens": ["b"], "eos_token": {"__type": "AddedToken", "content": "<|endoftext|>"}}`,
+}
+
+// changed loads tiny with one file changed; nil where that is refused.
+func changed(name string, contents []byte) *Tokenizer {
 	if !slices.Contains([]string{vocabFile, mergesFile, specialFile, configFile, wholeFile, addedFile}, name) {
 		return nil
 	}
-	files := folder(t, nil)
+	files := fstest.MapFS{}
+	for name, text := range tiny {
+		files[name] = &fstest.MapFile{Data: []byte(text)}
+	}
 	files[name] = &fstest.MapFile{Data: contents}
 	tokenizer, err := Load(files, ".")
 	if err != nil {

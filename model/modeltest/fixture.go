@@ -101,7 +101,11 @@ func newFixture(fsys fs.FS, name, architecture, values string, weights model.Sou
 		return f, err
 	}
 	if _, err := fs.Stat(fsys, "lora"); err == nil {
-		if f.LoRA, err = model.LoadLoRA(fsys, "lora", network); err != nil {
+		load := model.LoadLoRA
+		if _, text := network.(model.CLIPTextConfig); text {
+			load = model.LoadTextLoRA
+		}
+		if f.LoRA, err = load(fsys, "lora", network); err != nil {
 			return f, err
 		}
 	}

@@ -138,9 +138,6 @@ func parseLoRAName(name string) (loraName, error) {
 			return n, nil
 		}
 		n.module = strings.ReplaceAll(cut, ".processor.", ".")
-		if n.part == anyPart && strings.HasPrefix(n.module, "text_model.") {
-			n.part = textPart
-		}
 		if strings.HasPrefix(s.suffix, "_lora.") {
 			block, layer, _ := cutLast(n.module, ".")
 			layers, known := processorLayers[layer]
@@ -148,7 +145,7 @@ func parseLoRAName(name string) (loraName, error) {
 				break
 			}
 			n.module = block + "." + layers[0]
-			if n.part == textPart {
+			if n.part == textPart || strings.HasPrefix(block, "text_model.") {
 				n.module = block + "." + layers[1]
 			}
 		}

@@ -20,6 +20,7 @@ import (
 type mapping struct {
 	mu      sync.RWMutex
 	data    []byte // nil once closed
+	size    int64
 	cleanup runtime.Cleanup
 }
 
@@ -35,7 +36,7 @@ func mapFile(file fs.File, size int64) mapped {
 	if err != nil {
 		return nil
 	}
-	m := &mapping{}
+	m := &mapping{size: size}
 	if raw.Control(func(fd uintptr) {
 		m.data, err = syscall.Mmap(int(fd), 0, int(size), syscall.PROT_READ, syscall.MAP_SHARED)
 	}) != nil || err != nil {
@@ -50,10 +51,10 @@ func mapFile(file fs.File, size int64) mapped {
 func (m *mapping) view(at, n int64, use func(raw []byte)) (err error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	switch size := int64(len(m.data)); {
+	switch {
 	case m.data == nil:
 		return fs.ErrClosed
-	case at < 0 || n < 0 || at > size || n > size-at:
+	case at < 0 || n < 0 || at > m.size || n > m.size-at:
 		return io.ErrUnexpectedEOF
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -71,8 +72,12 @@ func (m *mapping) view(at, n int64, use func(raw []byte)) (err error) {
 
 // ReadAt is io.ReaderAt's.
 func (m *mapping) ReadAt(p []byte, at int64) (int, error) {
-	if err := m.view(at, int64(len(p)), func(raw []byte) { copy(p, raw) }); err != nil {
+	n := min(int64(len(p)), max(0, m.size-at))
+	if err := m.view(at, n, func(raw []byte) { copy(p, raw) }); err != nil {
 		return 0, err
+	}
+	if n < int64(len(p)) {
+		return int(n), io.EOF
 	}
 	return len(p), nil
 }

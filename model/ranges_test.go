@@ -136,6 +136,10 @@ func TestRangesBeyondTheFile(t *testing.T) {
 			}
 		}
 	}
+	tail := make([]byte, 9)
+	if n, err := f.ReadAt(tail, 6); n != 4 || err != io.EOF || !bytes.Equal(tail[:n], []byte("6789")) {
+		t.Errorf("reading beyond the end gives %d bytes, %v", n, err)
+	}
 	got := make([]byte, 4)
 	if err := readAt(f, got, 6); err != nil || !bytes.Equal(got, []byte("6789")) {
 		t.Errorf("the last four bytes are %q, %v", got, err)

@@ -78,6 +78,20 @@ var (
 // IsPipeline tells whether a folder is a pipeline's.
 func IsPipeline(fsys fs.FS) bool { return exists(fsys, pipelineFile) }
 
+// JudgePipeline refuses the contents of a model_index.json by its class and its
+// components' classes, where LoadPipeline would.
+func JudgePipeline(index []byte) error {
+	p := &Pipeline{}
+	parts, err := p.parseIndex(index)
+	if err == nil && !slices.Contains(pixelPipelines, p.Class) {
+		err = judgeParts(parts, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", pipelineFile, err)
+	}
+	return nil
+}
+
 // LoadPipeline reads a pipeline's folder without the components named in
 // without. The classes of all its components are judged before one is read, and
 // each one's config before its weights are opened.
@@ -138,13 +152,21 @@ func (p *Pipeline) readIndex(fsys fs.FS) (map[string]component, error) {
 	if err != nil {
 		return nil, err
 	}
+	parts, err := p.parseIndex(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", pipelineFile, err)
+	}
+	return parts, nil
+}
+
+func (p *Pipeline) parseIndex(text []byte) (map[string]component, error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(text, &keys); err != nil {
-		return nil, fmt.Errorf("%s: %w", pipelineFile, plain(err))
+		return nil, plain(err)
 	}
 	_ = json.Unmarshal(keys["_class_name"], &p.Class) // what is no string names no class
 	if err := judgePipeline(p.Class); err != nil {
-		return nil, fmt.Errorf("%s: %w", pipelineFile, err)
+		return nil, err
 	}
 	parts := map[string]component{}
 	for name, value := range keys {
@@ -153,7 +175,7 @@ func (p *Pipeline) readIndex(fsys fs.FS) (map[string]component, error) {
 		}
 		var c component
 		if err := json.Unmarshal(value, &c); err != nil {
-			return nil, fmt.Errorf("%s: %s is %s, %w", pipelineFile, name, value, err)
+			return nil, fmt.Errorf("%s is %s, %w", name, value, err)
 		}
 		if c != (component{}) {
 			parts[name] = c

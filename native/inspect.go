@@ -51,6 +51,7 @@ type inspection struct {
 	Input      []int            `json:"input,omitempty"` // of the denoiser or classifier: channels, height, width
 	Attributes model.Attributes `json:"attributes,omitempty"`
 	Components []*component     `json:"components"`
+	Fault      string           `json:"fault,omitempty"` // why the pipeline cannot be used, whatever its components
 
 	// Bytes a call of the denoiser needs beside the parameters, by the memory
 	// plan and without a budget; a kept call pins the tape on top of the arena.
@@ -254,14 +255,27 @@ func inspectFolder(name string, o inspectOptions) (*inspection, error) {
 			return nil, fmt.Errorf("model %s: %w", name, err)
 		}
 	}
+	// Of what the components are together the pipeline judges.
+	if index, err := fs.ReadFile(folder, hub.IndexFile); err == nil {
+		err = model.JudgePipeline(index)
+		if err == nil && i.fault() == nil {
+			_, err = model.LoadPipeline(folder)
+		}
+		if err != nil {
+			i.Fault = err.Error()
+		}
+	}
 	if i.fault() == nil {
 		i.Memory = memoryOf(name, i, o)
 	}
 	return i, i.list(o)
 }
 
-// fault is what is wrong with a component that a run would need.
+// fault is what is wrong with the pipeline or a component that a run would need.
 func (i *inspection) fault() error {
+	if i.Fault != "" {
+		return fmt.Errorf("model %s: %s", i.Folder, i.Fault)
+	}
 	for _, c := range i.Components {
 		if c.Fault != "" && !c.Unused {
 			return fmt.Errorf("model %s: %s", i.Folder, strings.TrimPrefix(c.Name+": "+c.Fault, ": "))

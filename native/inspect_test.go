@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -115,6 +116,16 @@ func TestInspectOfFaults(t *testing.T) {
 				return bytes.Replace(b, []byte("UNet2DConditionModel"), []byte("FluxTransformer2DModel"), 1)
 			})
 		}, "cannot be used, see below", `unet: class "FluxTransformer2DModel" is not supported`},
+		{"pipeline", func(t *testing.T, dir string) {
+			edit(t, dir, "model_index.json", func(b []byte) []byte {
+				return bytes.Replace(b, []byte("StableDiffusionPipeline"), []byte("StableDiffusionXLPipeline"), 1)
+			})
+		}, "latents 4 x 8 x 8", "Stable Diffusion XL is not supported yet"},
+		{"parts of several models", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "tokenizer"), "tokenizer_config.json", func(b []byte) []byte {
+				return regexp.MustCompile(`"model_max_length": \d+`).ReplaceAll(b, []byte(`"model_max_length": 78`))
+			})
+		}, "latents 4 x 8 x 8", "the text encoder has room for 77"},
 		{"missing weights", func(t *testing.T, dir string) {
 			remove(t, filepath.Join(dir, "unet"), "diffusion_pytorch_model.safetensors")
 		}, "cannot be used, see below", "unet/diffusion_pytorch_model.safetensors: the file is missing"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/native/hub"
 	"github.com/sdo-go/sdo/native/report"
 )
@@ -125,6 +126,9 @@ func (a *app) pullInto(ctx context.Context, client *hub.Client, name, revision, 
 		if f, ok := listing.Find(hub.IndexFile); ok {
 			if index, err = client.ReadFile(ctx, listing, f); err != nil {
 				return err
+			}
+			if err := model.JudgePipeline(index); err != nil {
+				return usageError{fmt.Errorf("%s: %w; --all downloads it all the same", name, err)}
 			}
 		}
 		chosen, said, err := hub.Choose(listing.Files, index, variant)

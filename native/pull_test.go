@@ -146,9 +146,14 @@ func TestPullsThatCannotBe(t *testing.T) {
 		{"no revision", nil, []string{"some-one/avatars", "--revision", ""}, exitUsage, "expected a branch, a tag or a commit"},
 		{"forbidden", status(403), []string{"some-one/avatars"}, exitUsage, "accept its conditions on its page"},
 		{"broken hub", status(501), []string{"some-one/avatars"}, exitFailure, "the server answers 501 Not Implemented"},
+		{"pipeline of another kind", func(w http.ResponseWriter, r *http.Request, name string) bool {
+			s.Files["model_index.json"] = []byte(`{"_class_name": "StableDiffusionXLPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}`)
+			return false
+		}, []string{"some-one/avatars"}, exitUsage, "Stable Diffusion XL is not supported yet, want one of StableDiffusionPipeline, LatentConsistencyModelPipeline, DDPMPipeline, DDIMPipeline; --all downloads it all the same"},
 		{"no folder", nil, []string{"some-one/avatars", "--to", taken}, exitUsage, "not a directory; give another folder with --to"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			delete(s.Files, "model_index.json")
 			s.Fault = tt.fault
 			code, stdout, stderr := invoke(t, append([]string{"model", "pull", "-q"}, tt.args...)...)
 			if code != tt.code || stdout != "" || !strings.Contains(stderr, tt.want) || !strings.HasPrefix(stderr, "sdo: ") || strings.Count(strings.TrimSpace(stderr), "\n") > 1 {

@@ -22,10 +22,10 @@ import (
 
 // The budgets in bytes. Compressed means gzip, which every static host serves.
 const (
-	rawModuleBudget = 12_000_000 // what a browser compiles and keeps
-	moduleBudget    = 2_500_000
+	rawModuleBudget = 14_500_000 // what a browser compiles and keeps
+	moduleBudget    = 3_100_000
 	downloadBudget  = 6_000_000
-	edgeBudget      = 3_000_000 // the worker's module
+	edgeBudget      = 3_500_000 // the worker's module
 )
 
 // What Cloudflare takes of a worker, in bytes

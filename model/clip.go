@@ -54,10 +54,10 @@ func LoadCLIP(fsys fs.FS) (*CLIP, error) {
 		return nil, err
 	}
 	if n := c.Tokenizer.VocabSize(); n > c.Text.Config.VocabSize {
-		return nil, fmt.Errorf("vocab.json: token ids reach %d, the network knows %d", n-1, c.Text.Config.VocabSize)
+		return nil, fmt.Errorf("the tokenizer's ids reach %d, the network knows %d", n-1, c.Text.Config.VocabSize)
 	}
 	if n := c.Tokenizer.MaxLength(); n > c.Text.Config.MaxPositionEmbeddings {
-		return nil, fmt.Errorf("tokenizer_config.json: texts of %d tokens, the network takes %d (max_position_embeddings)", n, c.Text.Config.MaxPositionEmbeddings)
+		return nil, fmt.Errorf("the tokenizer makes texts of %d tokens, the network takes %d (max_position_embeddings)", n, c.Text.Config.MaxPositionEmbeddings)
 	}
 	scale, err := c.Text.checkpoint.readFinite("logit_scale")
 	if err != nil {

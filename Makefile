@@ -143,8 +143,11 @@ fuzz: ## every fuzz target for FUZZTIME, by default 1m
 		$(BUILD) test $(TAGS) $$(dirname $$file) -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
 
-golden: ## make the golden files again; needs Python with torch, diffusers and peft
+golden: ## make the golden files again; needs Python with torch, diffusers, transformers and peft
 	python3 tools/golden/unet2d.py
+	python3 tools/golden/unet2d_condition.py
+	python3 tools/golden/autoencoder.py
+	python3 tools/golden/clip.py
 	python3 tools/golden/lora.py
 	python3 tools/golden/lora_names.py
 	python3 tools/golden/torch_files.py

@@ -375,9 +375,16 @@ func (p *pickle) assign(one bool) error {
 func (p *pickle) global(module, name string) error {
 	g := pickleGlobal(module + "." + name)
 	if _, storage := storageTypes[g]; !storage && g != orderedDict && g != rebuildTensor && g != rebuildParameter {
-		return fmt.Errorf("it asks for the Python object %.200q, and no program is run from a file of numbers here; save model.state_dict() alone, as safetensors or with torch.save", string(g))
+		return foreignGlobal(g)
 	}
 	return p.push(g)
+}
+
+// foreignGlobal is the error of a pickle that asks for more than numbers.
+type foreignGlobal pickleGlobal
+
+func (g foreignGlobal) Error() string {
+	return fmt.Sprintf("it asks for the Python object %.200q, and no program is run from a file of numbers here; save model.state_dict() alone, as safetensors or with torch.save", string(g))
 }
 
 // storage makes a block of numbers of the persistent id on the stack:

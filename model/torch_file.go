@@ -100,6 +100,9 @@ func (f *TorchFile) open(size int64) error {
 		return err
 	}
 	value, err := unpickle(text)
+	if errors.As(err, new(foreignGlobal)) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("%w; the file is no plain state dict of torch.save, or damaged", err)
 	}

@@ -116,9 +116,9 @@ one tensor at a time.`,
 type loraInspection struct {
 	File       string   `json:"file"`
 	Class      string   `json:"class"`  // LoRA
-	Naming     string   `json:"naming"` // peft or kohya
-	Rank       int      `json:"rank"`
-	Alpha      *float64 `json:"alpha"` // null where the file does not say
+	Naming     string   `json:"naming"` // peft, kohya or diffusers
+	Rank       int      `json:"rank"`   // that most layers have, as alpha
+	Alpha      *float64 `json:"alpha"`  // null where the file does not say
 	Parameters int      `json:"parameters"`
 	Stored     string   `json:"stored"`
 	Modules    []string `json:"modules"`
@@ -183,12 +183,24 @@ func (a *app) printLoRA(name string, folder fs.FS, file string, info *model.LoRA
 		fmt.Fprintf(a.stdout, "  %-13s%s\n", key, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(a.stdout, "%s, LoRA under %s names\n", name, map[string]string{"peft": "PEFT's", "kohya": "kohya-ss'", "diffusers": "diffusers' earlier"}[info.Naming])
-	line("rank", "%d, alpha %s", info.Rank, alpha)
-	line("parameters", "%d beside %d layers, stored as %s", info.Numbers, len(info.Modules), info.Stored)
+	line("rank", "%d%s, alpha %s%s", info.Rank, others(info.Ranks), alpha, others(info.Alphas))
+	text := ""
+	if info.Text > 0 {
+		text = fmt.Sprintf(", %d of them the text encoder's", info.Text)
+	}
+	line("parameters", "%d beside %d layers%s, stored as %s", info.Numbers, len(info.Modules), text, info.Stored)
 	for _, m := range info.Modules {
 		line("", "%s", m)
 	}
 	return nil
+}
+
+// others says from where to where the values of several layers go.
+func others[V any](ascending []V) string {
+	if len(ascending) < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" of most layers (%v to %v)", ascending[0], ascending[len(ascending)-1])
 }
 
 // inspectOptions are the flags of sdo model inspect.

@@ -396,8 +396,12 @@ func pixels(unet *model.UNet2D) *Model {
 // file. Arithmetic is float32 either way, so packed halves lose nothing.
 func (m *Model) Storage() graph.Storage { return storageOf(m.Stored) }
 
-// Options plan a run without a memory budget and with weights as in the file.
-func (m *Model) Options() PlanOptions { return PlanOptions{Storage: m.Storage()} }
+// Options plan a run without a memory budget, with weights as in the file and
+// within what every GPU grants, so that a plan fits whatever device is opened
+// after it: buffers of 256 MiB, of which kernels see 128 at once.
+func (m *Model) Options() PlanOptions {
+	return PlanOptions{Storage: m.Storage(), MaxBuffer: 256 << 20, MaxBinding: 128 << 20}
+}
 
 func storageOf(stored model.DType) graph.Storage {
 	if stored == model.F16 {

@@ -126,13 +126,17 @@ func (p *Plan) Cost() (calls, backward int) {
 	return rollout.Calls + update.Calls, update.Backward
 }
 
-// Buffers are the sizes of the buffers that activations take on a device, each
-// in one piece: the scratch arena and a tape for every kind of kept call.
+// Buffers are the sizes of the buffers that activations take on a device: those
+// of the scratch arena and of a tape for every kind of kept call.
 func (p *Plan) Buffers(exec graph.Executor) []int64 {
 	sizes := []int64{0}
 	for _, plan := range p.plans() {
-		sizes[0] = max(sizes[0], exec.ScratchBytes(plan))
-		sizes = append(sizes, plan.TapeBytes)
+		if len(plan.Scratch) > 1 { // what kernels need besides gets buffers of its own
+			sizes = append(sizes, plan.Scratch...)
+		} else {
+			sizes[0] = max(sizes[0], exec.ScratchBytes(plan))
+		}
+		sizes = append(sizes, plan.Tape...)
 	}
 	return sizes
 }
@@ -162,11 +166,14 @@ func (p *Plan) aids() (plans []*graph.Plan) {
 // activations: the executor's ledger comes out the same. A nil executor counts
 // the plan's own bytes, without what a device's kernels need besides.
 func (p *Plan) Memory(exec graph.Executor) Memory {
-	arena := func(plan *graph.Plan) int64 {
-		if exec == nil {
-			return plan.ScratchBytes
+	arena := func(plans ...*graph.Plan) (most int64) {
+		if exec != nil {
+			return exec.ScratchBytes(plans...)
 		}
-		return exec.ScratchBytes(plan)
+		for _, plan := range plans {
+			most = max(most, plan.ScratchBytes)
+		}
+		return most
 	}
 	params := func(plans ...*graph.Plan) int64 {
 		if exec == nil {
@@ -179,10 +186,7 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 		Activations: p.network.tapeBytes(),
 		States:      p.states() * 4,
 	}
-	scratch := int64(0)
-	for _, plan := range p.plans() {
-		scratch = max(scratch, arena(plan))
-	}
+	sharing := p.plans()
 	if p.metric != nil {
 		m.Activations += p.metric.plan.TapeBytes
 	}
@@ -191,9 +195,9 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 	}
 	if p.reading != nil {
 		m.Params += params(p.reading.plan)
-		scratch = max(scratch, arena(p.reading.plan))
+		sharing = append(sharing, p.reading.plan)
 	}
-	m.Activations += scratch
+	m.Activations += arena(sharing...)
 	return m
 }
 

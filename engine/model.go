@@ -261,6 +261,9 @@ func (n *Networks) adapt(a *recipes.Adapter, open Open) error {
 		return err
 	}
 	n.weights = n.merge(n.weights, lora)
+	if lora.Beside == 0 {
+		return nil
+	}
 	if lora, err = loadAdapter(a, n.Pipeline.Text.Config, open, model.LoadTextLoRA); lora == nil {
 		return err
 	}

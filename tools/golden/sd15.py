@@ -5,7 +5,8 @@ seed> at the latent. Nothing of it is committed: the weights are 1.7 GB.
 
     pip install torch diffusers safetensors
     python tools/golden/sd15.py FOLDER [--forward]
-    SDO_SD15=FOLDER go test ./model -run FullSize -v -timeout 2h
+    SDO_SD15=FOLDER go test ./model -run FullSize -v -timeout 2h    # on the CPU
+    SDO_SD15=FOLDER go test ./engine -run FullSize -v -timeout 2h   # through WebGPU
 """
 
 import argparse

@@ -43,7 +43,7 @@ var rooms = map[string]struct{ own, foreign string }{
 	"engine/enginetest":  {"engine graph/cpu recipes sdo", ""},
 	"demo":               {"", ""},
 	"demo/sitetest":      {"", "github.com/andybalholm/brotli"},
-	"demo/studio":        {"engine gpu graph graph/cpu graph/optable graph/webgpu model model/builtin recipes sdo train/avatars", ""},
+	"demo/studio":        {"engine gpu graph graph/cpu graph/optable graph/webgpu model model/builtin recipes sampler sdo train/avatars", ""},
 	"wasm/browser":       {"demo/studio model/builtin", ""},
 	"wasm/edge":          {"engine graph graph/cpu model model/builtin recipes sdo", ""},
 	"wasm/edge/edgetest": {"engine/enginetest model model/builtin recipes sdo", ""},

@@ -9,14 +9,21 @@ export interface Recipe {
   name: string
   description?: string
   model: string
+  decoder?: string
   lora?: { path: string; scale: number }
   guide?: string
   judge?: string
+  clip?: string
+  aesthetic?: string
   seed: number
   num_images: number
+  height?: number
+  width?: number
   sampler: { name: string; num_inference_steps: number; timestep_spacing: string; eta: number; use_karras_sigmas: boolean }
   guidance_scale: number
   condition?: Record<string, string>
+  prompt?: string
+  negative_prompt?: string
   start?: unknown
   variables: Record<string, unknown>
   objective: Term[]
@@ -29,7 +36,7 @@ export interface Recipe {
 
 /** One part of an objective; `term` decides which other keys there are. */
 export interface Term {
-  term: 'attribute' | 'region_color' | 'pixels' | 'inpaint' | 'symmetry' | 'total_variation'
+  term: 'attribute' | 'region_color' | 'pixels' | 'inpaint' | 'symmetry' | 'total_variation' | 'clip_similarity' | 'clip_style' | 'aesthetic'
   weight?: number
   stop_below?: number
   attribute?: string
@@ -44,6 +51,12 @@ export interface Term {
   source?: { seed: number; index: number }
   hidden?: 'left' | 'right' | 'top' | 'bottom' | [number, number, number, number]
   axis?: 'horizontal' | 'vertical'
+  space?: 'latents'
+  prompt?: string
+  cutouts?: number
+  image?: string
+  layer?: number
+  target?: number
 }
 
 /** A batch of pictures, RGBA row-major, one after the other. */
@@ -71,9 +84,21 @@ export interface Device {
   limits: Record<string, number>
 }
 
+/** A network of a folder. */
+export interface Component {
+  name: string // its subfolder; empty where it is all there is
+  class: string
+  parameters: number
+  bytes: number
+}
+
 export interface ModelInfo {
   name: string
   yours: boolean // kept in this browser's origin-private file system
+  class: string
+  draws: boolean // makes pictures; what does not, a CLIPModel or a decoder, helps one that does
+  text: boolean // takes a prompt
+  components: Component[]
   parameters: number
   bytes: number // of its files
   channels: number
@@ -321,11 +346,14 @@ export interface Methods {
 export interface Inspected {
   ok: boolean
   message: string // why it is refused, or what it is in words
+  components: Component[] | null
   parameters: number
   bytes: number
+  draws: boolean
   channels: number
   width: number
   height: number
+  num_images: number // that memory is counted for
   sample: Memory
   steer: Memory
 }

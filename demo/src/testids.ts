@@ -37,6 +37,7 @@ export const ids = {
   goal: 'goal', // with -<index>
   addGoal: 'add-goal',
   goalKind: 'goal-kind', // with -<term>
+  goalPrompt: 'goal-prompt',
   removeGoal: 'remove-goal', // with -<index>
   attribute: 'attribute',
   value: 'value',
@@ -50,6 +51,8 @@ export const ids = {
   sketchClear: 'sketch-clear',
   startPicture: 'start-picture',
   condition: 'condition',
+  prompt: 'prompt',
+  negativePrompt: 'negative-prompt',
   pictures: 'pictures',
   steps: 'steps',
   updates: 'updates',

@@ -7,8 +7,8 @@ import { Bars } from '../components/bars'
 import { bytes, millions, plural, sentence } from '../format'
 import { catalog, keeps, recipe, running } from '../state'
 import { ids } from '../testids'
-import type { Attribute, Inspected, ModelInfo } from '../protocol'
-import { brought, keep, keeping, look, measureStorage, name, persist, pictures, problem, remove, storage, use, type Brought } from './models/bring'
+import type { Attribute, Component, Inspected, ModelInfo } from '../protocol'
+import { brought, help, inUse, keep, keeping, look, measureStorage, name, persist, problem, remove, storage, use, type Brought } from './models/bring'
 import { chosen, dropped } from './models/folder'
 import './models.css'
 
@@ -18,7 +18,7 @@ export function ModelsTab(): JSX.Element {
     <div class="stack models">
       <header class="stack tight">
         <h2>Models</h2>
-        <p class="lead">Small diffusion models are built in. Bring your own: a diffusers folder of a UNet2DModel stays in this browser and is never sent anywhere.</p>
+        <p class="lead">Small diffusion models are built in. Bring your own: a diffusers folder stays in this browser and is never sent anywhere. A Stable Diffusion pipeline draws from a prompt, a CLIPModel tells how well pictures fit words, a small autoencoder decodes faster.</p>
       </header>
       {problem.value && (
         <Notice kind="error" title="That did not work" onClose={() => (problem.value = '')}>
@@ -65,13 +65,13 @@ function Bring(): JSX.Element {
         }}
       >
         <p>
-          <strong>{folders ? 'Drop the model’s folder here' : 'A diffusers folder of a UNet2DModel'}</strong>
+          <strong>{folders ? 'Drop the model’s folder here' : 'A diffusers folder'}</strong>
           <br />
-          <span class="muted small">config.json, scheduler_config.json and diffusion_pytorch_model.safetensors, also in unet/ and scheduler/</span>
+          <span class="muted small">a pipeline with model_index.json, or the config.json and safetensors of a UNet2DModel, a CLIPModel or an autoencoder</span>
         </p>
         <div class="row">
           <input ref={folder} class="hidden" type="file" multiple tabIndex={-1} aria-hidden="true" onChange={take} data-testid={ids.modelFolder} />
-          <input ref={files} class="hidden" type="file" multiple accept=".json,.safetensors" tabIndex={-1} aria-hidden="true" onChange={take} data-testid={ids.modelFiles} />
+          <input ref={files} class="hidden" type="file" multiple accept=".json,.txt,.safetensors" tabIndex={-1} aria-hidden="true" onChange={take} data-testid={ids.modelFiles} />
           {folders && (
             <Button kind="primary" onClick={() => folder.current?.click()}>
               Choose a folder…
@@ -140,20 +140,23 @@ function Needs({ i, b }: { i: Inspected; b: Brought }): JSX.Element {
           <b>{millions(i.parameters)}</b>
           <p>parameters</p>
         </div>
-        <div>
-          <b>
-            {i.width} × {i.height}
-          </b>
-          <p>pictures of {plural(i.channels, 'channel')}</p>
-        </div>
+        {i.width > 0 && (
+          <div>
+            <b>
+              {i.width} × {i.height}
+            </b>
+            <p>pictures of {plural(i.channels, 'channel')}</p>
+          </div>
+        )}
         <div>
           <b>{bytes(b.bytes)}</b>
           <p>in {plural(b.folder.files.length, 'file')}</p>
         </div>
       </div>
+      <Components of={i.components ?? []} />
       {i.steer.total_bytes > 0 && (
         <Bars
-          label={`Memory for ${plural(pictures, 'picture')} at once`}
+          label={`Memory for ${plural(i.num_images, 'picture')} at once`}
           bars={[
             { label: 'to sample', value: i.sample.total_bytes, text: bytes(i.sample.total_bytes), color: 5 },
             { label: 'to steer, by one call', value: i.steer.total_bytes, text: bytes(i.steer.total_bytes), color: 1 },
@@ -161,6 +164,23 @@ function Needs({ i, b }: { i: Inspected; b: Brought }): JSX.Element {
         />
       )}
     </>
+  )
+}
+
+/** The networks of a pipeline. */
+function Components({ of }: { of: readonly Component[] }): JSX.Element | null {
+  if (of.length < 2) return null
+  return (
+    <ul class="parts">
+      {of.map((c) => (
+        <li key={c.name}>
+          <b>{c.name}</b> <span class="muted">{c.class}</span>
+          <span class="muted">
+            {millions(c.parameters)} · {bytes(c.bytes)}
+          </span>
+        </li>
+      ))}
+    </ul>
   )
 }
 
@@ -185,7 +205,7 @@ function Here(): JSX.Element {
 }
 
 function Model({ m }: { m: ModelInfo }): JSX.Element {
-  const current = recipe.value?.model === m.name
+  const current = inUse(recipe.value, m)
   const asked = useSignal(false)
   const busy = running.value !== null && !running.value.background
   return (
@@ -196,8 +216,8 @@ function Model({ m }: { m: ModelInfo }): JSX.Element {
         </h4>
         <span class="row tight">
           {!current && (
-            <Button size="small" disabled={busy} onClick={() => use(m.name)} data-testid={`${ids.modelUse}-${m.name}`}>
-              Use in Steer
+            <Button size="small" disabled={busy} onClick={() => (m.draws ? use(m.name) : help(m))} data-testid={`${ids.modelUse}-${m.name}`}>
+              {m.draws ? 'Use in Steer' : m.class === 'CLIPModel' ? 'Look with it' : 'Decode with it'}
             </Button>
           )}
           {m.yours && !asked.value && (
@@ -226,11 +246,15 @@ function Model({ m }: { m: ModelInfo }): JSX.Element {
         </Notice>
       )}
       <p class="facts muted">
-        {millions(m.parameters)} parameters · {m.width} × {m.height}, {m.channels === 3 ? 'colour' : m.channels === 1 ? 'grey' : plural(m.channels, 'channel')} · {bytes(m.bytes)}
+        {millions(m.parameters)} parameters · {m.width > 0 && `${m.width} × ${m.height}, ${m.channels === 3 ? 'colour' : m.channels === 1 ? 'grey' : plural(m.channels, 'channel')} · `}
+        {bytes(m.bytes)}
       </p>
+      <Components of={m.components} />
       <Attributes label="Can be told" of={m.attributes} />
       <Attributes label="Can be asked for" of={m.guide} />
-      {m.guide.length === 0 && m.attributes.length === 0 && <p class="small muted">No classifier of its own: goals of colours, pixels and symmetry work, attributes do not.</p>}
+      {m.text && <p class="small muted">Draws what a prompt says. Goals in words need a CLIPModel beside it.</p>}
+      {!m.draws && <p class="small muted">{m.class === 'CLIPModel' ? 'Sees how well pictures fit words: it makes goals in words possible.' : 'Makes pictures of a pipeline’s latents, and gradients through them.'}</p>}
+      {m.draws && !m.text && m.guide.length === 0 && m.attributes.length === 0 && <p class="small muted">No classifier of its own: goals of colours, pixels and symmetry work, attributes do not.</p>}
     </li>
   )
 }

@@ -3,7 +3,7 @@ import { signal } from '@preact/signals'
 import { call, failure } from '../../client'
 import { free } from '../../names'
 import { catalog, edit, go, recipe, refreshCatalog } from '../../state'
-import type { Inspected, Result } from '../../protocol'
+import type { Inspected, ModelInfo, Recipe, Result } from '../../protocol'
 import { setModel } from '../steer/model'
 import { described, type Folder } from './folder'
 
@@ -50,7 +50,8 @@ export async function keep(): Promise<void> {
     const added = await call('add_model', { name: name.peek(), files: b.folder.files }, (e) => (keeping.value = e))
     await refreshCatalog()
     brought.value = null
-    use(added.name)
+    if (added.draws) use(added.name)
+    else help(added)
   } catch (error) {
     problem.value = failure(error).message
   } finally {
@@ -65,11 +66,28 @@ export function use(model: string): void {
   go('steer')
 }
 
+/** Has a CLIPModel look at the pictures that are steered, or a decoder make them. */
+export function help(m: ModelInfo): void {
+  edit((d) => {
+    if (m.class === 'CLIPModel') d.clip = m.name
+    else d.decoder = m.name
+  })
+}
+
+/** Whether the recipe uses it. */
+export function inUse(r: Recipe | null, m: ModelInfo): boolean {
+  return r !== null && (m.draws ? r.model : m.class === 'CLIPModel' ? r.clip : r.decoder) === m.name
+}
+
 export async function remove(model: string): Promise<void> {
   problem.value = ''
   try {
     await call('remove_model', { name: model })
     await refreshCatalog()
+    edit((d) => {
+      if (d.clip === model) d.clip = undefined
+      if (d.decoder === model) d.decoder = undefined
+    })
     const other = catalog.peek()?.models[0]
     if (other && recipe.peek()?.model === model) edit((d) => setModel(d, other.name))
   } catch (error) {

@@ -69,7 +69,7 @@ function add(files: FolderFile[], file: FolderFile): void {
 }
 
 function folder(files: FolderFile[]): Folder {
-  if (files.length === 0) throw new Error('Nothing there to read. Drop or choose the folder of a diffusers UNet2DModel, the one with config.json.')
+  if (files.length === 0) throw new Error('Nothing there to read. Drop or choose the folder of a model, the one with model_index.json or config.json.')
   const top = files[0]!.path.split('/')[0]!
   const shared = files.every((f) => f.path.startsWith(top + '/'))
   return {

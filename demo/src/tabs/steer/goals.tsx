@@ -2,14 +2,14 @@
 // weights. A library recipe fills it; everything can be changed.
 import type { JSX } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
-import { Button, NumberField, Picture, Select, Segmented, Slider } from '../../components'
+import { Button, NumberField, Picture, Select, Segmented, Slider, TextField } from '../../components'
 import { call, failure } from '../../client'
 import { number, title } from '../../format'
 import type { ModelInfo, Pictures, Term } from '../../protocol'
 import { checked, draft, edit, library, model } from '../../state'
 import { ids } from '../../testids'
 import { GoalIcon } from './icons'
-import { portraits } from './model'
+import { clips, inWords, portraits } from './model'
 import { rename } from './naming'
 import { PixelEditor } from './pixel-editor'
 import { RegionPicker, type Region } from './region-picker'
@@ -26,6 +26,7 @@ const kinds: { kind: Kind; title: string; says: string }[] = [
   { kind: 'inpaint', title: 'A hidden part', says: 'Keep one half of a portrait and restore the other.' },
   { kind: 'symmetry', title: 'Mirror symmetry', says: 'The left half like the right.' },
   { kind: 'total_variation', title: 'Smoothness', says: 'Neighbouring pixels alike.' },
+  { kind: 'clip_similarity', title: 'Words', says: 'What the pictures should show, as CLIP sees it.' },
 ]
 
 /** A goal of this kind as it begins. */
@@ -45,8 +46,10 @@ function newTerm(kind: Kind, m: ModelInfo | null): Term {
       return { term: kind, weight: 20, source: { seed: 7, index: 3 }, hidden: 'right' }
     case 'symmetry':
       return { term: kind, weight: 0.5, axis: 'horizontal' }
-    case 'total_variation':
-      return { term: kind, weight: 0.02 }
+    case 'clip_similarity':
+      return inWords()
+    default:
+      return { term: 'total_variation', weight: 0.02 }
   }
 }
 
@@ -67,6 +70,7 @@ export function Goals(): JSX.Element | null {
     setOpen(terms.length)
     edit((d) => {
       d.objective.push(newTerm(kind, model.value))
+      if (kind === 'clip_similarity') d.clip ??= clips()[0]
       rename(d)
     })
   }
@@ -94,12 +98,13 @@ export function Goals(): JSX.Element | null {
           {kinds.map((k) => {
             const without = k.kind === 'attribute' && model.value?.guide.length === 0
             const fixed = k.kind === 'inpaint' && model.value !== null && !portraits(model.value)
+            const blind = k.kind === 'clip_similarity' && r.clip === undefined && clips().length === 0
             return (
-              <button key={k.kind} type="button" disabled={without || fixed} onClick={() => add(k.kind)} data-testid={`${ids.goalKind}-${k.kind}`}>
+              <button key={k.kind} type="button" disabled={without || fixed || blind} onClick={() => add(k.kind)} data-testid={`${ids.goalKind}-${k.kind}`}>
                 <GoalIcon term={{ term: k.kind }} />
                 <span>
                   <strong>{k.title}</strong>
-                  <small>{without ? 'This model has no guide to see it with.' : fixed ? 'Portraits have 16 × 16 coloured pixels; this model makes other pictures.' : k.says}</small>
+                  <small>{without ? 'This model has no guide to see it with.' : blind ? 'Bring a CLIPModel on the Models page to see it with.' : fixed ? 'Portraits have 16 × 16 coloured pixels; this model makes other pictures.' : k.says}</small>
                 </span>
               </button>
             )
@@ -120,7 +125,7 @@ export function Goals(): JSX.Element | null {
 }
 
 // Changes of these leave the goal what it is.
-const minor = new Set(['weight', 'stop_below', 'margin', 'copies', 'noise'])
+const minor = new Set(['weight', 'stop_below', 'margin', 'copies', 'noise', 'cutouts'])
 
 interface GoalProps {
   index: number
@@ -195,6 +200,12 @@ function TermFields({ term, index, change }: FieldsProps): JSX.Element {
       return <SketchFields term={term} index={index} change={change} />
     case 'inpaint':
       return <HiddenFields term={term} index={index} change={change} />
+    case 'clip_similarity':
+      return <WordsFields term={term} index={index} change={change} />
+    case 'clip_style':
+      return <p class="help">The picture whose style is wanted is a file, which a page cannot read.</p>
+    case 'aesthetic':
+      return <p class="help">A linear head scores what CLIP sees, up to {term.target ?? 10}.</p>
     case 'symmetry':
       return <p class="help">The picture is compared with its mirror image.</p>
     case 'total_variation':
@@ -224,6 +235,18 @@ function AttributeFields({ term, change }: FieldsProps): JSX.Element {
       <div class="pair-fields">
         <NumberField label="Noisy copies" value={term.copies ?? 8} min={1} max={64} onChange={(copies) => change({ copies })} />
         <NumberField label="Noise on them" value={term.noise ?? 0.5} min={0} max={4} step="any" onChange={(noise) => change({ noise })} />
+      </div>
+    </>
+  )
+}
+
+function WordsFields({ term, change }: FieldsProps): JSX.Element {
+  return (
+    <>
+      <TextField label="The pictures should show" value={term.prompt ?? ''} onChange={(prompt) => change({ prompt })} data-testid={ids.goalPrompt} />
+      <div class="pair-fields">
+        <NumberField label="Cutouts" value={term.cutouts ?? 1} min={1} max={64} onChange={(cutouts) => change({ cutouts })} />
+        <NumberField label="Noise on them" value={term.noise ?? 0} min={0} max={4} step="any" onChange={(noise) => change({ noise })} />
       </div>
     </>
   )

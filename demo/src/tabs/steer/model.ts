@@ -18,12 +18,30 @@ export function setModel(d: Recipe, name: string): void {
   if (!m) return
   d.condition = undefined
   d.guidance_scale = 1
+  d.height = d.width = undefined
+  if (m.text) {
+    d.prompt ??= ''
+    d.num_images = Math.min(d.num_images, 1) // which is much already
+    d.clip ??= clips()[0]
+  } else {
+    d.prompt = d.negative_prompt = d.decoder = undefined
+  }
   if (!portraits(m)) d.start = undefined
-  const known = (t: Term) => t.term === 'symmetry' || t.term === 'total_variation' || (t.term === 'attribute' && m.guide.some((g) => g.name === t.attribute && g.values.includes(t.value ?? '')))
+  const known = (t: Term) => t.term === 'symmetry' || (t.term === 'clip_similarity' && d.clip !== undefined && m.channels === 3) || t.term === 'total_variation' || (t.term === 'attribute' && m.guide.some((g) => g.name === t.attribute && g.values.includes(t.value ?? '')))
   const fits = d.objective.filter(known)
   if (fits.length === d.objective.length) return
-  d.objective = fits.length > 0 ? fits : [firstGoal(m)]
+  d.objective = fits.length > 0 ? fits : [m.text && d.clip !== undefined ? inWords() : firstGoal(m)]
   rename(d)
+}
+
+/** The kept folders that see pictures and words. */
+export function clips(): string[] {
+  return (catalog.value?.models ?? []).filter((m) => m.class === 'CLIPModel').map((m) => m.name)
+}
+
+/** A goal in words, as it begins. */
+export function inWords(): Term {
+  return { term: 'clip_similarity', weight: 1, prompt: 'a photo of a red fox in the snow', cutouts: 4, noise: 0.1 }
 }
 
 /** A goal that any model can be steered to, or one that its guide knows. */

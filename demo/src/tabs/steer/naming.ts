@@ -20,6 +20,12 @@ export function rename(d: Recipe): void {
         return 'symmetric'
       case 'total_variation':
         return 'smooth'
+      case 'clip_similarity':
+        return 'words'
+      case 'clip_style':
+        return 'style'
+      case 'aesthetic':
+        return 'liked'
     }
   })
   d.name = ['my', ...new Set(words)].slice(0, 4).join('-')

@@ -1,6 +1,6 @@
 // Everything of a recipe beside its goals.
 import type { JSX } from 'preact'
-import { Button, Check, Disclosure, NumberField, Select } from '../../components'
+import { Button, Check, Disclosure, NumberField, Select, TextField } from '../../components'
 import { title } from '../../format'
 import type { Recipe } from '../../protocol'
 import { catalog, draft, edit, model } from '../../state'
@@ -16,6 +16,7 @@ export function Settings(): JSX.Element | null {
     <section class="stack" aria-label="Settings">
       <StartFields r={r} />
       <Conditions r={r} />
+      <Prompts r={r} />
       <div class="three-fields">
         <NumberField label="Pictures" value={r.num_images} min={1} max={256} onChange={(n) => edit((d) => void (d.num_images = n))} data-testid={ids.pictures} />
         <NumberField label="Steps" value={r.sampler.num_inference_steps} min={1} max={1000} onChange={(n) => edit((d) => void (d.sampler.num_inference_steps = n))} data-testid={ids.steps} />
@@ -153,6 +154,23 @@ function Conditions({ r }: { r: Recipe }): JSX.Element | null {
   )
 }
 
+/** What a model that draws from text is told. */
+function Prompts({ r }: { r: Recipe }): JSX.Element | null {
+  if (!model.value?.text) return null
+  const guided = r.guidance_scale !== 1
+  return (
+    <>
+      <TextField label="Prompt" value={r.prompt ?? ''} onChange={(prompt) => edit((d) => void (d.prompt = prompt))} data-testid={ids.prompt} />
+      {guided && <TextField label="Negative prompt" value={r.negative_prompt ?? ''} onChange={(words) => edit((d) => void (d.negative_prompt = words || undefined))} data-testid={ids.negativePrompt} />}
+    </>
+  )
+}
+
+/** Whether the model is told something that guidance can weigh. */
+function told(r: Recipe): boolean {
+  return Object.keys(r.condition ?? {}).length > 0 || Boolean(r.prompt)
+}
+
 // Methods that have no gradient for what belongs to a picture, its noise.
 const shared = ['draft-K', 'draft-lv', 'drtune-K', 'refl', 'alignprop', 'leapalign', 'flowbp-sparse-K']
 
@@ -204,9 +222,14 @@ function More({ r }: { r: Recipe }): JSX.Element {
         min={0.01}
         max={100}
         step="any"
-        disabled={Object.keys(r.condition ?? {}).length === 0}
-        help={Object.keys(r.condition ?? {}).length === 0 ? 'Only where the model is asked for something.' : 'How strongly the model keeps to what it is asked for; 1 asks the network once a step.'}
-        onChange={(g) => edit((d) => void (d.guidance_scale = g))}
+        disabled={!told(r)}
+        help={!told(r) ? 'Only where the model is asked for something.' : 'How strongly the model keeps to what it is asked for; 1 asks the network once a step.'}
+        onChange={(g) =>
+          edit((d) => {
+            d.guidance_scale = g
+            if (g === 1) d.negative_prompt = undefined
+          })
+        }
         data-testid={ids.guidance}
       />
       <NumberField label="Drift limit" value={r.guards.drift_limit} min={0} max={2} step="any" help="A picture that moved further than this is left alone; 0 allows any change." onChange={(v) => edit((d) => void (d.guards.drift_limit = v))} />
@@ -214,8 +237,8 @@ function More({ r }: { r: Recipe }): JSX.Element {
       <Select
         label="Model"
         value={r.model}
-        options={c.models.map((m) => m.name)}
-        help={model.value && model.value.guide.length === 0 ? 'This model has no guide: steer it by colours, sketches, symmetry or smoothness.' : undefined}
+        options={c.models.filter((m) => m.draws).map((m) => m.name)}
+        help={model.value && !model.value.text && model.value.guide.length === 0 ? 'This model has no guide: steer it by colours, sketches, symmetry or smoothness.' : undefined}
         onChange={(name) => edit((d) => setModel(d, name))}
         data-testid={ids.model}
       />

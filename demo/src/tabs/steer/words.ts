@@ -62,6 +62,12 @@ export function goalTitle(t: Term): string {
       return 'Mirror symmetry'
     case 'total_variation':
       return 'Smoothness'
+    case 'clip_similarity':
+      return `“${t.prompt ?? ''}”`
+    case 'clip_style':
+      return 'The style of a picture'
+    case 'aesthetic':
+      return 'A high score'
   }
 }
 
@@ -80,6 +86,12 @@ export function goalDetail(t: Term): string {
       return 'left like right'
     case 'total_variation':
       return 'neighbours alike'
+    case 'clip_similarity':
+      return 'as CLIP sees it'
+    case 'clip_style':
+      return 'from a file'
+    case 'aesthetic':
+      return 'by a linear head on CLIP'
   }
 }
 

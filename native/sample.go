@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"math"
 	"path/filepath"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sampler"
 	"github.com/sdo-go/sdo/sdo"
 )
 
@@ -34,7 +36,8 @@ func (a *app) sample() *cobra.Command {
 		Use:   "sample",
 		Short: "Make pictures without steering",
 		Long: `Make pictures without steering. With a prompt, of the folder of a text-to-image
-pipeline, it makes one picture under guidance 7.5 unless told otherwise.`,
+pipeline, it makes one picture under guidance 7.5 with the sampler that the folder
+names, unless told otherwise.`,
 		Example: `  sdo sample --num-images 32 --seed 3
   sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
   sdo sample --condition mood=happy --condition clothing=red --guidance-scale 3
@@ -77,12 +80,33 @@ pipeline, it makes one picture under guidance 7.5 unless told otherwise.`,
 }
 
 // promptDefaults are what diffusers' pipelines do with a prompt, unless the flags
-// say otherwise: one picture, and guidance strong enough to follow the words.
+// say otherwise: one picture, guidance strong enough to follow the words, and the
+// sampler that the model's folder names. Nothing without a prompt.
 func promptDefaults(flags *pflag.FlagSet) (list []recipes.Override) {
-	for _, d := range []struct{ flag, path, value string }{{"guidance-scale", "guidance_scale", "7.5"}, {"num-images", "num_images", "1"}} {
-		if flags.Changed("prompt") && !flags.Changed(d.flag) {
-			list = append(list, recipes.Override{Path: d.path, Value: d.value, From: "--prompt"})
-		}
+	if !flags.Changed("prompt") {
+		return nil
+	}
+	add := func(path, value string) {
+		list = append(list, recipes.Override{Path: path, Value: value, From: "--prompt"})
+	}
+	if !flags.Changed("guidance-scale") {
+		add("guidance_scale", "7.5")
+	}
+	if !flags.Changed("num-images") {
+		add("num_images", "1")
+	}
+	folder, err := openFolder(flags.Lookup("model").Value.String())
+	if err != nil {
+		return list // whoever reads the recipe says so
+	}
+	config, err := fs.ReadFile(folder, "scheduler/scheduler_config.json")
+	solver := string(sampler.SolverOf(config))
+	if err != nil || solver == "" {
+		return list
+	}
+	add("sampler.name", solver)
+	if solver == "lcm" && !flags.Changed("steps") {
+		add("sampler.num_inference_steps", "4")
 	}
 	return list
 }

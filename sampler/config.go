@@ -161,6 +161,26 @@ var classDefaults = map[string]func(*Config){
 	"EDMDPMSolverMultistepScheduler":  edmDefaults,
 }
 
+// classSolvers are the solvers of diffusers' scheduler classes; of those without
+// one here, the deterministic solver nearest to them.
+var classSolvers = map[string]string{
+	"DDIMScheduler": "ddim", "DDPMScheduler": "ddim", "PNDMScheduler": "ddim", "LMSDiscreteScheduler": "euler",
+	"EulerDiscreteScheduler": "euler", "EulerAncestralDiscreteScheduler": "euler", "EDMEulerScheduler": "euler",
+	"HeunDiscreteScheduler": "heun", "KDPM2DiscreteScheduler": "heun", "KDPM2AncestralDiscreteScheduler": "heun",
+	"DPMSolverMultistepScheduler": "dpmpp-2m", "EDMDPMSolverMultistepScheduler": "dpmpp-2m",
+	"UniPCMultistepScheduler": "unipc", "LCMScheduler": "lcm", "TCDScheduler": "lcm", "FlowMatchEulerDiscreteScheduler": "flow-euler",
+}
+
+// SolverOf is the solver that a scheduler_config.json was saved with, or one
+// near to it; empty for a class that is not known.
+func SolverOf(data []byte) Solver {
+	var config struct {
+		Class string `json:"_class_name"`
+	}
+	_ = json.Unmarshal(unclippedLambda.ReplaceAll(data, []byte("${1}null")), &config) // what is no JSON names no class
+	return Solver(classSolvers[config.Class])
+}
+
 func linspaceDefaults(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace }
 
 func heunDefaults(c *Config) {

@@ -3,6 +3,7 @@ package sampler
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -155,4 +156,18 @@ func FuzzParseConfig(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Every class whose defaults are known has a solver, which exists.
+func TestSolverOf(t *testing.T) {
+	for class := range classDefaults {
+		if solver := SolverOf([]byte(`{"_class_name": "` + class + `", "lambda_min_clipped": -Infinity}`)); !slices.Contains(Solvers, solver) {
+			t.Errorf("%s has the solver %q", class, solver)
+		}
+	}
+	for text, want := range map[string]Solver{`{"_class_name": "LCMScheduler"}`: "lcm", `{"_class_name": "VQDiffusionScheduler"}`: "", `{`: ""} {
+		if got := SolverOf([]byte(text)); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
 }

@@ -339,15 +339,12 @@ func openSafetensors(fsys fs.FS, name string) (s *Safetensors, close func() erro
 // equal tensors make equal files. F16 rounds to nearest even; a finite number
 // beyond its range is refused rather than written as infinity.
 func WriteSafetensors(w io.Writer, tensors Weights, dtype DType, metadata map[string]string) error {
-	if dtype != F32 && dtype != F16 && dtype != BF16 {
-		return fmt.Errorf("safetensors: cannot write dtype %q, only F32, F16 and BF16", dtype)
-	}
-	names := make([]string, 0, len(tensors))
-	for name := range tensors {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	return WriteSource(w, tensors, func(string) DType { return dtype }, metadata)
+}
 
+// WriteSource is WriteSafetensors for tensors that need not be in memory, each in
+// a type of its own: they are read one at a time.
+func WriteSource(w io.Writer, s Source, dtype func(name string) DType, metadata map[string]string) error {
 	header := bytes.NewBufferString("{")
 	if len(metadata) > 0 {
 		text, err := json.Marshal(metadata) // sorts its keys
@@ -356,11 +353,16 @@ func WriteSafetensors(w io.Writer, tensors Weights, dtype DType, metadata map[st
 		}
 		fmt.Fprintf(header, `"__metadata__":%s`, text)
 	}
+	names := s.Names()
 	at := int64(0)
 	for _, name := range names {
-		t := tensors[name]
-		if name == "__metadata__" || len(t.Shape) > maxRank || graph.Shape(t.Shape).Size() != len(t.Data) {
-			return fmt.Errorf("safetensors: tensor %q of shape %v with %d numbers cannot be written", name, graph.Shape(t.Shape), len(t.Data))
+		info, _ := s.Info(name)
+		as := dtype(name)
+		if as != F32 && as != F16 && as != BF16 {
+			return fmt.Errorf("safetensors: cannot write dtype %q, only F32, F16 and BF16", as)
+		}
+		if name == "__metadata__" || len(info.Shape) > maxRank {
+			return fmt.Errorf("safetensors: tensor %q of shape %v cannot be written", name, graph.Shape(info.Shape))
 		}
 		if header.Len() > 1 {
 			header.WriteByte(',')
@@ -369,12 +371,12 @@ func WriteSafetensors(w io.Writer, tensors Weights, dtype DType, metadata map[st
 		if err != nil {
 			return err
 		}
-		end := at + int64(len(t.Data))*dtypeBytes[dtype]
-		extents := make([]string, len(t.Shape))
-		for i, extent := range t.Shape {
+		end := at + int64(graph.Shape(info.Shape).Size())*dtypeBytes[as]
+		extents := make([]string, len(info.Shape))
+		for i, extent := range info.Shape {
 			extents[i] = strconv.Itoa(extent)
 		}
-		fmt.Fprintf(header, `%s:{"dtype":%q,"shape":[%s],"data_offsets":[%d,%d]}`, key, dtype, strings.Join(extents, ","), at, end)
+		fmt.Fprintf(header, `%s:{"dtype":%q,"shape":[%s],"data_offsets":[%d,%d]}`, key, as, strings.Join(extents, ","), at, end)
 		at = end
 	}
 	header.WriteByte('}')
@@ -391,7 +393,14 @@ func WriteSafetensors(w io.Writer, tensors Weights, dtype DType, metadata map[st
 		return err
 	}
 	for _, name := range names {
-		raw, err := encode(tensors[name].Data, dtype)
+		t, err := s.Read(name)
+		if err != nil {
+			return err
+		}
+		if info, _ := s.Info(name); graph.Shape(info.Shape).Size() != len(t.Data) {
+			return fmt.Errorf("safetensors: tensor %q of shape %v with %d numbers cannot be written", name, graph.Shape(info.Shape), len(t.Data))
+		}
+		raw, err := encode(t.Data, dtype(name))
 		if err != nil {
 			return fmt.Errorf("safetensors: tensor %q: %w", name, err)
 		}

@@ -64,7 +64,7 @@ type inspection struct {
 }
 
 func (a *app) model() *cobra.Command {
-	group := &cobra.Command{Use: "model", Short: "Bring models, and look into them", Args: cobra.NoArgs,
+	group := &cobra.Command{Use: "model", Short: "Bring models, look into them, merge adapters", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	options := inspectOptions{images: 1}
 	inspect := &cobra.Command{
@@ -107,7 +107,7 @@ one tensor at a time.`,
 	flags.Float64Var(&options.guidance, "guidance-scale", 0, "1 asks the network once a step (default 7.5 for prompts, 1 otherwise)")
 	flags.StringVar(&options.budget, "memory-budget", "", "what a run may take in all, such as 6GiB")
 	flags.BoolVar(&options.tensors, "tensors", false, "list every tensor with its statistics")
-	group.AddCommand(inspect, a.pull())
+	group.AddCommand(inspect, a.pull(), a.merge())
 	return group
 }
 

@@ -52,7 +52,7 @@ var rooms = map[string]struct{ own, foreign string }{
 	"native/benchmark":   {"engine graph native/report recipes sampler sdo sdo/mixture", ""},
 	"native/hub":         {"", ""},
 	"native/hub/hubtest": {"", ""},
-	"native/report":      {"graph model recipes sdo", "golang.org/x/image gonum.org/v1/plot gorgonia.org/tensor"},
+	"native/report":      {"engine graph model recipes sdo", "golang.org/x/image gonum.org/v1/plot gorgonia.org/tensor"},
 }
 
 // portable are the packages that must build for the browser and the worker.

@@ -4,21 +4,22 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/sdo-go/sdo/graph"
 )
 
-// fit plans the networks so that what memory counts stays within the budget:
-// kept calls forget what they must and compute it again on their way back, those
-// of the denoiser first, then the objective's. It is an error where even the
-// least is too much.
+// fit plans the networks so that what memory counts on the plan's device stays
+// within the budget: kept calls forget what they must and compute it again on
+// their way back, those of the denoiser first, then the objective's. It is an
+// error where even the least is too much.
 func (p *Plan) fit(files fs.FS, memory func(graph.Executor) Memory) error {
 	budget := p.MemoryBudget
 	if err := p.networks(files, 0, 0); err != nil || budget == 0 {
 		return err
 	}
-	m := memory(nil)
-	if m.Total() <= budget {
+	if memory(p.Exec).Total() <= budget {
 		return nil
 	}
 	const least = 1 // byte, which no plan fits into, so it is as small as it can be
@@ -31,40 +32,80 @@ func (p *Plan) fit(files fs.FS, memory func(graph.Executor) Memory) error {
 				return err
 			}
 		}
-		room := budget - m.Params - m.States
-		if p.metric != nil {
-			room -= p.metric.plan.TapeBytes
-		}
-		if room <= 0 {
-			continue
-		}
-		if err := p.networks(files, room, scoring); err != nil {
-			return err
-		}
-		if memory(nil).Total() <= budget {
-			return nil
+		// What lies over the budget has to come off what the kept calls take. It is
+		// more than they are told of at first, for the arena serves other plans, too,
+		// and a device's kernels.
+		for range 4 {
+			room := p.network.keptBytes() - (memory(p.Exec).Total() - budget)
+			if room <= 0 {
+				break
+			}
+			if err := p.networks(files, room, scoring); err != nil {
+				return err
+			}
+			if memory(p.Exec).Total() <= budget {
+				return nil
+			}
 		}
 	}
 	if err := p.networks(files, least, least); err != nil {
 		return err
 	}
-	if m = memory(nil); m.Total() <= budget {
+	return p.within(memory(p.Exec))
+}
+
+// within is an error where a run takes more than the budget.
+func (p *Plan) within(m Memory) error {
+	if p.MemoryBudget == 0 || m.Total() <= p.MemoryBudget {
 		return nil
 	}
-	why := fmt.Sprintf("%s of weights, %s of activations and %s of states", mib(m.Params), mib(m.Activations), mib(m.States))
+	why := fmt.Sprintf("%s of weights, %s of activations and %s of states", Bytes(m.Params), Bytes(m.Activations), Bytes(m.States))
 	if m.Prepared == m.Total() {
 		why = "to encode prompts and pictures before it begins"
 	}
 	return fmt.Errorf("recipe %q: needs at least %s (%s), and the memory budget is %s; make fewer pictures at once, smaller ones, or raise the budget",
-		p.Recipe.Name, mib(m.Total()), why, mib(budget))
+		p.Recipe.Name, Bytes(m.Total()), why, Bytes(p.MemoryBudget))
 }
 
-// mib tells bytes as a person would.
-func mib(bytes int64) string {
-	if bytes >= 10<<30 {
-		return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+// For is the plan for a device, now that one is open: the budget holds for what
+// the run takes there. It is the plan itself where that changes nothing.
+func (p *Plan) For(exec graph.Executor) (*Plan, error) {
+	if p.suits(exec, p.Memory) {
+		return p, nil
 	}
-	return fmt.Sprintf("%d MiB", (bytes+1<<20-1)>>20)
+	o := p.PlanOptions
+	o.Exec = exec
+	return NewPlan(p.Recipe, p.Model, p.files, o)
+}
+
+// For is Plan's for a tuning.
+func (p *TuningPlan) For(exec graph.Executor) (*TuningPlan, error) {
+	if p.suits(exec, p.Memory) {
+		return p, nil
+	}
+	o := p.PlanOptions
+	o.Exec = exec
+	return NewTuningPlan(p.recipe, p.Model, p.files, o)
+}
+
+// suits reports whether a plan holds on a device as it is.
+func (p *Plan) suits(exec graph.Executor, memory func(graph.Executor) Memory) bool {
+	return p.Exec == exec || p.MemoryBudget == 0 || memory(exec).Total() <= p.MemoryBudget
+}
+
+// Bytes tells a number of bytes to a person; nothing for none.
+func Bytes(n int64) string {
+	unit, scale, digits := "KiB", float64(1<<10), 1
+	switch {
+	case n <= 0:
+		return ""
+	case n >= 1<<30:
+		unit, scale, digits = "GiB", 1<<30, 2
+	case n >= 1<<20:
+		unit, scale = "MiB", 1<<20
+	}
+	number := strconv.FormatFloat(float64(n)/scale, 'f', digits, 64)
+	return strings.TrimRight(strings.TrimRight(number, "0"), ".") + " " + unit
 }
 
 // Recomputation is what kept calls compute again to stay within a budget.

@@ -260,6 +260,15 @@ func (n *network) planWide(calls int) error {
 	return err
 }
 
+// keptBytes is what kept calls take at once, tapes and the arena beside them.
+func (n *network) keptBytes() int64 {
+	arena := int64(0)
+	for _, k := range n.keeps {
+		arena = max(arena, k.plan.ScratchBytes)
+	}
+	return n.tapeBytes() + arena
+}
+
 // tapeBytes is what all kept calls pin at once.
 func (n *network) tapeBytes() (total int64) {
 	for _, k := range n.keeps {

@@ -19,6 +19,10 @@ type PlanOptions struct {
 	// none.
 	MaxBuffer, MaxBinding int64
 
+	// Exec is the device that will run the plan: what its kernels need besides
+	// counts towards the budget. Nil where none is known yet; see Plan.For.
+	Exec graph.Executor
+
 	tape int64 // bytes that the kept calls of one network may take; 0 for any
 }
 

@@ -157,6 +157,10 @@ func TestMemoryBudget(t *testing.T) {
 		p := foxPlan(t, o, "decoder=../model/testdata/taesd")
 		exec := cpu.New[float32](cpu.Options{})
 		defer exec.Close()
+		p, err := p.For(exec)
+		if err != nil {
+			t.Fatal(err)
+		}
 		s, err := NewSession(exec, p)
 		if err != nil {
 			t.Fatal(err)
@@ -173,12 +177,15 @@ func TestMemoryBudget(t *testing.T) {
 		return p, result
 	}
 	free, want := steer(PlanOptions{})
-	whole := free.Memory(nil)
+	exec := cpu.New[float32](cpu.Options{}) // whose kernels need more than the plans
+	defer exec.Close()
+	whole := free.Memory(exec)
 	if again := free.Recomputation(); again.Blocks != nil || again.Share != 0 {
 		t.Errorf("without a budget %v is computed again", again)
 	}
 	least := whole.Total()
-	for share := 95; share > 5; share -= 15 {
+	refused := 0
+	for share := 95; share > 5; share -= 5 {
 		budget := whole.Total() * int64(share) / 100
 		r := fox(t, "decoder=../model/testdata/taesd")
 		m, err := LoadModel(r, openDisk)
@@ -187,14 +194,25 @@ func TestMemoryBudget(t *testing.T) {
 		}
 		o := m.Options()
 		o.MemoryBudget = budget
+		free, err := NewPlan(r, m, nil, m.Options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		free.MemoryBudget = budget // of which it knew nothing when it was made
+		if _, err := NewSession(exec, free); err == nil {
+			t.Errorf("%d %%: a plan of %d bytes runs under a budget of %d", share, whole.Total(), budget)
+		}
+		o.Exec = exec
 		if _, err := NewPlan(r, m, nil, o); err != nil {
-			if !strings.Contains(err.Error(), "needs at least") || strings.Contains(err.Error(), "\n") {
+			refused++
+			if want := "the memory budget is " + Bytes(budget); !strings.Contains(err.Error(), "needs at least") || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%d %%: %v", share, err)
 			}
 			continue
 		}
+		o.Exec = nil // known later
 		p, got := steer(o)
-		if total := p.Memory(nil).Total(); total > budget {
+		if total := p.Memory(exec).Total(); total > budget {
 			t.Errorf("%d bytes are planned under a budget of %d", total, budget)
 		} else {
 			least = min(least, total)
@@ -205,6 +223,9 @@ func TestMemoryBudget(t *testing.T) {
 		if !reflect.DeepEqual(got.Losses, want.Losses) || !slices.Equal(got.Samples, want.Samples) {
 			t.Errorf("%d %%: losses %v, want %v", share, got.Losses, want.Losses)
 		}
+	}
+	if refused == 0 {
+		t.Error("every budget is enough")
 	}
 	if least > whole.Total()*9/10 {
 		t.Errorf("a budget saves no more than down to %d of %d bytes", least, whole.Total())

@@ -26,6 +26,7 @@ type Plan struct {
 	// the recipe's variable parameters says; nil for nothing.
 	Training *Training
 
+	files     fs.FS          // where pictures are looked up
 	table     *sampler.Table // of the run, from where it begins
 	inversion *inversion     // nil for a run from noise
 	surrogate sdo.Surrogate
@@ -51,7 +52,7 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, er
 
 // newPlan is NewPlan without the networks.
 func newPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, error) {
-	p := &Plan{Recipe: r, Model: m, PlanOptions: o, Shape: m.Denoiser.SampleShape(r.NumImages)}
+	p := &Plan{Recipe: r, Model: m, PlanOptions: o, files: files, Shape: m.Denoiser.SampleShape(r.NumImages)}
 	var err error
 	if p.decoding, err = newDecoding(m, p.Shape); err != nil {
 		return nil, err
@@ -190,8 +191,10 @@ func (p *Plan) Memory(exec graph.Executor) Memory {
 	if p.metric != nil {
 		m.Activations += p.metric.plan.TapeBytes
 	}
+	var prepared []*graph.Plan // whose arena stays
 	for _, prep := range p.preparations() {
-		m.Prepared = max(m.Prepared, params(prep.plan)+arena(prep.plan)+4*prep.numbers())
+		prepared = append(prepared, prep.plan)
+		m.Prepared = max(m.Prepared, params(prep.plan)+arena(prepared...)+4*prep.numbers())
 	}
 	if p.reading != nil {
 		m.Params += params(p.reading.plan)
@@ -393,8 +396,16 @@ type wish struct{ attribute, label int }
 
 // NewSession allocates a plan on a device and draws the starting noise: number
 // j of image i is graph.Normal(seed, i, j), so an image does not depend on how
-// many others are made with it, nor on the device.
+// many others are made with it, nor on the device. A plan that takes more there
+// than its budget is refused; Plan.For makes one that does not.
 func NewSession(exec graph.Executor, p *Plan) (*Session, error) {
+	if err := p.within(p.Memory(exec)); err != nil {
+		return nil, err
+	}
+	return newSession(exec, p)
+}
+
+func newSession(exec graph.Executor, p *Plan) (*Session, error) {
 	s := &Session{Plan: p, Exec: exec, vectors: vectors{exec: exec}}
 	if err := s.allocate(); err != nil {
 		s.Close()

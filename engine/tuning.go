@@ -19,7 +19,8 @@ import (
 // network's parameters.
 type TuningPlan struct {
 	*Plan
-	options sdo.Tuning // but for where pictures begin
+	recipe  *recipes.Recipe // the whole; the plan's is of one batch
+	options sdo.Tuning      // but for where pictures begin
 }
 
 // NewTuningPlan is NewPlan for a recipe that changes parameters and nothing else.
@@ -52,7 +53,7 @@ func NewTuningPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Tu
 	if r.Guards.EarlyStop == recipes.StopJudge && len(p.verdict.wanted) == 0 {
 		return nil, refuse("guards.early_stop: there is no judge of model %s to ask; name one with judge, or set it to false", m.Name)
 	}
-	t := &TuningPlan{Plan: p, options: sdo.Tuning{
+	t := &TuningPlan{Plan: p, recipe: r, options: sdo.Tuning{
 		Surrogate: p.surrogate, Optimizer: optimizer(r, sdo.Parameters), Updates: r.Updates,
 		Accumulate: r.Tune.Accumulate, MaxGradNorm: r.Optimizer.MaxGradNorm, EMADecay: r.Tune.EMADecay, Keep: r.Tune.Keep,
 	}}
@@ -120,7 +121,10 @@ const enough = 0.95
 // NewTuning allocates a plan and looks at what the network makes of the held-out
 // latents before any update.
 func NewTuning(ctx context.Context, exec graph.Executor, p *TuningPlan) (*Tuning, error) {
-	session, err := NewSession(exec, p.Plan)
+	if err := p.within(p.Memory(exec)); err != nil {
+		return nil, err
+	}
+	session, err := newSession(exec, p.Plan)
 	if err != nil {
 		return nil, err
 	}

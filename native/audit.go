@@ -156,7 +156,7 @@ func (u *auditor) auditInto(ctx context.Context, out string) error {
 	largest := slices.MaxFunc(u.plans, func(a, b *engine.AuditPlan) int { return cmp.Compare(a.Memory(exec).Total(), b.Memory(exec).Total()) })
 	memory := largest.Memory(exec)
 	u.say("%s: %s of %s on %s: %s; needs %s, %s of it activations", r.Name, batches, noun(r.NumImages, "picture"), describe(a.Device), why,
-		report.Bytes(memory.Total()), report.Bytes(memory.Activations))
+		engine.Bytes(memory.Total()), engine.Bytes(memory.Activations))
 	if err := fits(exec, memory.Total()); err != nil {
 		return err
 	}

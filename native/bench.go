@@ -11,7 +11,6 @@ import (
 
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/graph"
-	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sdo"
 )
@@ -326,7 +325,7 @@ func median(xs []float64) float64 {
 func printMemory(a *app, rows []memoryRow) {
 	fmt.Fprintf(a.stdout, "%-17s%7s%14s%14s\n", "method", "steps", "planned", "measured")
 	for _, r := range rows {
-		fmt.Fprintf(a.stdout, "%-17s%7d%14s%14s\n", r.Method, r.Steps, report.Bytes(r.Planned), report.Bytes(r.Measured))
+		fmt.Fprintf(a.stdout, "%-17s%7d%14s%14s\n", r.Method, r.Steps, engine.Bytes(r.Planned), engine.Bytes(r.Measured))
 	}
 }
 

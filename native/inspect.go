@@ -16,7 +16,6 @@ import (
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/native/hub"
-	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -360,7 +359,7 @@ func (i *inspection) print(a *app) {
 		}
 		parameters, size := "", ""
 		if c.Parameters > 0 {
-			parameters, size = fmt.Sprint(c.Parameters), report.Bytes(c.Bytes)
+			parameters, size = fmt.Sprint(c.Parameters), engine.Bytes(c.Bytes)
 		}
 		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(c.Name, "model"), c.Class, parameters, c.Stored, size, what)
 	}

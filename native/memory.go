@@ -9,7 +9,6 @@ import (
 
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/model"
-	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -136,7 +135,7 @@ func (m *memory) print(out io.Writer) {
 	}
 	fmt.Fprintf(out, "\n  memory of a run, %s of %d x %d at once, guidance scale %g", noun(m.Images, "picture"), m.Width, m.Height, m.GuidanceScale)
 	if m.BudgetBytes > 0 {
-		fmt.Fprintf(out, ", at most %s", report.Bytes(m.BudgetBytes))
+		fmt.Fprintf(out, ", at most %s", engine.Bytes(m.BudgetBytes))
 	}
 	fmt.Fprintln(out)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -156,7 +155,7 @@ func (m *memory) print(out io.Writer) {
 		if len(r.Recomputed) > 0 {
 			again = fmt.Sprintf("%s, %.0f %% more work", noun(len(r.Recomputed), "block"), 100*r.Share)
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\n", says, report.Bytes(r.TotalBytes), report.Bytes(r.Params), report.Bytes(r.Activations), report.Bytes(r.States), again)
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\n", says, engine.Bytes(r.TotalBytes), engine.Bytes(r.Params), engine.Bytes(r.Activations), engine.Bytes(r.States), again)
 	}
 	table.Flush()
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"gorgonia.org/tensor"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/model"
-	"github.com/sdo-go/sdo/native/report"
 )
 
 // mergedModel is what `sdo model merge --json` prints. Keys are stable.
@@ -131,7 +131,7 @@ func (a *app) mergeInto(ctx context.Context, name, lora string, scale float64, t
 	if a.json {
 		return a.printJSON(result)
 	}
-	fmt.Fprintf(a.stdout, "%s merged, %s of weights, in %s: %s\n", noun(result.Layers, "layer"), report.Bytes(result.Bytes), duration(result.Seconds), to)
+	fmt.Fprintf(a.stdout, "%s merged, %s of weights, in %s: %s\n", noun(result.Layers, "layer"), engine.Bytes(result.Bytes), duration(result.Seconds), to)
 	return nil
 }
 

@@ -12,9 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/native/hub"
-	"github.com/sdo-go/sdo/native/report"
 )
 
 // pulled is what `sdo model pull --json` prints. Keys are stable.
@@ -142,7 +142,7 @@ func (a *app) pullInto(ctx context.Context, client *hub.Client, name, revision, 
 		result.Bytes += f.Size
 		result.Files = append(result.Files, pulledFile{f.Path, f.Size, f.Digest})
 	}
-	a.say("%s at %.12s: %s, %s, into %s", name, listing.Commit, noun(len(files), "file"), report.Bytes(result.Bytes), dir)
+	a.say("%s at %.12s: %s, %s, into %s", name, listing.Commit, noun(len(files), "file"), engine.Bytes(result.Bytes), dir)
 	for _, note := range notes {
 		a.say("%s", note)
 	}
@@ -186,7 +186,7 @@ func (a *app) pullInto(ctx context.Context, client *hub.Client, name, revision, 
 	if kept, err := keptModels(); err != nil || filepath.Join(kept, filepath.FromSlash(name)) != dir {
 		known = dir
 	}
-	fmt.Fprintf(a.stdout, "%s fetched, all %s checked, in %s: %s\n", cmp.Or(report.Bytes(result.FetchedBytes), "nothing"), noun(len(files), "file"), duration(result.Seconds), dir)
+	fmt.Fprintf(a.stdout, "%s fetched, all %s checked, in %s: %s\n", cmp.Or(engine.Bytes(result.FetchedBytes), "nothing"), noun(len(files), "file"), duration(result.Seconds), dir)
 	fmt.Fprintf(a.stdout, "sdo model inspect %s says what it is and what it needs\n", known)
 	return nil
 }

@@ -120,6 +120,9 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 		return err
 	}
 	defer exec.Close()
+	if plan, err = plan.For(exec); err != nil {
+		return badInput(err)
+	}
 	memory := plan.Memory(exec)
 	a.sayMemory(plan, exec, why, memory)
 	if err := fits(exec, memory.Total()); err != nil {

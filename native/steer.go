@@ -127,6 +127,9 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 		return err
 	}
 	defer exec.Close()
+	if plan, err = plan.For(exec); err != nil {
+		return badInput(err)
+	}
 	memory := plan.Memory(exec)
 	a.sayMemory(plan, exec, why, memory)
 	if err := fits(exec, memory.Total()); err != nil {
@@ -269,7 +272,7 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 		line("guard", "%s left alone for moving further than %v", noun(s.Drifted, "picture"), run.Recipe.Guards.DriftLimit)
 	}
 	line("cost", "%s, %d network calls, %d backward, %s of activations (planned %s)", duration(s.Seconds),
-		s.Counters.NetworkCalls, s.Counters.BackwardCalls, report.Bytes(s.PeakBytes), report.Bytes(s.PlannedBytes))
+		s.Counters.NetworkCalls, s.Counters.BackwardCalls, engine.Bytes(s.PeakBytes), engine.Bytes(s.PlannedBytes))
 	line("look at", "%s", filepath.Join(out, "report.html"))
 }
 
@@ -277,9 +280,9 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 // stay within a budget.
 func (a *app) sayMemory(plan *engine.Plan, exec graph.Executor, why string, m engine.Memory) {
 	a.say("on %s: %s; needs %s: %s weights, %s activations, %s states", describe(exec.Device()), why,
-		report.Bytes(m.Total()), report.Bytes(m.Params), report.Bytes(m.Activations), report.Bytes(m.States))
+		engine.Bytes(m.Total()), engine.Bytes(m.Params), engine.Bytes(m.Activations), engine.Bytes(m.States))
 	if again := plan.Recomputation(); len(again.Blocks) > 0 {
-		a.say("to stay within %s, kept calls compute %s again, %.0f %% more work", report.Bytes(plan.MemoryBudget), noun(len(again.Blocks), "block"), 100*again.Share)
+		a.say("to stay within %s, kept calls compute %s again, %.0f %% more work", engine.Bytes(plan.MemoryBudget), noun(len(again.Blocks), "block"), 100*again.Share)
 	}
 }
 
@@ -296,7 +299,9 @@ func callProbe(plan *engine.Plan) probe {
 	return func(ctx context.Context, exec graph.Executor) (float64, error) {
 		r := plan.Recipe.Clone()
 		r.Sampler.NumInferenceSteps, r.Objective, r.Updates, r.Start = 1, nil, 0, nil
-		small, err := engine.NewPlan(r, plan.Model, nil, plan.PlanOptions)
+		o := plan.PlanOptions
+		o.MemoryBudget, o.Exec = 0, exec
+		small, err := engine.NewPlan(r, plan.Model, nil, o)
 		if err != nil {
 			return 0, err
 		}

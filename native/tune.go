@@ -111,6 +111,9 @@ func (t *tuneRun) run(ctx context.Context) error {
 		return err
 	}
 	defer t.exec.Close()
+	if t.plan, err = t.plan.For(t.exec); err != nil {
+		return badInput(err)
+	}
 	memory := t.plan.Memory(t.exec)
 	r := t.recipe
 	t.say("%s: %s of %d fresh pictures, %d steps, %d numbers to train", r.Name, noun(r.Updates, "update"),
@@ -381,9 +384,9 @@ func (t *tuneRun) tellTuned(run *report.Tuning) {
 	default:
 		line("updates", "%d of %d, stopped early by the %s", s.Updates, t.recipe.Updates, s.Stopped)
 	}
-	line("cost", "%s, %s of activations (planned %s)", duration(s.Seconds), report.Bytes(s.PeakBytes), report.Bytes(s.PlannedBytes))
+	line("cost", "%s, %s of activations (planned %s)", duration(s.Seconds), engine.Bytes(s.PeakBytes), engine.Bytes(s.PlannedBytes))
 	if s.Bytes > 0 {
-		line("trained", "%d numbers, %s: %s", s.Trained, report.Bytes(s.Bytes), s.File)
+		line("trained", "%d numbers, %s: %s", s.Trained, engine.Bytes(s.Bytes), s.File)
 	} else {
 		line("trained", "%d numbers: %s", s.Trained, s.File)
 	}

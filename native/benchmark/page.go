@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/sdo"
 )
@@ -241,7 +242,7 @@ func (c *contest) parameterTable() string {
 		if len(e.usual) > 0 {
 			usual = fmt.Sprintf("%s, %s", c.spread(e.usual, func(r *Record) []float64 { return r.final(c.updates) }), short(average(e.usual, c.updates, driftOf)))
 		}
-		rows = append(rows, append(row, short(average(e.runs, c.updates, driftOf)), short(c.perUpdate(e, theory)), report.Bytes(e.runs[0].PeakBytes), usual))
+		rows = append(rows, append(row, short(average(e.runs, c.updates, driftOf)), short(c.perUpdate(e, theory)), engine.Bytes(e.runs[0].PeakBytes), usual))
 	}
 	began := centre(c.vary, finals(c.full().runs, 0))
 	text := fmt.Sprintf("**%s**, N = %d, %d seeds, %d held-out latents each; the loss begins at %s", c.loss, c.steps, len(c.full().runs), len(c.full().runs[0].start()), short(began))
@@ -267,7 +268,7 @@ func (r *results) stepsTable(model string) string {
 					text = "–"
 				}
 				rows = append(rows, []string{loss, fmt.Sprint(c.steps), e.method, short(centre(c.vary, finals(e.runs, c.updates))),
-					text, short(average(e.runs, c.updates, driftOf)), short(c.perUpdate(e, theory)), report.Bytes(e.runs[0].PeakBytes)})
+					text, short(average(e.runs, c.updates, driftOf)), short(c.perUpdate(e, theory)), engine.Bytes(e.runs[0].PeakBytes)})
 			}
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/sdo-go/sdo/engine"
 )
 
 //go:embed page.html
@@ -131,7 +133,7 @@ func (r *Run) page() (*page, error) {
 		{number(s.Drift), "rms", "change of a picture, of its range of 2"},
 		{number(s.LatentNorm), "× noise", "norm of the latents"},
 		{fmt.Sprint(s.Counters.NetworkCalls), "calls", fmt.Sprintf("of the network, and %d backward", s.Counters.BackwardCalls)},
-		{Bytes(r.peak()), "", "activations at the most"},
+		{engine.Bytes(r.peak()), "", "activations at the most"},
 	}
 	before, err := pictures(r.Result.Before, r.rows(), r.Channels, r.Width, r.Height)
 	if err != nil {
@@ -178,7 +180,7 @@ func (r *Run) page() (*page, error) {
 	p.Facts = []fact{
 		{"Device", name}, {"Driver", r.Device.Driver}, {"Chosen because", r.Why},
 		{"Time", (time.Duration(r.Seconds*10) * time.Second / 10).String()},
-		{"Activations planned", Bytes(r.PlannedBytes)}, {"Activations measured", Bytes(r.PeakBytes)},
+		{"Activations planned", engine.Bytes(r.PlannedBytes)}, {"Activations measured", engine.Bytes(r.PeakBytes)},
 		{"Stopped by", r.stoppedBy()}, {"Left alone for drift", r.drifted()}, {"Guidance scale found", r.guidance()},
 		{"Network calls", fmt.Sprint(s.Counters.NetworkCalls)}, {"Backward calls", fmt.Sprint(s.Counters.BackwardCalls)},
 		{"Program", strings.TrimSpace(r.Program.Version + " " + r.Program.Commit)},
@@ -332,16 +334,3 @@ func number(x float64) string {
 func trim(s string) string { return strings.TrimRight(strings.TrimRight(s, "0"), ".") }
 
 func percent(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) }
-
-// Bytes writes a number of bytes for a person, nothing for none.
-func Bytes(n int64) string {
-	switch {
-	case n <= 0:
-		return ""
-	case n < 1<<20:
-		return trim(fmt.Sprintf("%.1f", float64(n)/(1<<10))) + " KiB"
-	case n < 1<<30:
-		return trim(fmt.Sprintf("%.1f", float64(n)/(1<<20))) + " MiB"
-	}
-	return trim(fmt.Sprintf("%.2f", float64(n)/(1<<30))) + " GiB"
-}

@@ -119,10 +119,8 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions, setti
 }
 
 // DefaultLoRA is what stands for the parameters of a model where a recipe names
-// none: a small adapter of every linear layer and convolution.
-func DefaultLoRA() *recipes.LoRA {
-	return &recipes.LoRA{Rank: 4, Alpha: 4, Targets: []string{"**"}}
-}
+// none: a small adapter of the model's DefaultTargets.
+func DefaultLoRA() *recipes.LoRA { return &recipes.LoRA{Rank: 4, Alpha: 4} }
 
 // Memory is Plan's with what an audit holds besides.
 func (p *AuditPlan) Memory(exec graph.Executor) Memory {

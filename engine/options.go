@@ -118,6 +118,20 @@ func trainingOf(r *recipes.Recipe, m *Model) (*Training, error) {
 		return &Training{Select: v.Select}, nil
 	}
 	config := model.LoRAConfig{Rank: v.LoRA.Rank, Alpha: v.LoRA.Alpha, Targets: v.LoRA.Targets}
+	if config.Targets == nil {
+		config.Targets = m.DefaultTargets()
+	}
 	lora, err := model.NewLoRA(config, m.Denoiser, r.Seed)
 	return &Training{LoRA: lora}, err
+}
+
+// DefaultTargets are the layers that an adapter is for where nothing else is
+// said: all of a small model of pixels; of a pipeline the projections of its
+// attention, as trainers for diffusers choose, since merged weights are single
+// precision and those of all layers would take three times as much again.
+func (m *Model) DefaultTargets() []string {
+	if m.Pipeline == nil {
+		return []string{"**"}
+	}
+	return []string{"to_q", "to_k", "to_v", "to_out.0"}
 }

@@ -84,9 +84,10 @@ func TestPipelineGoesOn(t *testing.T) {
 func TestPipelineTuning(t *testing.T) {
 	const lora = "variables={parameters: {lora: {rank: 2, alpha: 4, targets: [to_q, to_k, to_v, to_out.0]}}}"
 	for name, set := range map[string][]string{
-		"lora":   {lora},
-		"select": {`variables={parameters: {select: ["conv_out.*", "**.attn2.to_k.*"]}}`},
-		"kept":   {lora, "tune.keep=1", "tune.accumulate=2", "tune.ema_decay=0.9", "guidance_scale=1", "-negative_prompt"},
+		"lora":                  {lora},
+		"lora of the attention": {"variables={parameters: {lora: {rank: 2, alpha: 4}}}"},
+		"select":                {`variables={parameters: {select: ["conv_out.*", "**.attn2.to_k.*"]}}`},
+		"kept":                  {lora, "tune.keep=1", "tune.accumulate=2", "tune.ema_decay=0.9", "guidance_scale=1", "-negative_prompt"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := fox(t, append([]string{"updates=3", "optimizer={name: adam, lr: 0.02}", "tune={batch_size: 2, eval_every: 3, eval_images: 3}", "guards={latent_norm: none, early_stop: false}", "method.name=sdo"}, set...)...)
@@ -111,6 +112,9 @@ func TestPipelineTuning(t *testing.T) {
 				t.Errorf("holds %+v, planned %+v", got, want)
 			}
 			tuned := tuning.finish(t)
+			if lora := tuning.LoRA(tuned); name == "lora of the attention" && !reflect.DeepEqual(lora.Targets, []string{"to_q", "to_k", "to_v", "to_out.0"}) {
+				t.Errorf("adapts %v", lora.Targets)
+			}
 			if n := 3 * p.Pictures().Size() / 2; len(tuned.Look.Images) != n || !(tuned.Look.Loss < tuning.Before().Loss) {
 				t.Errorf("%d numbers of pictures, want %d; the loss went from %g to %g", len(tuned.Look.Images), n, tuning.Before().Loss, tuned.Look.Loss)
 			}

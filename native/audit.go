@@ -68,7 +68,7 @@ audit and keeps what is measured.`,
 	cmd.Flags().Lookup("num-images").Usage = "pictures in a batch (default " + auditPictures + ")"
 	cmd.Flags().IntVar(&batches, "batches", 1, "batches of fresh pictures")
 	cmd.Flags().IntSliceVar(&steps, "steps", nil, "numbers of sampler steps (default the recipe's)")
-	cmd.Flags().StringSliceVar(&choose.Variables, "variables", nil, "latents, condition, parameters (default the recipe's; parameters it does not name are a LoRA of rank 4 everywhere)")
+	cmd.Flags().StringSliceVar(&choose.Variables, "variables", nil, "latents, condition, parameters (default the recipe's; parameters it does not name are a LoRA of rank 4)")
 	cmd.Flags().StringSliceVar(&choose.Methods, "methods", choose.Methods, "sdo; identity, of latents; draft-K, of condition and parameters")
 	cmd.Flags().StringSliceVar(&choose.Actives, "actives", choose.Actives, "which calls sdo keeps for condition and parameters")
 	cmd.Flags().StringSliceVar(&choose.Freezes, "freezes", choose.Freezes, "eps, v, x0 or solver")
@@ -133,7 +133,11 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 	u.recipe = r.Clone()
 	u.recipe.Variables = u.plans[0].Recipe.Variables
 	if _, ok := named[string(sdo.Parameters)]; !ok && slices.Contains(variables, string(sdo.Parameters)) {
-		u.say("%s names no parameters; audited is a new LoRA of rank %d of every linear layer and convolution", r.Name, engine.DefaultLoRA().Rank)
+		of := "every linear layer and convolution"
+		if m.Pipeline != nil {
+			of = "the projections of attention"
+		}
+		u.say("%s names no parameters; audited is a new LoRA of rank %d of %s", r.Name, engine.DefaultLoRA().Rank, of)
 	}
 	return nil
 }

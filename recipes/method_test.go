@@ -82,7 +82,7 @@ func TestSettingsFilledIn(t *testing.T) {
 		t.Errorf("refresh %+v, want %+v", *r.Method.Refresh, want)
 	}
 	r = mustParse(t, minimal+"variables: {parameters: {lora: {rank: 8}}}\n")
-	if want := (LoRA{8, 8, []string{"**"}}); !reflect.DeepEqual(*r.Variables["parameters"].LoRA, want) {
+	if want := (LoRA{8, 8, nil}); !reflect.DeepEqual(*r.Variables["parameters"].LoRA, want) {
 		t.Errorf("lora %+v, want %+v", *r.Variables["parameters"].LoRA, want)
 	}
 	if want := (Tune{BatchSize: 8, Accumulate: 1, EvalEvery: 10, EvalImages: 32, CheckpointEvery: 10}); *r.Tune != want {

@@ -21,7 +21,7 @@ type Variable struct {
 type LoRA struct {
 	Rank    int      `yaml:"rank" json:"rank"`
 	Alpha   float64  `yaml:"alpha" json:"alpha"`
-	Targets []string `yaml:"targets,flow" json:"targets"`
+	Targets []string `yaml:"targets,flow,omitempty" json:"targets,omitempty"` // none: the model's choice, every layer or the attention of a pipeline
 }
 
 // MaxRank is the largest rank of a LoRA.
@@ -136,7 +136,7 @@ func (c *reader) variable(s *section, name string) (v Variable) {
 			u.count("rank", &v.LoRA.Rank, 1, MaxRank)
 			v.LoRA.Alpha = float64(v.LoRA.Rank)
 			u.float("alpha", &v.LoRA.Alpha, "a number above 0", positive)
-			v.LoRA.Targets = c.patterns(u, "targets", []string{"**"}, "layer")
+			v.LoRA.Targets = c.patterns(u, "targets", nil, "layer")
 			u.done()
 		}
 		const expected, hint = "either lora or select", `lora adds small matrices to layers; select trains the network's own tensors, ["**"] all of them`

@@ -90,3 +90,18 @@ func TestParseBytes(t *testing.T) {
 		}
 	}
 }
+
+// A model that takes a prompt makes one picture unless told otherwise, with words
+// or without.
+func TestPipelineMakesOnePicture(t *testing.T) {
+	model := []string{"--quiet", "--json", "--device", "cpu", "--model", "../model/testdata/stable-diffusion", "--steps", "2"}
+	for want, set := range map[string][]string{
+		`"images":1,`: {"--seed", "3"},
+		`"images":2,`: {"--num-images", "2"},
+	} {
+		code, out, stderr := invoke(t, append(append([]string{"sample", "--out", t.TempDir()}, model...), set...)...)
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("sample %v: exit %d, %s%s, want %s", set, code, out, stderr, want)
+		}
+	}
+}

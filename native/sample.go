@@ -35,7 +35,7 @@ func (a *app) sample() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sample",
 		Short: "Make pictures without steering",
-		Long: `Make pictures without steering. With a prompt, of the folder of a text-to-image
+		Long: `Make pictures without steering. Of the folder of a text-to-image
 pipeline, it makes one picture under guidance 7.5 with the sampler that the folder
 names, unless told otherwise.`,
 		Example: `  sdo sample --num-images 32 --seed 3
@@ -81,21 +81,28 @@ names, unless told otherwise.`,
 
 // promptDefaults are what diffusers' pipelines do with a prompt, unless the flags
 // say otherwise: one picture, guidance strong enough to follow the words, and the
-// sampler that the model's folder names. Nothing without a prompt.
+// sampler that the model's folder names. Without a prompt it is one picture, too,
+// of a model that takes one, and nothing else.
 func promptDefaults(flags *pflag.FlagSet) (list []recipes.Override) {
-	if !flags.Changed("prompt") {
-		return nil
-	}
 	add := func(path, value string) {
 		list = append(list, recipes.Override{Path: path, Value: value, From: "--prompt"})
+	}
+	folder, err := openFolder(flags.Lookup("model").Value.String())
+	prompted := flags.Changed("prompt")
+	text := prompted
+	if !text && err == nil {
+		_, missing := fs.Stat(folder, "text_encoder/config.json")
+		text = missing == nil
+	}
+	if text && !flags.Changed("num-images") {
+		add("num_images", "1")
+	}
+	if !prompted {
+		return list
 	}
 	if !flags.Changed("guidance-scale") {
 		add("guidance_scale", "7.5")
 	}
-	if !flags.Changed("num-images") {
-		add("num_images", "1")
-	}
-	folder, err := openFolder(flags.Lookup("model").Value.String())
 	if err != nil {
 		return list // whoever reads the recipe says so
 	}

@@ -119,7 +119,7 @@ func TestLoadCLIPRefusals(t *testing.T) {
 	for want, change := range map[string]struct{ file, old, new string }{
 		`architectures name "CLIPTextModel", want "CLIPModel"`:            {"config.json", `"CLIPModel"`, `"CLIPTextModel"`},
 		"pictures come out 25 pixels a side, the network takes 24":        {"preprocessor_config.json", "24", "25"},
-		"ids reach 754, the network knows 754":                      {"tokenizer_config.json", `"model_max_length": 77`, `"model_max_length": 77, "extra_special_tokens": ["<more>"]`},
+		"ids reach 754, the network knows 754":                            {"tokenizer_config.json", `"model_max_length": 77`, `"model_max_length": 77, "extra_special_tokens": ["<more>"]`},
 		"texts of 78 tokens, the network takes 77":                        {"tokenizer_config.json", "77", "78"},
 		`tensor "text_model.embeddings.token_embedding.weight" has shape`: {"config.json", `"vocab_size": 754`, `"vocab_size": 755`},
 	} {

@@ -264,3 +264,51 @@ func TestPipelineRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A network distilled with guidance is shown the scale and asked once a step.
+func TestPipelineShownGuidance(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(tinyPipeline)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "unet/config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.Replace(string(text), `"time_cond_proj_dim": null`, `"time_cond_proj_dim": 6`, 1))
+	config, err := model.ParseUNet2DConditionConfig(text)
+	if err != nil || config.TimeCondProjDim == nil {
+		t.Fatal(err)
+	}
+	params, err := config.Params()
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := filepath.Glob(filepath.Join(dir, "unet/*.safetensors"))
+	if err != nil || len(weights) != 1 {
+		t.Fatal(weights, err)
+	}
+	if err := model.SaveSafetensors(weights[0], model.Init(params, 3), model.F16, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "unet/config.json"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	steer := func(scale string) *sdo.Result {
+		s := foxSession(t, cpu.New[float32](cpu.Options{}), "model="+dir, "updates=1", "sampler.name=lcm", "guidance_scale="+scale)
+		result, err := s.Steer(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := 2 * s.Calls(); result.NetworkCalls != want || result.BackwardCalls != 1 {
+			t.Errorf("%d network calls and %d backward, want %d and 1", result.NetworkCalls, result.BackwardCalls, want)
+		}
+		return result
+	}
+	if e := relative(steer("8").Before, steer("2").Before); e < 1e-4 {
+		t.Errorf("another scale changes pictures by %.2g", e)
+	}
+	if _, err := LoadModel(fox(t, "model="+dir, "variables=[guidance_scale]"), openDisk); err == nil || !strings.Contains(err.Error(), "is shown the scale") {
+		t.Errorf("a scale that varies: %v", err)
+	}
+}

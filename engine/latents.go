@@ -29,7 +29,7 @@ type decoding struct {
 
 // newDecoding plans how latents of shape [rows C H W] are looked at; nil for a
 // model of pixels.
-func newDecoding(m *Model, shape graph.Shape) (*decoding, error) {
+func newDecoding(m *Model, shape graph.Shape, o PlanOptions) (*decoding, error) {
 	if m.Decoder == nil {
 		return nil, nil
 	}
@@ -39,7 +39,7 @@ func newDecoding(m *Model, shape graph.Shape) (*decoding, error) {
 		d.picture = m.decode(g, d.latent)
 	})
 	if err == nil {
-		d.plan, err = graph.Compile(g, []*graph.Node{d.picture})
+		d.plan, err = graph.CompileWith(g, o.compile(0), []*graph.Node{d.picture})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decoder: %w", err)
@@ -194,7 +194,7 @@ func (p *Plan) planEncoding(image []float64, take func(latent []float64)) error 
 		prep.outputs = []*graph.Node{m.Decoder.Config.BuildEncoder(g, in, model.BuildOptions{Storage: storageOf(m.Decoder.Stored)})}
 	})
 	if err == nil {
-		prep.plan, err = graph.Compile(g, prep.outputs)
+		prep.plan, err = graph.CompileWith(g, p.compile(0), prep.outputs)
 	}
 	if err != nil {
 		return fmt.Errorf("encoder: %w", err)

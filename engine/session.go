@@ -54,7 +54,7 @@ func NewPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, er
 func newPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, error) {
 	p := &Plan{Recipe: r, Model: m, PlanOptions: o, files: files, Shape: m.Denoiser.SampleShape(r.NumImages)}
 	var err error
-	if p.decoding, err = newDecoding(m, p.Shape); err != nil {
+	if p.decoding, err = newDecoding(m, p.Shape, o); err != nil {
 		return nil, err
 	}
 	if p.table, err = sampler.Solver(r.Sampler.Name).Table(m.Scheduler, r.Sampler.NumInferenceSteps, r.Sampler.Eta); err != nil {

@@ -1,0 +1,44 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/graph/cpu"
+)
+
+// On a device whose kernels see little at once, decoders and encoders of large
+// pictures are planned in fragments, too: no tensor is larger, and pictures are
+// the same.
+func TestLooksKeepToABinding(t *testing.T) {
+	const binding = 24 << 10 // the largest tensor of a look is 48 KiB
+	overrides := []string{"height=32", "width=48", "objective=[]", "updates=0",
+		"start={image: testdata/target.png, strength: 0.5}"}
+	pictures := map[int64][]float64{}
+	for _, limit := range []int64{0, binding} {
+		plan := foxPlan(t, PlanOptions{MaxBinding: limit, MaxBuffer: 4 * limit}, overrides...)
+		plans := []*graph.Plan{plan.decoding.plan}
+		for _, p := range plan.preparations() {
+			plans = append(plans, p.plan)
+		}
+		exceeds := slices.ContainsFunc(plans, func(p *graph.Plan) bool {
+			return slices.ContainsFunc(p.Segments[0].Nodes, func(n *graph.Node) bool { return p.Slot(n).Bytes > binding })
+		})
+		if exceeds != (limit == 0) {
+			t.Errorf("with bindings of %d bytes, a tensor above %d: %v", limit, binding, exceeds)
+		}
+		s, err := NewSession(cpu.New[float64](cpu.Options{}), plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if pictures[limit], err = s.Sample(context.Background(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := relative(pictures[binding], pictures[0]); e > 1e-9 {
+		t.Errorf("pictures differ by %.2g", e)
+	}
+}

@@ -72,7 +72,7 @@ audit and keeps what is measured.`,
 	cmd.Flags().StringSliceVar(&choose.Methods, "methods", choose.Methods, "sdo; identity, of latents; draft-K, of condition and parameters")
 	cmd.Flags().StringSliceVar(&choose.Actives, "actives", choose.Actives, "which calls sdo keeps for condition and parameters")
 	cmd.Flags().StringSliceVar(&choose.Freezes, "freezes", choose.Freezes, "eps, v, x0 or solver")
-	cmd.Flags().StringVarP(&out, "out", "o", "", "output folder (default out/NAME-audit)")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "output `FOLDER` (default out/NAME-audit)")
 	return cmd
 }
 

@@ -39,7 +39,7 @@ stopped, and one that is made already only writes.`,
 			return a.runMethod(cmd.Context(), grid, made, cells, out)
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "bench-method"), "output folder")
+	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "bench-method"), "output `FOLDER`")
 	cmd.Flags().StringVar(&cells, "cells", filepath.Join("out", "bench-method", "cells.jsonl"), "file of finished runs")
 	cmd.Flags().StringSliceVar(&models, "models", []string{benchmark.Mixture, "avatars-16-s"}, benchmark.Mixture+", "+strings.Join(benchmark.Trained(), ", "))
 	cmd.Flags().BoolVar(&made, "made", false, "run nothing, write what is made")

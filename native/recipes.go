@@ -20,26 +20,26 @@ import (
 // recipeFlags are the recipe keys with a flag of their own; --set reaches the
 // others.
 var recipeFlags = []struct{ flag, path, usage string }{
-	{"updates", "updates", "at most this many updates"},
-	{"steps", "sampler.num_inference_steps", "sampler steps"},
-	{"seed", "seed", "seed of the starting noise"},
-	{"num-images", "num_images", "pictures to make at once"},
-	{"model", "model", "built-in model or diffusers folder"},
-	{"lora", "lora.path", "LoRA to merge into the model: a PEFT folder or a safetensors file"},
-	{"lora-scale", "lora.scale", "factor on what the LoRA adds"},
-	{"guidance-scale", "guidance_scale", "classifier-free guidance, 1 for none"},
-	{"prompt", "prompt", "what the pictures should show, of a model that takes text"},
-	{"negative-prompt", "negative_prompt", "what guidance leads away from, of a model that takes text"},
-	{"height", "height", "pixels; default the model's own"},
-	{"width", "width", "pixels; default the model's own"},
-	{"decoder", "decoder", "folder of another autoencoder for the pipeline's latents, such as a TAESD"},
-	{"clip", "clip", "folder of a CLIPModel, which clip_similarity, clip_style and aesthetic terms look with"},
-	{"lr", "optimizer.lr", "learning rate of variables without one of their own"},
-	{"variables", "variables", "what changes, for example '[latents, noises]'"},
-	{"method", "method.name", strings.Join(recipes.Methods, ", ")},
-	{"freeze", "method.freeze", strings.Join(recipes.Freezes, ", ")},
-	{"active", "method.active", strings.Join(recipes.Actives, ", ") + " or a number of calls"},
-	{"bridge", "method.bridge", "share of the gradient passed from call to call, 0 to 1"},
+	{"updates", "updates", "at most `N` updates; without a recipe 60"},
+	{"steps", "sampler.num_inference_steps", "`N` steps of the sampler; without a recipe 20"},
+	{"seed", "seed", "`NUMBER` that the starting noise is drawn from"},
+	{"num-images", "num_images", "make `N` pictures at once; without a recipe 16, of a text-to-image model 1"},
+	{"model", "model", "built-in `MODEL`, diffusers folder, or OWNER/NAME that was pulled"},
+	{"lora", "lora.path", "merge the LoRA in `PATH` into the model: a PEFT folder or a safetensors file"},
+	{"lora-scale", "lora.scale", "`FACTOR` on what the LoRA adds"},
+	{"guidance-scale", "guidance_scale", "`SCALE` of classifier-free guidance, 1 for none; with a prompt 7.5 if no recipe says"},
+	{"prompt", "prompt", "`TEXT` that says what pictures show, for a model that takes text"},
+	{"negative-prompt", "negative_prompt", "`TEXT` that guidance leads away from, for a model that takes text"},
+	{"height", "height", "`PIXELS`; default the model's own"},
+	{"width", "width", "`PIXELS`; default the model's own"},
+	{"decoder", "decoder", "`FOLDER` of another autoencoder for the pipeline's latents, such as a TAESD"},
+	{"clip", "clip", "`FOLDER` of a CLIPModel, which clip_similarity, clip_style and aesthetic terms look with"},
+	{"lr", "optimizer.lr", "learning `RATE` of variables without one of their own; without a recipe 0.05"},
+	{"variables", "variables", "`NAMES` of what changes, for example '[latents, noises]'"},
+	{"method", "method.name", "`NAME` of the method: " + strings.Join(recipes.Methods, ", ")},
+	{"freeze", "method.freeze", "`NAME` of what is held: " + strings.Join(recipes.Freezes, ", ")},
+	{"active", "method.active", "`CALLS` that are kept: " + strings.Join(recipes.Actives, ", ") + " or a number"},
+	{"bridge", "method.bridge", "`SHARE` of the gradient passed from call to call, 0 to 1"},
 }
 
 // textFlags are those whose values are text and not YAML.
@@ -56,8 +56,8 @@ func addRecipeFlags(flags *pflag.FlagSet, names ...string) {
 			flags.String(f.flag, "", f.usage)
 		}
 	}
-	flags.StringArray("set", nil, "override any key of the recipe, for example --set optimizer.betas='[0.9, 0.99]'")
-	flags.StringArray("condition", nil, "condition the model, for example --condition mood=happy")
+	flags.StringArray("set", nil, "override any key of the recipe by `KEY=VALUE`, for example optimizer.betas='[0.9, 0.99]'")
+	flags.StringArray("condition", nil, "`NAME=VALUE` that conditions the model, for example mood=happy")
 }
 
 // overrides collects what the flags say about the recipe, in an order in which
@@ -117,7 +117,7 @@ func quoted(s string) string {
 
 // addBudget registers the flag that plans within a memory budget.
 func addBudget(flags *pflag.FlagSet) {
-	flags.String("memory-budget", "", "what the run may take in all, such as 6GiB or 800MB; what does not fit is computed again instead of kept")
+	flags.String("memory-budget", "", "`SIZE` that the run may take in all, such as 6GiB or 800MB; what does not fit is computed again instead of kept")
 }
 
 // planOptions are a model's, with the flags on top.

@@ -73,7 +73,7 @@ names, unless told otherwise.`,
 			return a.sampleInto(cmd.Context(), plan, out)
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "sample"), "output folder")
+	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "sample"), "output `FOLDER`")
 	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "lora", "lora-scale", "guidance-scale", "prompt", "negative-prompt", "height", "width", "decoder")
 	addBudget(cmd.Flags())
 	return cmd

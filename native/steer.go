@@ -25,12 +25,14 @@ func (a *app) steer() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "steer [RECIPE]",
 		Short: "Steer pictures by a recipe, a file or one of the built-in ones",
-		Long: "Steer pictures by a recipe: " + strings.Join(recipes.List(), ", ") + `,
-or a YAML or JSON file. Flags override the recipe's keys. Without a recipe, what the
-pictures are steered by is given with --objective: a term's name, or the term as a
-recipe writes it, '{term: clip_similarity, prompt: a red fox, weight: 2}'; a
-clip_similarity without a prompt of its own is held to --prompt. Ctrl-C ends the run
-and saves the best so far.`,
+		Long: `Steer pictures by a recipe, a YAML or JSON file or one of the built-in ones, whose
+keys the flags override. Without a recipe, what the pictures are steered by is given
+with --objective: a term's name, or the term as a recipe writes it,
+'{term: clip_similarity, prompt: a red fox, weight: 2}'; a clip_similarity without a
+prompt of its own is held to --prompt. Ctrl-C ends the run and saves the best so far.
+
+Recipes: ` + strings.Join(recipes.List(), ", ") + `
+Terms: ` + strings.Join(recipes.Terms, ", "),
 		Example: `  sdo steer dark-glasses
   sdo steer happy-mood --num-images 8 --seed 5 --device cpu
   sdo recipes dark-glasses > mine.yaml && sdo steer mine.yaml
@@ -47,8 +49,8 @@ and saves the best so far.`,
 			return a.steerInto(cmd.Context(), plan, out)
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "o", "", "output folder (default out/NAME)")
-	cmd.Flags().StringArray("objective", nil, "a term to steer by, in place of the recipe's; may be given several times")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "output `FOLDER` (default out/NAME)")
+	cmd.Flags().StringArray("objective", nil, "`TERM` to steer by, in place of the recipe's; may be given several times")
 	addRecipeFlags(cmd.Flags())
 	addBudget(cmd.Flags())
 	return cmd

@@ -52,7 +52,7 @@ them.`,
 			return a.trainInto(cmd.Context(), recipe, data, out)
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "o", "", "folder of the run (default runs/NAME)")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`FOLDER` of the run (default runs/NAME)")
 	cmd.Flags().StringVar(&data, "data", fashion.Folder, "folder of Fashion-MNIST, for the recipes that train on it")
 	cmd.Flags().IntVar(&steps, "steps", 0, "train this many steps instead of the recipe's")
 	return cmd

@@ -42,13 +42,17 @@ func (a *app) tune() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tune RECIPE",
 		Short: "Train a model's parameters towards a recipe's objective, as a LoRA or its own",
-		Long: "Train a model's parameters so that all its pictures do what a recipe's objective\nasks for: " + strings.Join(recipes.Tunings(), ", ") + `, or a YAML or
-JSON file. Every update is made on fresh noise. The run logs and checkpoints into its
-folder; after Ctrl-C, or anything worse, the same command continues it. What it
-leaves is used with sdo sample --lora FOLDER.`,
+		Long: `Train a model's parameters so that all its pictures do what the objective of a recipe
+asks for, a YAML or JSON file or one of the built-in ones. Every update is made on
+fresh noise. The run logs and checkpoints into its folder; after Ctrl-C, or anything
+worse, the same command continues it. What it leaves is used with
+sdo sample --lora FOLDER.
+
+Recipes: ` + strings.Join(recipes.Tunings(), ", "),
 		Example: `  sdo tune everyone-wears-glasses
   sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
-  sdo tune blue-palette --updates 80 --set tune.batch_size=16`,
+  sdo tune blue-palette --updates 80 --set tune.batch_size=16
+  sdo tune my-tuning.yaml --model sd15 --decoder taesd --memory-budget 8GiB`,
 		Args: one("RECIPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, files, err := findRecipe(args[0], cmd.Flags())
@@ -74,7 +78,7 @@ leaves is used with sdo sample --lora FOLDER.`,
 			return t.run(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "o", "", "folder of the run (default out/NAME)")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`FOLDER` of the run (default out/NAME)")
 	addRecipeFlags(cmd.Flags(), "updates", "steps", "seed", "model", "guidance-scale", "lr", "method", "freeze", "active", "bridge",
 		"prompt", "negative-prompt", "height", "width", "decoder", "clip")
 	addBudget(cmd.Flags())

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -40,5 +41,25 @@ func TestLooksKeepToABinding(t *testing.T) {
 	}
 	if e := relative(pictures[binding], pictures[0]); e > 1e-9 {
 		t.Errorf("pictures differ by %.2g", e)
+	}
+}
+
+// blind is a decoder on a device that was lost.
+type blind struct{ graph.Program }
+
+var errLost = errors.New("lost")
+
+func (blind) Run(context.Context, graph.Tape, int, []graph.Feed, []graph.Fetch) error { return errLost }
+
+// What was found is not lost with the look at it.
+func TestFoundButNotSeen(t *testing.T) {
+	s := foxSession(t, cpu.New[float64](cpu.Options{}), "updates=1")
+	s.viewer.program = blind{s.viewer.program}
+	result, err := s.Steer(context.Background(), nil)
+	if !errors.Is(err, errLost) {
+		t.Fatalf("steering ends with %v, want the decoder's error", err)
+	}
+	if result == nil || len(result.Latents) != s.Shape.Size() || result.Samples != nil || result.Before != nil {
+		t.Errorf("result %+v, want the latents and no pictures", result)
 	}
 }

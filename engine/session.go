@@ -508,6 +508,9 @@ func (s *Session) Steer(ctx context.Context, observe sdo.Observer) (*sdo.Result,
 // its observer (sdo.Event.Save), here or in another session; see
 // sdo.Options.Resume. A run that begins from a picture finds its latent in the
 // state, so that the inversion is not made again. A nil state begins anew.
+//
+// Where what was found cannot be looked at, the result comes with the error and
+// without pictures.
 func (s *Session) SteerFrom(ctx context.Context, state *sdo.RunState, observe sdo.Observer) (*sdo.Result, error) {
 	if s.objective == nil {
 		return nil, fmt.Errorf("recipe %q: has no objective to steer by; add a term, or use sample", s.Recipe.Name)
@@ -557,7 +560,8 @@ func (s *Session) SteerFrom(ctx context.Context, state *sdo.RunState, observe sd
 		for _, samples := range []*[]float64{&result.Before, &result.Samples} {
 			pictures, failed := s.viewer.decode(quiet, *samples)
 			if failed != nil {
-				return nil, errors.Join(err, failed)
+				result.Before, result.Samples = nil, nil
+				return result, errors.Join(err, failed)
 			}
 			*samples = pictures
 		}

@@ -172,6 +172,12 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 		}
 		return err
 	}
+	if run.Result.Samples == nil {
+		if kept := report.Keep(out, run); kept != nil {
+			return errors.Join(err, kept)
+		}
+		return fmt.Errorf("%w; what was found is in %s", err, filepath.Join(out, report.VariablesFile))
+	}
 	if err == nil && previewErr != nil && !run.Result.Cancelled {
 		err = previewErr
 	}

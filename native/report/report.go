@@ -202,12 +202,9 @@ func Write(dir string, r *Run) ([]string, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	variables := func(w io.Writer) error {
-		return model.WriteSafetensors(w, r.variables(), model.F32, map[string]string{"recipe": r.Recipe.Name, "program": r.Program.Version})
-	}
 	// What was found cannot be drawn again from anything else, so it comes first.
 	return writeAll(dir, []file{
-		{"variables.safetensors", variables},
+		{VariablesFile, r.writeVariables},
 		{"before.png", r.writeBefore},
 		{"after.png", r.writeAfter},
 		{"progress.gif", r.writeFilm},
@@ -221,12 +218,29 @@ func Write(dir string, r *Run) ([]string, error) {
 	})
 }
 
-// variables is what the run found and what it samples to.
+// VariablesFile holds what a run found.
+const VariablesFile = "variables.safetensors"
+
+// Keep writes what a run found and nothing else: of one whose pictures cannot be
+// looked at.
+func Keep(dir string, r *Run) error {
+	_, err := writeAll(dir, []file{{VariablesFile, r.writeVariables}})
+	return err
+}
+
+func (r *Run) writeVariables(w io.Writer) error {
+	return model.WriteSafetensors(w, r.variables(), model.F32, map[string]string{"recipe": r.Recipe.Name, "program": r.Program.Version})
+}
+
+// variables is what the run found and what it samples to, if that is known.
 func (r *Run) variables() model.Weights {
 	latents := func(values []float64) model.Tensor {
 		return model.Tensor{Shape: append([]int{r.rows()}, r.latent()...), Data: single(values)}
 	}
-	w := model.Weights{"latents": latents(r.Result.Latents), "samples": r.tensor(r.Result.Samples)}
+	w := model.Weights{"latents": latents(r.Result.Latents)}
+	if r.Result.Samples != nil {
+		w["samples"] = r.tensor(r.Result.Samples)
+	}
 	for step, noise := range r.Result.Noises {
 		if noise != nil { // nil where the sampler adds none
 			w[fmt.Sprintf("noises.%d", step)] = latents(noise)

@@ -185,6 +185,22 @@ func TestWriteLeavesEveryFile(t *testing.T) {
 	}
 }
 
+// What a run found is kept where its pictures are not to be had.
+func TestKeptWithoutPictures(t *testing.T) {
+	run, dir := example(t, 3, 2), t.TempDir()
+	run.Result.Before, run.Result.Samples = nil, nil
+	if err := Keep(dir, run); err != nil {
+		t.Fatal(err)
+	}
+	tensors, _, err := model.LoadSafetensors(os.DirFS(dir), VariablesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tensors["latents"]; len(tensors) != 1 || len(got.Data) != len(run.Result.Latents) || got.Data[5] != float32(run.Result.Latents[5]) {
+		t.Errorf("kept %d tensors, latents %v", len(tensors), got.Shape)
+	}
+}
+
 // All that varied is saved, and what ended the run is told.
 func TestWhatWasFoundIsSavedAndTold(t *testing.T) {
 	run := example(t, 3, 2)

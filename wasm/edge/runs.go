@@ -352,10 +352,10 @@ func (v *run) goOn() error {
 // report is the result as the caller gets it.
 func (v *run) report(result *sdo.Result) (r *steerResult, err error) {
 	r = &steerResult{}
-	if r.Before, err = newPictures(result.Before, v.session.Shape); err != nil {
+	if r.Before, err = newPictures(result.Before, v.session.Pictures()); err != nil {
 		return nil, err
 	}
-	if r.After, err = newPictures(result.Samples, v.session.Shape); err != nil {
+	if r.After, err = newPictures(result.Samples, v.session.Pictures()); err != nil {
 		return nil, err
 	}
 	r.Summary, err = v.session.Summarise(v.ctx, result, v.seconds())

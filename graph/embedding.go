@@ -35,11 +35,25 @@ func (g *Graph) FourierEmbedding(t, w *Node, attrs FourierEmbeddingAttrs) *Node 
 	return g.add("fourier_embedding", Shape{t.Shape[0], 2 * w.Shape[0]}, &attrs, t, w)
 }
 
-// Embedding looks up rows of table [V D] by index [M]: [M D].
+// EmbeddingAttrs are the rows [From, To) that a look-up sees of its table.
+type EmbeddingAttrs struct{ From, To int }
+
+// Embedding looks up rows of table [V D] by index [M]: [M D]. An index outside
+// the table gives NaN.
 func (g *Graph) Embedding(table, index *Node) *Node {
 	wantRank("embedding", "table", table, 2)
+	return g.EmbeddingWithin(table, index, EmbeddingAttrs{0, table.Shape[0]})
+}
+
+// EmbeddingWithin is Embedding that sees a range of the rows; those outside give
+// zero. A device that cannot see a table at once adds look-ups within its parts.
+func (g *Graph) EmbeddingWithin(table, index *Node, rows EmbeddingAttrs) *Node {
+	wantRank("embedding", "table", table, 2)
 	wantRank("embedding", "index", index, 1)
-	return g.add("embedding", Shape{index.Shape[0], table.Shape[1]}, nil, table, index)
+	if rows.From < 0 || rows.From >= rows.To || rows.To > table.Shape[0] {
+		fail("embedding: rows %d to %d of a table of %d", rows.From, rows.To, table.Shape[0])
+	}
+	return g.add("embedding", Shape{index.Shape[0], table.Shape[1]}, &rows, table, index)
 }
 
 func init() {
@@ -49,7 +63,11 @@ func init() {
 	vjps["embedding"] = func(g *Graph, n, dy *Node, want []bool) []*Node {
 		table, index := n.Inputs[0], n.Inputs[1]
 		grads := make([]*Node, 2)
-		if want[0] {
+		if rows := n.Attrs.(*EmbeddingAttrs); want[0] && rows.To-rows.From < table.Shape[0] {
+			within := g.Affine(index, 1, -float64(rows.From)) // what it names outside counts for nothing
+			seen := g.add("embedding_grad", Shape{rows.To - rows.From, table.Shape[1]}, nil, dy, within)
+			grads[0] = g.add("slice_grad", table.Shape, &SliceAttrs{0, rows.From, rows.To}, seen)
+		} else if want[0] {
 			grads[0] = g.add("embedding_grad", table.Shape, nil, dy, index)
 		}
 		return grads

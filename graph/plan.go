@@ -215,22 +215,22 @@ func (p *Plan) allocate(o CompileOptions) error {
 
 // fits refuses a tensor that is larger than the device can hold in one piece.
 func (p *Plan) fits(o CompileOptions) error {
-	limit := min(cmp.Or(o.MaxBuffer, 1<<62), cmp.Or(o.MaxBinding, 1<<62))
-	check := func(n *Node, bytes int64) error {
+	check := func(n *Node, bytes, limit int64) error {
 		if bytes > limit || o.MaxBuffer > 0 && align(bytes) > o.MaxBuffer {
 			return fmt.Errorf("plan: %v takes %d bytes and the device holds at most %d in one piece; try fewer or smaller pictures",
 				n, bytes, limit)
 		}
 		return nil
 	}
-	for _, n := range p.Params {
-		if err := check(n, storedBytes(n)); err != nil {
+	buffer, binding := cmp.Or(o.MaxBuffer, 1<<62), cmp.Or(o.MaxBinding, 1<<62)
+	for _, n := range p.Params { // seen in parts, if need be
+		if err := check(n, storedBytes(n), buffer); err != nil {
 			return err
 		}
 	}
 	for _, segment := range p.Segments {
 		for _, n := range slices.Concat(segment.Inputs, segment.Nodes) {
-			if err := check(n, bytesOf(n)); err != nil {
+			if err := check(n, bytesOf(n), min(buffer, binding)); err != nil {
 				return err
 			}
 		}

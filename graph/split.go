@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -14,8 +15,9 @@ import (
 // whole groups, and so on. Sums are added in another order; everything else is
 // the same to the last bit.
 //
-// Inputs, parameters and what a caller wants stay whole, and an operation with no
-// rule below is refused.
+// A parameter stays in one piece, of which operations look up the rows they need.
+// Inputs and what a caller wants stay whole, and an operation with no rule below
+// is refused.
 
 // fragment holds the numbers [from, to) of a tensor.
 type fragment struct {
@@ -49,7 +51,7 @@ func (p *Plan) split(limit int64) (err error) {
 	large := false
 	for _, segment := range p.Segments {
 		for _, n := range segment.Nodes {
-			large = large || bytesOf(n) > limit
+			large = large || bytesOf(n) > limit || slices.ContainsFunc(n.Inputs, s.wide)
 		}
 	}
 	if !large {
@@ -73,7 +75,7 @@ func (p *Plan) split(limit int64) (err error) {
 		}
 		segment.Nodes = s.nodes
 		for _, w := range segment.Wanted {
-			if s.cuts[root(w)] != nil {
+			if s.cuts[root(w)] != nil || s.wide(w) {
 				return fmt.Errorf("plan: %v is wanted whole and takes %d bytes, of which the device's kernels see at most %d at once; try fewer or smaller pictures",
 					w, bytesOf(w), limit)
 			}
@@ -91,7 +93,7 @@ func (s *splitter) rewrite(n *Node) {
 	changed := false
 	inputs := make([]*Node, len(n.Inputs))
 	for i, in := range n.Inputs {
-		large = large || s.cuts[root(in)] != nil
+		large = large || s.cuts[root(in)] != nil || s.wide(in)
 		inputs[i] = s.whole(in)
 		changed = changed || inputs[i] != in
 	}
@@ -115,10 +117,19 @@ func (s *splitter) rewrite(n *Node) {
 
 func (s *splitter) large(size int) bool { return int64(size)*4 > s.limit }
 
+// wide reports whether n is a parameter or a constant too large to see at once.
+func (s *splitter) wide(n *Node) bool {
+	n = root(n)
+	return (n.Op == OpParam || n.Op == OpConst) && storedBytes(n) > s.limit
+}
+
 // add appends a node to the segment.
 func (s *splitter) add(op string, shape Shape, attrs any, inputs ...*Node) *Node {
 	if op != OpReshape && s.large(shape.Size()) {
 		s.refuse(fmt.Sprintf("no rule makes its %s of %v smaller", op, shape))
+	}
+	if op != OpReshape && op != "embedding" && slices.ContainsFunc(inputs, s.wide) {
+		s.refuse(fmt.Sprintf("no rule makes what its %s reads smaller", op))
 	}
 	of := s.reading
 	n := &Node{ID: of.ID, Op: op, Inputs: inputs, Shape: shape, Attrs: attrs, graph: of.graph, block: of.block}
@@ -177,6 +188,11 @@ func (s *splitter) piece(x *Node, from, to int, shape ...int) *Node {
 // numbers that belongs there.
 func (s *splitter) over(x *Node, from, to int) (parts []fragment) {
 	cut := s.cuts[root(x)]
+	if r := root(x); s.wide(r) {
+		row := r.Shape.Size() / r.Shape[0]
+		a, b := from/row, (to+row-1)/row
+		return []fragment{{from - a*row, to - a*row, s.rows(r, a, b)}}
+	}
 	if cut == nil {
 		return []fragment{{from, to, s.whole(x)}}
 	}
@@ -201,7 +217,7 @@ func (s *splitter) flatSlice(n *Node, from, to int) *Node {
 	return s.add("slice", Shape{to - from}, &SliceAttrs{0, from, to}, s.view(n, n.Shape.Size()))
 }
 
-// rows decodes rows of a parameter in half precision.
+// rows looks rows of a parameter up, which decodes halves.
 func (s *splitter) rows(r *Node, from, to int) *Node {
 	row := r.Shape.Size() / r.Shape[0]
 	at := span{from, to}
@@ -212,7 +228,7 @@ func (s *splitter) rows(r *Node, from, to int) *Node {
 		}
 		s.indices[at] = &Node{ID: r.ID, Op: OpConst, Shape: Shape{to - from}, Name: fmt.Sprintf("rows %d to %d", from, to), Data: index, graph: r.graph}
 	}
-	return s.add("embedding", Shape{to - from, row}, nil, s.view(r, r.Shape[0], row), s.indices[at])
+	return s.add("embedding", Shape{to - from, row}, &EmbeddingAttrs{from, to}, s.view(r, r.Shape[0], row), s.indices[at])
 }
 
 func (s *splitter) join(a, b *Node) *Node {
@@ -346,6 +362,8 @@ func (s *splitter) fragments(n *Node) []fragment {
 		return s.conv2dGradWeight(n)
 	case n.Op == "matmul":
 		return s.matmul(n)
+	case n.Op == "embedding":
+		return s.embedding(n)
 	case n.Op == "add_broadcast", n.Op == "mul_broadcast", n.Op == "scale_shift", n.Op == "broadcast":
 		return s.broadcast(n)
 	case n.Op == "reduce_sum":
@@ -619,16 +637,68 @@ func (s *splitter) matmul(n *Node) (out []fragment) {
 		}
 		return []fragment{{0, n.Shape.Size(), total}}
 	}
-	if t.TransA || s.cuts[root(b)] != nil {
-		s.refuse("a product with such a right operand cannot be taken apart")
+	if t.TransA {
+		s.refuse("a product with such a left operand cannot be taken apart")
 	}
 	for _, sp := range s.like(a.Shape[0], max(a.Shape[1], n.Shape[1]), a, n) {
-		inputs := []*Node{s.piece(a, sp.from*a.Shape[1], sp.to*a.Shape[1], sp.to-sp.from, a.Shape[1]), s.whole(b)}
-		if len(n.Inputs) == 3 {
-			inputs = append(inputs, s.whole(n.Inputs[2]))
+		left := s.piece(a, sp.from*a.Shape[1], sp.to*a.Shape[1], sp.to-sp.from, a.Shape[1])
+		out = append(out, fragment{sp.from * n.Shape[1], sp.to * n.Shape[1], s.product(n, left)})
+	}
+	return out
+}
+
+// product is rows of a matmul. A right operand that is not seen at once goes by its
+// own rows: transposed each makes columns of the result, else a part of the sum.
+func (s *splitter) product(n, left *Node) (made *Node) {
+	b, bias, t := n.Inputs[1], n.Inputs[2:], *n.Attrs.(*MatMulAttrs)
+	rows := left.Shape[0]
+	if s.cuts[root(b)] == nil && !s.wide(b) {
+		inputs := []*Node{left, s.whole(b)}
+		for _, in := range bias {
+			inputs = append(inputs, s.whole(in))
 		}
-		made := s.add(n.Op, Shape{sp.to - sp.from, n.Shape[1]}, n.Attrs, inputs...)
-		out = append(out, fragment{sp.from * n.Shape[1], sp.to * n.Shape[1], made})
+		return s.add(n.Op, Shape{rows, n.Shape[1]}, n.Attrs, inputs...)
+	}
+	for _, sp := range s.like(b.Shape[0], b.Shape[1], b) {
+		count := sp.to - sp.from
+		right := s.piece(b, sp.from*b.Shape[1], sp.to*b.Shape[1], count, b.Shape[1])
+		if t.TransB {
+			inputs := []*Node{left, right}
+			for _, in := range bias {
+				inputs = append(inputs, s.piece(in, sp.from, sp.to, count))
+			}
+			made = s.along(1, made, s.add(n.Op, Shape{rows, count}, n.Attrs, inputs...))
+			continue
+		}
+		inputs := []*Node{s.add("slice", Shape{rows, count}, &SliceAttrs{1, sp.from, sp.to}, left), right}
+		if made == nil {
+			for _, in := range bias {
+				inputs = append(inputs, s.whole(in))
+			}
+		}
+		made = s.sum(made, s.add(n.Op, Shape{rows, n.Shape[1]}, n.Attrs, inputs...))
+	}
+	return made
+}
+
+// embedding adds look-ups in ranges of the table.
+func (s *splitter) embedding(n *Node) (out []fragment) {
+	table, index, a := n.Inputs[0], n.Inputs[1], n.Attrs.(*EmbeddingAttrs)
+	if s.cuts[root(table)] != nil {
+		s.refuse("a look-up in a table that is computed cannot be taken apart")
+	}
+	width := n.Shape[1]
+	ranges := []span{{0, a.To - a.From}}
+	if s.wide(table) {
+		ranges = s.even(a.To-a.From, width)
+	}
+	for _, sp := range s.like(index.Shape[0], width, n) {
+		var total *Node
+		for _, r := range ranges {
+			at := s.piece(index, sp.from, sp.to, sp.to-sp.from)
+			total = s.sum(total, s.add(n.Op, Shape{sp.to - sp.from, width}, &EmbeddingAttrs{a.From + r.from, a.From + r.to}, s.whole(table), at))
+		}
+		out = append(out, fragment{sp.from * width, sp.to * width, total})
 	}
 	return out
 }

@@ -54,16 +54,18 @@ func fourierEmbedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
 	})
 }
 
-// embedding looks rows up. An index outside the table gives a row of NaN, the
-// loudest answer a kernel has.
+// embedding looks rows up, zeros for those it is not to see. An index outside the
+// table gives a row of NaN, the loudest answer a kernel has.
 func embedding[T Float](_ *Executor[T], n *graph.Node) kernel[T] {
-	rows, width := n.Inputs[0].Shape[0], n.Shape[1]
+	rows, width, seen := n.Inputs[0].Shape[0], n.Shape[1], n.Attrs.(*graph.EmbeddingAttrs)
 	k := loop(n.Shape[0], width, func(c *call[T], lo, hi int) {
 		for r := lo; r < hi; r++ {
 			y := c.out[r*width:][:width]
 			switch i := int(c.in[1][r]); {
 			case i < 0 || i >= rows:
 				fill(y, T(math.NaN()))
+			case i < seen.From || i >= seen.To:
+				clear(y)
 			case c.half != nil:
 				unpackHalves(y, c.half[i*width:][:width])
 			default:

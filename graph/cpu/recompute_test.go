@@ -99,6 +99,7 @@ func keptCall[T Float](t *testing.T, plan *graph.Plan) (got [][]float64, peak in
 		for i, v := range numbers(p) {
 			data[i] = float32(v)
 		}
+		copy(data, p.Data)
 		var err error
 		if params[p], err = e.NewParam(data, p.Storage); err != nil {
 			t.Fatal(err)

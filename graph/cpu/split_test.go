@@ -79,3 +79,58 @@ func TestSplitPlansAgree(t *testing.T) {
 		t.Errorf("only %d plans of %d networks were split, %d refused", split, seeds, refused)
 	}
 }
+
+// wideNet reads parameters of which limit bytes are seen at once: a table, a right
+// operand that is transposed, one that is not, and both once more backwards.
+func wideNet(storage graph.Storage) (g *graph.Graph, segments [][]*graph.Node, limit int64) {
+	g = graph.New()
+	param := func(name string, shape ...int) *graph.Node {
+		p := g.Param(name, shape...)
+		p.Storage = storage
+		return p
+	}
+	index := g.Const("index", []float32{96, 0, 41, 41, 77}, 5)
+	x, seed := g.Input("x", 5, 33), g.Input("seed", 5, 33)
+	h := g.Add(x, g.Embedding(param("table", 97, 33), index))
+	h = g.SiLU(g.Linear(h, param("up", 200, 33), g.Param("bias", 200)))
+	h = g.Linear(h, param("down", 33, 200), g.Param("bias2", 33))
+	grads := graph.Grad(g, []*graph.Node{h}, []*graph.Node{seed}, []*graph.Node{x, g.Lookup("bias")})
+	return g, [][]*graph.Node{{h}, grads}, 4400
+}
+
+func TestParametersLargerThanABinding(t *testing.T) {
+	for _, storage := range []graph.Storage{graph.F32, graph.F16} {
+		g, segments, limit := wideNet(storage)
+		whole, err := graph.Compile(g, segments...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := keptCall[float64](t, whole)
+		for _, budget := range []int64{0, 1} {
+			plan, err := graph.CompileWith(g, graph.CompileOptions{MaxBinding: limit, TapeBudget: budget}, segments...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plan.ParamBytes-whole.ParamBytes > 8000 { // row numbers only
+				t.Errorf("parameters take %d bytes, %d whole", plan.ParamBytes, whole.ParamBytes)
+			}
+			for _, segment := range plan.Segments {
+				for _, n := range segment.Nodes {
+					for _, in := range n.Inputs {
+						if bytes := plan.Slot(in).Bytes; bytes > limit && n.Op != "embedding" {
+							t.Errorf("%v sees %d bytes of %v", n, bytes, in)
+						}
+					}
+				}
+			}
+			got, _ := keptCall[float64](t, plan)
+			for k := range want {
+				for i, w := range want[k] {
+					if d := got[k][i] - w; !(d*d <= 1e-24*(1+w*w)) {
+						t.Fatalf("storage %v: number %d of result %d is %g, whole %g", storage, i, k, got[k][i], w)
+					}
+				}
+			}
+		}
+	}
+}

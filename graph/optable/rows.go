@@ -480,6 +480,14 @@ func (t *table) embedding() {
 			},
 		})
 	}
+	for _, half := range []bool{false, true} {
+		t.add("embedding", fmt.Sprintf("within_half%t", half), Row{
+			Fill: map[string]Fill{"index": Whole(97)},
+			Build: func(g *graph.Graph) *graph.Node {
+				return g.EmbeddingWithin(weight(g, half, 97, 33), g.Input("index", 65), graph.EmbeddingAttrs{From: 40, To: 71})
+			},
+		})
+	}
 	t.add("embedding", "half", Row{
 		Fill: map[string]Fill{"index": Whole(5)},
 		Build: func(g *graph.Graph) *graph.Node {

@@ -61,11 +61,20 @@ func embedding(n *graph.Node, p *preset) ([]launch, error) {
 	if err := wantSingles(n, index); err != nil {
 		return nil, err
 	}
+	rows, bind := n.Attrs.(*graph.EmbeddingAttrs), operands(n)
+	number := 4
+	if storage(table) == graph.F16 {
+		number = 2
+	}
+	// Offsets of bindings are aligned; the first number may lie before the rows.
+	from := rows.From * n.Shape[1] * number / slotAlign * slotAlign
+	bind[0].from, bind[0].to = int64(from), int64(rows.To*n.Shape[1]*number)
+	uniform := append(words(n.Shape.Size(), n.Shape[1], table.Shape[0]), floatWord(math.NaN()))
 	return one(launch{
 		shader:  "embedding",
 		consts:  consts("WORKGROUP", p.lanes, "W_F16", storage(table) == graph.F16),
-		uniform: append(words(n.Shape.Size(), n.Shape[1], table.Shape[0]), floatWord(math.NaN())),
-		bind:    operands(n),
+		uniform: append(uniform, words(rows.From, rows.To, from/number)...),
+		bind:    bind,
 		groups:  fold(n.Shape.Size(), p.lanes),
 	})
 }

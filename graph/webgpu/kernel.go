@@ -32,9 +32,10 @@ type launch struct {
 // operand is what a launch binds: the tensor of a node, scratch space of the
 // node being computed, or nothing that matters.
 type operand struct {
-	node   *graph.Node // nil for a temp
-	temp   int         // index into what temps returned for the node
-	unread bool
+	node     *graph.Node // nil for a temp
+	temp     int         // index into what temps returned for the node
+	unread   bool
+	from, to int64 // bytes of a node's tensor, all if both are 0; from is aligned
 }
 
 // kernel turns a node into the launches that compute it, run in order, save that

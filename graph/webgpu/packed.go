@@ -122,7 +122,7 @@ func (b *builder) keep(l launch, bytes int64) (place, error) {
 		if err != nil {
 			return place{}, err
 		}
-		made, err := e.newVector("packed parameter", int(bytes/4), graph.F32, &e.usage.Params)
+		made, err := e.newVector("packed parameter", int(bytes/4), &e.usage.Params)
 		if err != nil {
 			return place{}, err
 		}

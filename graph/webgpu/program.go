@@ -325,6 +325,10 @@ func (b *builder) build() error {
 				if bind[i], err = b.p.place(o.node); err != nil {
 					return fmt.Errorf("kernel %s: %w", l.shader, err)
 				}
+				if o.to > 0 {
+					bind[i].offset += o.from
+					bind[i].bytes = wholeVectors(o.to - o.from)
+				}
 			}
 		}
 		if err := b.separate(l, bind); err != nil {

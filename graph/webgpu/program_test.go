@@ -3,6 +3,7 @@ package webgpu
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -190,9 +191,6 @@ func TestProgramTooLarge(t *testing.T) {
 	if _, err := e.NewVector(n); !errors.Is(err, gpu.ErrOutOfMemory) {
 		t.Errorf("vector: got %v", err)
 	}
-	if _, err := e.NewParam(make([]float32, n), graph.F32); !errors.Is(err, gpu.ErrOutOfMemory) {
-		t.Errorf("parameter: got %v", err)
-	}
 	if after := e.Usage(); after != before {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
@@ -245,6 +243,78 @@ func TestProfileNamesEveryKernel(t *testing.T) {
 	for _, k := range times {
 		if k.Op == "" || k.Shader == "" || k.Time < 0 { // browsers round time, some to 0
 			t.Errorf("%+v", k)
+		}
+	}
+}
+
+// What the kernels of a plan bind of parameters, a table and both operands of two
+// products, keeps to the plan's limit, and they compute the same.
+func TestParametersLargerThanABinding(t *testing.T) {
+	e := open(t)
+	const limit = 4400
+	for _, storage := range []graph.Storage{graph.F32, graph.F16} {
+		build := func(o graph.CompileOptions) (plan *graph.Plan) {
+			g := graph.New()
+			param := func(name string, shape ...int) *graph.Node {
+				p := g.Param(name, shape...)
+				p.Storage = storage
+				return p
+			}
+			x := g.Input("x", 5, 33)
+			h := g.Add(x, g.Embedding(param("table", 97, 33), g.Const("index", []float32{96, 0, 41, 41, 77}, 5)))
+			h = g.SiLU(g.Linear(h, param("up", 200, 33), g.Param("bias", 200)))
+			h = g.Linear(h, param("down", 33, 200), nil)
+			dx := graph.Grad(g, []*graph.Node{h}, []*graph.Node{g.Const("seed", make([]float32, 165), 5, 33)}, []*graph.Node{x})
+			for i := range g.Lookup("seed").Data {
+				g.Lookup("seed").Data[i] = float32(i%7) - 3
+			}
+			plan, err := graph.CompileWith(g, o, []*graph.Node{h, dx[0]})
+			must(t, err)
+			return plan
+		}
+		run := func(plan *graph.Plan) (got [][]float64, widest int64) {
+			params := map[*graph.Node]graph.Tensor{}
+			for _, p := range plan.Params {
+				data := slices.Clone(p.Data)
+				if data == nil {
+					for _, v := range random(p.Shape.Size(), uint64(len(p.Name))) {
+						data = append(data, float32(v))
+					}
+				}
+				var err error
+				params[p], err = e.NewParam(data, p.Storage)
+				must(t, err)
+			}
+			made, err := e.Compile(plan, params)
+			must(t, err)
+			defer made.Release()
+			for _, s := range made.(*program).segments[0] {
+				for _, at := range s.bind {
+					if at.region == graph.RegionParam {
+						widest = max(widest, at.bytes)
+					}
+				}
+			}
+			feeds := []graph.Feed{{Node: plan.Segments[0].Inputs[0], From: upload64(t, e, random(165, 9))}}
+			var fetches []graph.Fetch
+			for _, w := range plan.Segments[0].Wanted {
+				to, err := e.NewVector(w.Shape.Size())
+				must(t, err)
+				fetches = append(fetches, graph.Fetch{Node: w, To: to})
+			}
+			must(t, made.Run(background, nil, 0, feeds, fetches))
+			for _, f := range fetches {
+				got = append(got, download(t, e, f.To))
+			}
+			return got, widest
+		}
+		want, whole := run(build(graph.CompileOptions{}))
+		got, parts := run(build(graph.CompileOptions{MaxBinding: limit}))
+		if whole <= limit || parts > limit+slotAlign {
+			t.Errorf("storage %v: up to %d bytes are bound, %d whole", storage, parts, whole)
+		}
+		for k := range want {
+			near(t, "in parts", got[k], want[k], 1e-4)
 		}
 	}
 }

@@ -74,17 +74,23 @@ func (e *Executor) sameLength(op string, ts ...graph.Tensor) ([]*vector, error) 
 	return vs, nil
 }
 
-func (e *Executor) newVector(label string, n int, storage graph.Storage, ledger *int64) (*vector, error) {
+// newVector allocates n numbers that kernels can see at once.
+func (e *Executor) newVector(label string, n int, ledger *int64) (*vector, error) {
+	if bytes, limit := 4*int64(n), e.device.Limits().MaxBinding; bytes > limit {
+		return nil, fmt.Errorf("%s: %w: it needs %d bytes and %s binds at most %d at once",
+			label, gpu.ErrOutOfMemory, bytes, e.device.Info().Name, limit)
+	}
+	return e.allocate(label, n, graph.F32, ledger)
+}
+
+// allocate is newVector for what a plan may take in parts.
+func (e *Executor) allocate(label string, n int, storage graph.Storage, ledger *int64) (*vector, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("%s: %d elements; at least 1 is needed", label, n)
 	}
 	bytes := 4 * int64(n)
 	if storage == graph.F16 {
 		bytes = 4 * ((int64(n) + 1) / 2)
-	}
-	if limit := e.device.Limits().MaxBinding; bytes > limit {
-		return nil, fmt.Errorf("%s: %w: it needs %d bytes and %s binds at most %d at once",
-			label, gpu.ErrOutOfMemory, bytes, e.device.Info().Name, limit)
 	}
 	buffer, err := e.device.NewBuffer(label, wholeVectors(bytes), gpu.Storage)
 	if err != nil {
@@ -96,7 +102,7 @@ func (e *Executor) newVector(label string, n int, storage graph.Storage, ledger 
 
 // NewVector allocates n zeros.
 func (e *Executor) NewVector(n int) (graph.Tensor, error) {
-	v, err := e.newVector("vector", n, graph.F32, &e.usage.Vectors)
+	v, err := e.newVector("vector", n, &e.usage.Vectors)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +123,7 @@ func (e *Executor) FreeVector(t graph.Tensor) {
 // NewParam uploads a parameter. Half precision rounds to nearest even; a number
 // beyond its range is an error.
 func (e *Executor) NewParam(data []float32, storage graph.Storage) (graph.Tensor, error) {
-	v, err := e.newVector("parameter", len(data), storage, &e.usage.Params)
+	v, err := e.allocate("parameter", len(data), storage, &e.usage.Params)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +299,7 @@ func (e *Executor) RowDots(ctx context.Context, x, y graph.Tensor, rows int) ([]
 		return nil, err
 	}
 	chunks := ceil(cols, dotChunk)
-	partial, err := e.newVector("row dots", rows*chunks, graph.F32, new(int64))
+	partial, err := e.newVector("row dots", rows*chunks, new(int64))
 	if err != nil {
 		return nil, err
 	}

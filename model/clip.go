@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -110,7 +111,7 @@ func transformersClass(text []byte) (string, error) {
 // about what a tower computes. Which of them a file holds depends on the version
 // that wrote it.
 var pretrainedKeys = strings.Fields(`
-	_attn_implementation_autoset _name_or_path add_cross_attention architectures attention_dropout bad_words_ids
+	add_cross_attention architectures attention_dropout bad_words_ids
 	begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id
 	diversity_penalty do_sample dropout dtype early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty
 	finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label initializer_factor initializer_range is_decoder
@@ -134,6 +135,7 @@ func decodeTransformers(text []byte, into any, ignore ...string) error {
 	for _, key := range slices.Concat(pretrainedKeys, ignore) {
 		delete(keys, key)
 	}
+	maps.DeleteFunc(keys, func(key string, _ json.RawMessage) bool { return strings.HasPrefix(key, "_") })
 	text, err := json.Marshal(keys)
 	if err != nil {
 		return err

@@ -35,15 +35,22 @@ type Pipeline struct {
 // component is one value of model_index.json: the library and the class.
 type component struct{ library, class string }
 
-// UnmarshalJSON reads the pair; null or a pair of nulls is no component.
+// UnmarshalJSON reads the pair; null or a pair that begins with null, as diffusers
+// writes a part that a pipeline has not, is no component.
 func (c *component) UnmarshalJSON(text []byte) error {
-	var pair []*string
+	var pair []any
 	if err := json.Unmarshal(text, &pair); err != nil || pair != nil && len(pair) != 2 {
 		return fmt.Errorf("want the pair of a library and a class")
 	}
-	if len(pair) == 2 && pair[0] != nil && pair[1] != nil {
-		*c = component{*pair[0], *pair[1]}
+	if pair == nil || pair[0] == nil || pair[1] == nil {
+		return nil
 	}
+	library, ok := pair[0].(string)
+	class, also := pair[1].(string)
+	if !ok || !also {
+		return fmt.Errorf("want the pair of a library and a class")
+	}
+	*c = component{library, class}
 	return nil
 }
 
@@ -175,7 +182,7 @@ func (p *Pipeline) parseIndex(text []byte) (map[string]component, error) {
 		}
 		var c component
 		if err := json.Unmarshal(value, &c); err != nil {
-			return nil, fmt.Errorf("%s is %s, %w", name, value, err)
+			return nil, fmt.Errorf("%s is %s, %w", short(name), short(string(value)), err)
 		}
 		if c != (component{}) {
 			parts[name] = c

@@ -2,17 +2,21 @@ package model
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 )
 
-// DecodeStrict decodes a JSON object into a struct: no unknown keys, no wrong
-// types, nothing after it, and no null where the field cannot be null (where
-// encoding/json would keep the default in silence).
+// DecodeStrict decodes a JSON object into a struct: no unknown keys, upper and
+// lower case told apart, no wrong types, nothing after it, and no null where the
+// field cannot be null (where encoding/json would keep the default in silence).
 func DecodeStrict(text []byte, into any) error {
 	var keys map[string]json.RawMessage
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -22,12 +26,14 @@ func DecodeStrict(text []byte, into any) error {
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("something follows the JSON object")
 	}
-	fields := reflect.TypeOf(into).Elem()
-	for i := range fields.NumField() {
-		key, _, _ := strings.Cut(fields.Field(i).Tag.Get("json"), ",")
-		_, decodesItself := reflect.New(fields.Field(i).Type).Interface().(json.Unmarshaler)
-		nullable := decodesItself || fields.Field(i).Type.Kind() == reflect.Pointer
-		if value, present := keys[key]; present && string(value) == "null" && !nullable {
+	fields := jsonFields(into)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		field, known := fields[key]
+		if !known {
+			return fmt.Errorf("unknown key %s", short(strconv.Quote(key)))
+		}
+		_, decodesItself := reflect.New(field).Interface().(json.Unmarshaler)
+		if string(keys[key]) == "null" && !decodesItself && field.Kind() != reflect.Pointer {
 			return fmt.Errorf("%s must not be null", key)
 		}
 	}
@@ -37,6 +43,48 @@ func DecodeStrict(text []byte, into any) error {
 		return plain(err)
 	}
 	return nil
+}
+
+// jsonFields are the types of a struct's fields by their keys.
+func jsonFields(of any) map[string]reflect.Type {
+	fields := map[string]reflect.Type{}
+	for _, field := range reflect.VisibleFields(reflect.TypeOf(of).Elem()) {
+		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if key != "-" && !field.Anonymous {
+			fields[cmp.Or(key, field.Name)] = field.Type
+		}
+	}
+	return fields
+}
+
+// averageKeys are those of diffusers' EMAModel, which stand in the config of a
+// network that was saved as the average of its training and say nothing of what
+// it computes.
+var averageKeys = []string{"decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"}
+
+// decodeDiffusers is DecodeStrict for a config.json of diffusers, where keys that
+// begin with an underscore are notes, and a null that stands for a truth is false,
+// as it is in Python.
+func decodeDiffusers(text []byte, into any) error {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(text, &keys) != nil || keys == nil {
+		return DecodeStrict(text, into) // which says what is wrong
+	}
+	fields := jsonFields(into)
+	for key, value := range keys {
+		field, known := fields[key]
+		switch {
+		case strings.HasPrefix(key, "_") && (!known || string(value) == "null"), !known && slices.Contains(averageKeys, key):
+			delete(keys, key)
+		case known && field.Kind() == reflect.Bool && string(value) == "null":
+			keys[key] = json.RawMessage("false")
+		}
+	}
+	text, err := json.Marshal(keys)
+	if err != nil {
+		return err
+	}
+	return DecodeStrict(text, into)
 }
 
 // plain words an error of encoding/json for the person who wrote the file.

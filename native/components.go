@@ -309,6 +309,9 @@ func (c *component) readScheduler(folder fs.FS) error {
 		return nil
 	}
 	c.What = describeSchedule(schedule)
+	if sampler.StandIn(text) != "" {
+		c.What += fmt.Sprintf("; %s stands in for it", sampler.SolverOf(text))
+	}
 	return nil
 }
 

@@ -23,6 +23,9 @@ func TestSampleOfAPipeline(t *testing.T) {
 	if code != exitOK || !strings.Contains(stderr, "weights, ") || !strings.Contains(stderr, "activations") {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
+	if told := "the model's sampler is PNDMScheduler, which is not one of those here; ddim stands in for it"; !strings.Contains(stderr, told) {
+		t.Errorf("%q is not told: %s", told, stderr)
+	}
 	tensors, _, err := model.LoadSafetensors(os.DirFS(dir), "samples.safetensors")
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,7 +53,7 @@ names, unless told otherwise.`,
 			if cmd.Flags().Changed("condition") && !cmd.Flags().Changed("guidance-scale") {
 				list = append([]recipes.Override{{Path: "guidance_scale", Value: "2", From: "--condition"}}, list...)
 			}
-			list = append(promptDefaults(cmd.Flags()), list...)
+			list = append(a.promptDefaults(cmd.Flags(), list), list...)
 			r, err := recipes.Parse([]byte(sampleRecipe), "sample", list...)
 			if err != nil {
 				return badInput(err)
@@ -82,8 +83,9 @@ names, unless told otherwise.`,
 // promptDefaults are what diffusers' pipelines do with a prompt, unless the flags
 // say otherwise: one picture, guidance strong enough to follow the words, and the
 // sampler that the model's folder names. Without a prompt it is one picture, too,
-// of a model that takes one, and nothing else.
-func promptDefaults(flags *pflag.FlagSet) (list []recipes.Override) {
+// of a model that takes one, and nothing else. Where the folder's sampler is
+// replaced by one near to it and said does not name another, it is told.
+func (a *app) promptDefaults(flags *pflag.FlagSet, said []recipes.Override) (list []recipes.Override) {
 	add := func(path, value string) {
 		list = append(list, recipes.Override{Path: path, Value: value, From: "--prompt"})
 	}
@@ -112,6 +114,10 @@ func promptDefaults(flags *pflag.FlagSet) (list []recipes.Override) {
 		return list
 	}
 	add("sampler.name", solver)
+	named := slices.ContainsFunc(said, func(o recipes.Override) bool { return o.Path == "sampler.name" })
+	if class := sampler.StandIn(config); class != "" && !named {
+		a.say("the model's sampler is %s, which is not one of those here; %s stands in for it", class, solver)
+	}
 	if solver == "lcm" && !flags.Changed("steps") {
 		add("sampler.num_inference_steps", "4")
 	}

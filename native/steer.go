@@ -39,7 +39,7 @@ Terms: ` + strings.Join(recipes.Terms, ", "),
   sdo steer --model sd15 --prompt "a red fox" --clip clip-vit-base --objective clip_similarity --memory-budget 6GiB`,
 		Args: optional("RECIPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			plan, err := planFor(args, cmd)
+			plan, err := a.planFor(args, cmd)
 			if err != nil {
 				return err
 			}
@@ -61,7 +61,7 @@ const bareRecipe = "version: 1\nname: steer\n"
 
 // steeringRecipe reads the named recipe or, without a name, makes one of the
 // flags.
-func steeringRecipe(args []string, flags *pflag.FlagSet) (*recipes.Recipe, fs.FS, error) {
+func (a *app) steeringRecipe(args []string, flags *pflag.FlagSet) (*recipes.Recipe, fs.FS, error) {
 	if len(args) == 1 {
 		return findRecipe(args[0], flags)
 	}
@@ -72,7 +72,7 @@ func steeringRecipe(args []string, flags *pflag.FlagSet) (*recipes.Recipe, fs.FS
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := recipes.Parse([]byte(bareRecipe), "the command line", append(promptDefaults(flags), list...)...)
+	r, err := recipes.Parse([]byte(bareRecipe), "the command line", append(a.promptDefaults(flags, list), list...)...)
 	return r, disk{}, badInput(err)
 }
 
@@ -96,8 +96,8 @@ func objective(flags *pflag.FlagSet) (string, error) {
 
 // planFor reads a recipe with the command's flags on top and plans it for its
 // model; everything wrong with the input is found here.
-func planFor(args []string, cmd *cobra.Command) (*engine.Plan, error) {
-	r, files, err := steeringRecipe(args, cmd.Flags())
+func (a *app) planFor(args []string, cmd *cobra.Command) (*engine.Plan, error) {
+	r, files, err := a.steeringRecipe(args, cmd.Flags())
 	if err != nil {
 		return nil, err
 	}

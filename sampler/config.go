@@ -153,6 +153,7 @@ var classDefaults = map[string]func(*Config){
 	"KDPM2DiscreteScheduler":          heunDefaults,
 	"KDPM2AncestralDiscreteScheduler": heunDefaults,
 	"DPMSolverMultistepScheduler":     linspaceDefaults,
+	"DEISMultistepScheduler":          linspaceDefaults,
 	"UniPCMultistepScheduler":         linspaceDefaults,
 	"LCMScheduler":                    lcmDefaults,
 	"TCDScheduler":                    lcmDefaults,
@@ -168,17 +169,45 @@ var classSolvers = map[string]string{
 	"EulerDiscreteScheduler": "euler", "EulerAncestralDiscreteScheduler": "euler", "EDMEulerScheduler": "euler",
 	"HeunDiscreteScheduler": "heun", "KDPM2DiscreteScheduler": "heun", "KDPM2AncestralDiscreteScheduler": "heun",
 	"DPMSolverMultistepScheduler": "dpmpp-2m", "EDMDPMSolverMultistepScheduler": "dpmpp-2m",
-	"UniPCMultistepScheduler": "unipc", "LCMScheduler": "lcm", "TCDScheduler": "lcm", "FlowMatchEulerDiscreteScheduler": "flow-euler",
+	"DEISMultistepScheduler": "dpmpp-2m", "UniPCMultistepScheduler": "unipc", "LCMScheduler": "lcm", "TCDScheduler": "lcm", "FlowMatchEulerDiscreteScheduler": "flow-euler",
 }
 
 // SolverOf is the solver that a scheduler_config.json was saved with, or one
 // near to it; empty for a class that is not known.
 func SolverOf(data []byte) Solver {
+	class, _ := classOf(data)
+	return Solver(classSolvers[class])
+}
+
+// standIns are the classes whose solver is not here, so that SolverOf gives one
+// near to it.
+var standIns = []string{
+	"DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerAncestralDiscreteScheduler",
+	"KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler", "TCDScheduler",
+}
+
+// StandIn is the sampler that a scheduler_config.json was saved with where
+// SolverOf gives another in its place; empty where it gives the same, or none.
+func StandIn(data []byte) string {
+	class, algorithm := classOf(data)
+	if slices.Contains(standIns, class) {
+		return class
+	}
+	if class == "DPMSolverMultistepScheduler" && algorithm != "" && algorithm != "dpmsolver++" {
+		return fmt.Sprintf("%s of %q", class, algorithm)
+	}
+	return ""
+}
+
+// classOf reads the class of a scheduler_config.json, and which of its solvers it
+// is where the class has several.
+func classOf(data []byte) (class, algorithm string) {
 	var config struct {
-		Class string `json:"_class_name"`
+		Class     string `json:"_class_name"`
+		Algorithm string `json:"algorithm_type"`
 	}
 	_ = json.Unmarshal(unclippedLambda.ReplaceAll(data, []byte("${1}null")), &config) // what is no JSON names no class
-	return Solver(classSolvers[config.Class])
+	return config.Class, config.Algorithm
 }
 
 func linspaceDefaults(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace }
@@ -203,9 +232,11 @@ func edmDefaults(c *Config) {
 // nothing to any solver here.
 var foreignKeys = map[string][]string{
 	"skip_prk_steps":         nil,
-	"algorithm_type":         {`"dpmsolver++"`},
+	"tensor_format":          nil, // of files from before 2023, like the next
+	"timestep_values":        {"null"},
+	"algorithm_type":         {`"dpmsolver++"`, `"sde-dpmsolver++"`, `"dpmsolver"`, `"sde-dpmsolver"`, `"deis"`}, // see StandIn
 	"solver_order":           {"2"},
-	"solver_type":            {`"midpoint"`, `"bh2"`}, // DPM-Solver++'s, UniPC's; each reads the other's as its own
+	"solver_type":            {`"midpoint"`, `"bh2"`, `"logrho"`}, // DPM-Solver++'s, UniPC's, DEIS's; each reads the others' as its own
 	"predict_x0":             {"true"},
 	"disable_corrector":      {"[]"},
 	"solver_p":               {"null"},
@@ -275,6 +306,9 @@ func ParseConfig(data []byte) (Config, error) {
 	decoder := json.NewDecoder(bytes.NewReader(known))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&config); err != nil {
+		if _, known := classSolvers[class]; !known && class != "" {
+			return Config{}, fmt.Errorf("scheduler config: %.100q is not a sampler whose noise schedule is known here (%w)", class, plain(err))
+		}
 		return Config{}, plain(err)
 	}
 	return config, nil

@@ -253,9 +253,3 @@ func TestPipelineOnGPUMatchesCPU(t *testing.T) {
 		})
 	}
 }
-
-// The network of Stable Diffusion 1.5 at its size, where there is a folder of it.
-func TestFullSizeStableDiffusionOnWebGPU(t *testing.T) {
-	folder, o := modeltest.FullSizeOptions(t)
-	modeltest.FullSize(t, device(t), folder, o)
-}

@@ -34,11 +34,11 @@ func FullSizeOptions(t *testing.T) (folder string, o graph.CompileOptions) {
 // what it computes against PyTorch and what it takes against the plan.
 func FullSize(t *testing.T, e graph.Executor, folder string, o graph.CompileOptions) {
 	ctx := context.Background()
-	unet, err := model.LoadUNet2DCondition(os.DirFS(folder), ".")
+	unet, err := model.LoadUNet2DCondition(os.DirFS(folder), "unet")
 	if err != nil {
 		t.Fatal(err)
 	}
-	fixture, _, err := model.LoadSafetensors(os.DirFS(folder), "fixture.safetensors")
+	fixture, _, err := model.LoadSafetensors(os.DirFS(folder), "unet.safetensors")
 	if err != nil {
 		t.Fatal(err)
 	}

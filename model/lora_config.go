@@ -9,6 +9,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -61,11 +62,11 @@ func parseAdapterConfig(text []byte, prefix string) (*adapterConfig, error) {
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		silent := slices.Contains([]string{"null", "false", "{}", "[]", "0", `""`, `"none"`}, string(config[key]))
 		if !silent && !slices.Contains(told, key) {
-			return nil, fmt.Errorf("%s %.200s is not supported, want a plain LoRA", key, config[key])
+			return nil, fmt.Errorf("%s: %s is not supported, want a plain LoRA", short(strconv.Quote(key)), onOneLine(config[key]))
 		}
 	}
 	if kind := config["peft_type"]; kind != nil && string(kind) != `"LORA"` {
-		return nil, fmt.Errorf(`peft_type %.200s is not supported, want "LORA"`, kind)
+		return nil, fmt.Errorf(`"peft_type": %s is not supported, want "LORA"`, onOneLine(kind))
 	}
 	c := &adapterConfig{}
 	if err := json.Unmarshal(config["r"], &c.rank); err != nil || c.rank < 1 {

@@ -87,6 +87,15 @@ func decodeDiffusers(text []byte, into any) error {
 	return DecodeStrict(text, into)
 }
 
+// onOneLine is a value as a sentence shows it.
+func onOneLine(value json.RawMessage) string {
+	var line bytes.Buffer
+	if json.Compact(&line, value) != nil {
+		return "something"
+	}
+	return short(line.String())
+}
+
 // plain words an error of encoding/json for the person who wrote the file.
 func plain(err error) error {
 	var wrong *json.UnmarshalTypeError

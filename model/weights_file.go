@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/sdo-go/sdo/graph"
 )
@@ -137,7 +138,7 @@ func (c *Checkpoint) addShards(fsys fs.FS, name string) error {
 	}
 	held := map[string][]string{} // tensors by shard
 	for tensor, shard := range index.WeightMap {
-		if shard == "" || strings.ContainsAny(shard, `/\`) || !fs.ValidPath(shard) || shard == "." {
+		if shard == "" || strings.ContainsAny(shard, `/\`) || strings.ContainsFunc(shard, unicode.IsControl) || !fs.ValidPath(shard) || shard == "." {
 			return fmt.Errorf("%s: weight_map puts a tensor into %.200q, want the name of a file beside the index; the file is damaged, fetch it again", name, shard)
 		}
 		held[shard] = append(held[shard], tensor)

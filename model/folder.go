@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 )
 
 // Names of the files of a folder. The first four are diffusers' own; the last
@@ -56,11 +57,8 @@ func LoadUNet2D(fsys fs.FS) (*UNet2D, error) {
 		if !exists(fsys, name) {
 			continue
 		}
-		if m.Scheduler, err = fs.ReadFile(fsys, name); err != nil {
+		if m.Scheduler, err = readScheduler(fsys, name); err != nil {
 			return nil, err
-		}
-		if !json.Valid(m.Scheduler) {
-			return nil, fmt.Errorf("%s: not JSON; the file is damaged, fetch it again", name)
 		}
 		break
 	}
@@ -153,7 +151,7 @@ func (m *UNet2D) Save(dir string, dtype DType) error {
 		}
 	}
 	if m.Scheduler != nil {
-		if err := saveJSON(filepath.Join(dir, schedulerFile), m.Scheduler); err != nil {
+		if err := saveText(filepath.Join(dir, schedulerFile), m.Scheduler); err != nil {
 			return err
 		}
 	}
@@ -236,10 +234,27 @@ func saveJSON(file string, value any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
+	return saveText(file, append(text, '\n'))
+}
+
+func saveText(file string, text []byte) error {
 	return WriteFileAtomic(file, func(w io.Writer) error {
-		_, err := w.Write(append(text, '\n'))
+		_, err := w.Write(text)
 		return err
 	})
+}
+
+// infinite is how Python writes numbers that JSON has no words for. Every config
+// of diffusers' multistep solvers has one.
+var infinite = regexp.MustCompile(`(:\s*)(-?Infinity|NaN)\b`)
+
+// readScheduler reads a scheduler_config.json as it stands.
+func readScheduler(fsys fs.FS, name string) (json.RawMessage, error) {
+	text, err := readConfig(fsys, name)
+	if err == nil && !json.Valid(infinite.ReplaceAll(text, []byte("${1}null"))) {
+		err = fmt.Errorf("%s: not JSON; the file is damaged, fetch it again", name)
+	}
+	return text, err
 }
 
 func readConfig(fsys fs.FS, name string) ([]byte, error) {

@@ -187,6 +187,21 @@ func TestFolderThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// A scheduler's file is kept as it stands, with the one number of diffusers'
+// multistep solvers that is not JSON.
+func TestFolderKeepsTheScheduler(t *testing.T) {
+	m := smallUNet(t)
+	m.Scheduler = json.RawMessage(`{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}`)
+	files := saved(t, func(dir string) error { return m.Save(dir, F32) })
+	back, err := LoadUNet2D(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(back.Scheduler, m.Scheduler) {
+		t.Errorf("the scheduler is %s, was %s", back.Scheduler, m.Scheduler)
+	}
+}
+
 func TestFolderRefusals(t *testing.T) {
 	m := smallUNet(t)
 	whole := saved(t, func(dir string) error { return m.Save(dir, F32) })

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -118,7 +117,7 @@ func LoadPipeline(fsys fs.FS, without ...string) (*Pipeline, error) {
 	if err := judgeParts(parts, without); err != nil {
 		return nil, fmt.Errorf("%s: %w", pipelineFile, err)
 	}
-	if p.Scheduler, err = readScheduler(fsys, "scheduler"); err != nil {
+	if p.Scheduler, err = readScheduler(fsys, "scheduler/"+schedulerFile); err != nil {
 		return nil, err
 	}
 	if p.Tokenizer, err = tokenizer.Load(fsys, "tokenizer"); err != nil {
@@ -264,14 +263,4 @@ func (p *Pipeline) UseDecoder(name string, a *AutoencoderModel) error {
 	}
 	p.Autoencoder = a
 	return nil
-}
-
-// readScheduler reads a folder's scheduler_config.json as it stands.
-func readScheduler(fsys fs.FS, dir string) (json.RawMessage, error) {
-	name := path.Join(dir, schedulerFile)
-	text, err := readConfig(fsys, name)
-	if err == nil && !json.Valid(text) {
-		err = fmt.Errorf("%s: not JSON; the file is damaged, fetch it again", name)
-	}
-	return text, err
 }

@@ -33,16 +33,16 @@ func (as Attributes) Validate() error {
 	seen := map[string]bool{}
 	for _, a := range as {
 		if a.Name == "" || strings.ContainsAny(a.Name, ". \t\n") || seen[a.Name] {
-			return fmt.Errorf("attributes: the name %q is empty, repeated, or holds a dot or a space", a.Name)
+			return fmt.Errorf("attributes: the name %.100q is empty, repeated, or holds a dot or a space", a.Name)
 		}
 		seen[a.Name] = true
 		if len(a.Values) < 2 {
-			return fmt.Errorf("attributes: %q has %d values, want at least 2", a.Name, len(a.Values))
+			return fmt.Errorf("attributes: %.100q has %d values, want at least 2", a.Name, len(a.Values))
 		}
 		values := map[string]bool{}
 		for _, v := range a.Values {
 			if v == "" || values[v] {
-				return fmt.Errorf("attributes: %q has the value %q empty or twice", a.Name, v)
+				return fmt.Errorf("attributes: %.100q has the value %.100q empty or twice", a.Name, v)
 			}
 			values[v] = true
 		}

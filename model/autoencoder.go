@@ -85,7 +85,7 @@ func ParseAutoencoderConfig(text []byte) (Autoencoder, error) {
 	case autoencoderTinyClass:
 		return ParseAutoencoderTinyConfig(text)
 	}
-	return nil, fmt.Errorf("_class_name %q is not supported, want %q or %q", config.ClassName, autoencoderKLClass, autoencoderTinyClass)
+	return nil, fmt.Errorf("_class_name %.100q is not supported, want %q or %q", config.ClassName, autoencoderKLClass, autoencoderTinyClass)
 }
 
 // latentShape divides a picture into latents.

@@ -80,7 +80,7 @@ func ParseAutoencoderKLConfig(text []byte) (AutoencoderKLConfig, error) {
 // Validate reports the first value that this package cannot compute exactly.
 func (c AutoencoderKLConfig) Validate() error {
 	if c.ClassName != autoencoderKLClass {
-		return fmt.Errorf("_class_name %q is not supported, want %q", c.ClassName, autoencoderKLClass)
+		return fmt.Errorf("_class_name %.100q is not supported, want %q", c.ClassName, autoencoderKLClass)
 	}
 	numbers := []namedInt{{"in_channels", c.InChannels}, {"out_channels", c.OutChannels}, {"latent_channels", c.LatentChannels}, {"norm_num_groups", c.NormNumGroups}}
 	if err := checkInts(appendInts(numbers, "block_out_channels", c.BlockOutChannels...), maxChannels); err != nil {

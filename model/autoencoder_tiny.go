@@ -71,7 +71,7 @@ func ParseAutoencoderTinyConfig(text []byte) (AutoencoderTinyConfig, error) {
 // Validate reports the first value that this package cannot compute exactly.
 func (c AutoencoderTinyConfig) Validate() error {
 	if c.ClassName != autoencoderTinyClass {
-		return fmt.Errorf("_class_name %q is not supported, want %q", c.ClassName, autoencoderTinyClass)
+		return fmt.Errorf("_class_name %.100q is not supported, want %q", c.ClassName, autoencoderTinyClass)
 	}
 	numbers := []namedInt{{"in_channels", c.InChannels}, {"out_channels", c.OutChannels}, {"latent_channels", c.LatentChannels}}
 	numbers = appendInts(numbers, "encoder_block_out_channels", c.EncoderBlockOutChannels...)

@@ -53,7 +53,7 @@ func ParseClassifierConfig(text []byte) (ClassifierConfig, error) {
 func (c ClassifierConfig) Validate() error {
 	switch {
 	case c.ClassName != classifierClass:
-		return fmt.Errorf("_class_name %q is not supported, want %q", c.ClassName, classifierClass)
+		return fmt.Errorf("_class_name %.100q is not supported, want %q", c.ClassName, classifierClass)
 	case c.InChannels < 1 || c.LayersPerLevel < 1 || c.NormNumGroups < 1 || !(c.NormEps > 0 && c.NormEps < 1):
 		return fmt.Errorf("in_channels %d, layers_per_level %d and norm_num_groups %d must be positive, norm_eps %g between 0 and 1",
 			c.InChannels, c.LayersPerLevel, c.NormNumGroups, c.NormEps)

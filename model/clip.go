@@ -33,7 +33,7 @@ func LoadCLIP(fsys fs.FS) (*CLIP, error) {
 	}
 	class, err := transformersClass(text)
 	if err == nil && class != clipClass {
-		err = fmt.Errorf("architectures name %q, want %q", class, clipClass)
+		err = fmt.Errorf("architectures name %.100q, want %q", class, clipClass)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", configFile, err)
@@ -104,7 +104,7 @@ func transformersClass(text []byte) (string, error) {
 	case "clip_vision_model":
 		return clipVisionClass, nil
 	}
-	return "", fmt.Errorf("neither architectures nor model_type %q names a class of CLIP", config.ModelType)
+	return "", fmt.Errorf("neither architectures nor model_type %.100q names a class of CLIP", config.ModelType)
 }
 
 // pretrainedKeys are arguments of every config of transformers that say nothing

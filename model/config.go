@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Bounds of what a config can ask for, so that a wrong number ends in a sentence
@@ -30,8 +31,15 @@ func unsupported(key string, value any, want string) error {
 	return fmt.Errorf("%s %s is not supported, want %s", key, short(text), want)
 }
 
-// short cuts what an error repeats of a file.
+// short cuts what an error repeats of a file, and takes out what is not to be
+// printed on a terminal.
 func short(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 	if runes := []rune(text); len(runes) > maxQuote {
 		return string(runes[:maxQuote]) + "…"
 	}

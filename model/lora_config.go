@@ -13,8 +13,13 @@ import (
 	"strings"
 )
 
-// maxPatterns bounds the patterns of a config: every module is held against all.
-const maxPatterns = 1 << 11
+// Every module is held against all patterns of a config. maxPatterns bounds their
+// number, maxPatternBytes the bytes of those with alternatives or repeats, each of
+// which may have to be tried at every character of a name.
+const (
+	maxPatterns     = 1 << 11
+	maxPatternBytes = 1 << 11
+)
 
 // adapterConfig is what of PEFT's LoraConfig the numbers of a trained adapter
 // depend on.
@@ -96,6 +101,7 @@ func parsePatterns[V any](text json.RawMessage, good func(V) bool) (patterns []p
 		return nil, nil
 	}
 	wrong := errors.New("is not an object of patterns and positive numbers")
+	branching := 0
 	d := json.NewDecoder(bytes.NewReader(text))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
 		return nil, wrong
@@ -108,6 +114,11 @@ func parsePatterns[V any](text json.RawMessage, good func(V) bool) (patterns []p
 		p := pattern[V]{}
 		if err := plainPattern(key.(string)); err != nil { // keys of an object are strings, or Token fails
 			return nil, err
+		}
+		if name := key.(string); strings.ContainsAny(name, "*+|([") {
+			if branching += len(name); branching > maxPatternBytes {
+				return nil, fmt.Errorf("patterns with *, +, |, ( or [ of more than %d bytes", maxPatternBytes)
+			}
 		}
 		if err := d.Decode(&p.value); err != nil || !good(p.value) {
 			return nil, wrong

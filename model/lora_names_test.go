@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/sdo-go/sdo/graph"
 )
@@ -206,6 +207,24 @@ func TestBranchesOfManyRanks(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(l.Weights)) {
 		if n := g.Lookup(name); n == nil || !n.Shape.Equal(l.Weights[name].Shape) {
 			t.Errorf("%s: the graph has %v, the adapter %v", name, n, l.Weights[name].Shape)
+		}
+	}
+}
+
+// Patterns of a config cost time for every module; one that would take minutes is
+// refused before any is tried.
+func TestPatternsThatTakeForever(t *testing.T) {
+	weights := Weights{"conv_in.lora_A.weight": ones(2, 3, 3, 3), "conv_in.lora_B.weight": ones(4, 2, 1, 1)}
+	for _, keys := range []string{
+		`"` + strings.Repeat("(.*|.+)*y|", 50_000) + `z": 2`,
+		strings.Repeat(`"(.*|.+)*y": 2,`, 250) + `"z": 2`,
+	} {
+		folder := fstest.MapFS{
+			"a/adapter_config.json":       {Data: []byte(`{"r": 2, "lora_alpha": 3, "rank_pattern": {` + keys + `}}`)},
+			"a/adapter_model.safetensors": packed(t, weights, F32),
+		}
+		if _, err := LoadLoRA(folder, "a", fuzzModules{}); err == nil || !strings.Contains(err.Error(), "rank_pattern: patterns with *, +, |, ( or [ of more than 2048 bytes") {
+			t.Errorf("%.30s…: %v", keys, err)
 		}
 	}
 }

@@ -114,7 +114,7 @@ func check(file string, params []Param, shapes map[string][]int) error {
 	}
 	if len(extra) > 0 {
 		slices.Sort(extra)
-		return fmt.Errorf("%s: holds %d tensors the config has no place for, first %q; the file does not belong to this config",
+		return fmt.Errorf("%s: holds %d tensors the config has no place for, first %.200q; the file does not belong to this config",
 			file, len(extra), extra[0])
 	}
 	return nil

@@ -198,10 +198,10 @@ func judgePipeline(class string) error {
 	}
 	for _, later := range laterPipelines {
 		if strings.Contains(class, later.part) {
-			return fmt.Errorf("_class_name %q: %s is not supported yet, want one of %s", class, later.family, strings.Join(known, ", "))
+			return fmt.Errorf("_class_name %.100q: %s is not supported yet, want one of %s", class, later.family, strings.Join(known, ", "))
 		}
 	}
-	return fmt.Errorf("_class_name %q is not supported, want one of %s", class, strings.Join(known, ", "))
+	return fmt.Errorf("_class_name %.100q is not supported, want one of %s", class, strings.Join(known, ", "))
 }
 
 // judgeParts holds a latent pipeline's components against what is understood.
@@ -213,12 +213,12 @@ func judgeParts(parts map[string]component, without []string) error {
 		case c == component{}:
 			return fmt.Errorf("the component %s is missing, and a pipeline of latents cannot do without; fetch the whole folder", name)
 		case classes != nil && !slices.Contains(classes, c.class):
-			return fmt.Errorf("%s is a %s, which is not supported, want %s", name, c.class, strings.Join(classes, " or "))
+			return fmt.Errorf("%s is a %s, which is not supported, want %s", name, short(c.class), strings.Join(classes, " or "))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		if _, known := latentParts[name]; !known && !slices.Contains(ignoredParts, name) {
-			return fmt.Errorf("the component %s, a %s, is not supported", name, parts[name].class)
+			return fmt.Errorf("the component %s, a %s, is not supported", short(name), short(parts[name].class))
 		}
 	}
 	return nil

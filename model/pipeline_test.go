@@ -82,6 +82,7 @@ func TestLoadPipelineRefuses(t *testing.T) {
 		"the component text_encoder is missing":                     {"text_encoder": []any{nil, nil}},
 		"the component controlnet, a ControlNetModel":               {"controlnet": pair("diffusers", "ControlNetModel")},
 		"want the pair of a library and a class":                    {"unet": []string{"diffusers"}},
+		"the component x\ufffd, a \ufffd[2J, is not supported":      {"x\a": pair("diffusers", "\x1b[2J")},
 	} {
 		files := maps.Clone(whole)
 		maps.DeleteFunc(files, func(name string, _ *fstest.MapFile) bool { return strings.HasSuffix(name, ".safetensors") })

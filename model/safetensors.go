@@ -139,11 +139,11 @@ func (s *Safetensors) parseHeader(header []byte) error {
 			continue
 		}
 		if _, twice := s.tensors[name]; twice {
-			return fmt.Errorf("tensor %q appears twice", name)
+			return fmt.Errorf("tensor %.200q appears twice", name)
 		}
 		info, err := parseInfo(d)
 		if err != nil {
-			return fmt.Errorf("tensor %q: %v", name, err)
+			return fmt.Errorf("tensor %.200q: %v", name, err)
 		}
 		s.tensors[name] = info
 	}
@@ -169,14 +169,14 @@ func parseInfo(d *json.Decoder) (entry, error) {
 	strict := json.NewDecoder(bytes.NewReader(text))
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(&raw); err != nil {
-		return entry{}, fmt.Errorf("entry is not {dtype, shape, data_offsets} with whole numbers (%v)", err)
+		return entry{}, fmt.Errorf("entry is not {dtype, shape, data_offsets} with whole numbers (%s)", short(err.Error()))
 	}
 	if raw.DType == nil || raw.Shape == nil || raw.Offsets == nil || len(*raw.Offsets) != 2 {
 		return entry{}, errors.New("entry lacks one of dtype, shape and two data_offsets")
 	}
 	width, known := dtypeBytes[*raw.DType]
 	if !known {
-		return entry{}, fmt.Errorf("unknown dtype %q", *raw.DType)
+		return entry{}, fmt.Errorf("unknown dtype %.200q", *raw.DType)
 	}
 	if len(*raw.Shape) > maxRank {
 		return entry{}, fmt.Errorf("%d axes, the limit is %d", len(*raw.Shape), maxRank)
@@ -214,11 +214,11 @@ func (s *Safetensors) checkRanges(size int64) error {
 	for _, name := range names {
 		switch t := s.tensors[name]; {
 		case t.begin < at:
-			return fmt.Errorf("tensor %q overlaps another at byte %d", name, t.begin)
+			return fmt.Errorf("tensor %.200q overlaps another at byte %d", name, t.begin)
 		case t.begin > at:
-			return fmt.Errorf("%d bytes before tensor %q belong to none", t.begin-at, name)
+			return fmt.Errorf("%d bytes before tensor %.200q belong to none", t.begin-at, name)
 		case t.end > size:
-			return fmt.Errorf("tensor %q ends at byte %d of %d: the file is cut short", name, t.end, size)
+			return fmt.Errorf("tensor %.200q ends at byte %d of %d: the file is cut short", name, t.end, size)
 		default:
 			at = t.end
 		}
@@ -250,13 +250,13 @@ func (s *Safetensors) Read(name string) (Tensor, error) {
 	info, ok := s.tensors[name]
 	switch {
 	case !ok:
-		return Tensor{}, fmt.Errorf("%s: no tensor %q", s.file, name)
+		return Tensor{}, fmt.Errorf("%s: no tensor %.200q", s.file, name)
 	case !info.DType.floating():
-		return Tensor{}, fmt.Errorf("%s: tensor %q has dtype %s, want F32, F16, BF16 or F64; convert the file", s.file, name, info.DType)
+		return Tensor{}, fmt.Errorf("%s: tensor %.200q has dtype %s, want F32, F16, BF16 or F64; convert the file", s.file, name, info.DType)
 	}
 	data := make([]float32, graph.Shape(info.Shape).Size())
 	if err := readFloats(s.r, s.data+info.begin, info.DType, data); err != nil {
-		return Tensor{}, fmt.Errorf("%s: tensor %q: %w", s.file, name, err)
+		return Tensor{}, fmt.Errorf("%s: tensor %.200q: %w", s.file, name, err)
 	}
 	return Tensor{info.Shape, data}, nil
 }
@@ -288,11 +288,11 @@ func (s *Safetensors) ReadInts(name string) (shape []int, data []int64, err erro
 		case "U64":
 			v := le.Uint64(raw[8*i:])
 			if v > math.MaxInt64 {
-				return nil, nil, fmt.Errorf("%s: tensor %q holds %d, which is too large", s.file, name, v)
+				return nil, nil, fmt.Errorf("%s: tensor %.200q holds %d, which is too large", s.file, name, v)
 			}
 			data[i] = int64(v)
 		default:
-			return nil, nil, fmt.Errorf("%s: tensor %q has dtype %s, want whole numbers", s.file, name, info.DType)
+			return nil, nil, fmt.Errorf("%s: tensor %.200q has dtype %s, want whole numbers", s.file, name, info.DType)
 		}
 	}
 	return info.Shape, data, nil
@@ -314,11 +314,11 @@ func (s *Safetensors) ReadAll() (Weights, error) {
 func (s *Safetensors) bytes(name string) (entry, []byte, error) {
 	info, ok := s.tensors[name]
 	if !ok {
-		return info, nil, fmt.Errorf("%s: no tensor %q", s.file, name)
+		return info, nil, fmt.Errorf("%s: no tensor %.200q", s.file, name)
 	}
 	raw := make([]byte, info.end-info.begin)
 	if err := readAt(s.r, raw, s.data+info.begin); err != nil {
-		return info, nil, fmt.Errorf("%s: tensor %q: %w", s.file, name, err)
+		return info, nil, fmt.Errorf("%s: tensor %.200q: %w", s.file, name, err)
 	}
 	return info, raw, nil
 }
@@ -359,10 +359,10 @@ func WriteSource(w io.Writer, s Source, dtype func(name string) DType, metadata 
 		info, _ := s.Info(name)
 		as := dtype(name)
 		if as != F32 && as != F16 && as != BF16 {
-			return fmt.Errorf("safetensors: cannot write dtype %q, only F32, F16 and BF16", as)
+			return fmt.Errorf("safetensors: cannot write dtype %.200q, only F32, F16 and BF16", as)
 		}
 		if name == "__metadata__" || len(info.Shape) > maxRank {
-			return fmt.Errorf("safetensors: tensor %q of shape %v cannot be written", name, graph.Shape(info.Shape))
+			return fmt.Errorf("safetensors: tensor %.200q of shape %v cannot be written", name, graph.Shape(info.Shape))
 		}
 		if header.Len() > 1 {
 			header.WriteByte(',')
@@ -398,11 +398,11 @@ func WriteSource(w io.Writer, s Source, dtype func(name string) DType, metadata 
 			return err
 		}
 		if info, _ := s.Info(name); graph.Shape(info.Shape).Size() != len(t.Data) {
-			return fmt.Errorf("safetensors: tensor %q of shape %v with %d numbers cannot be written", name, graph.Shape(info.Shape), len(t.Data))
+			return fmt.Errorf("safetensors: tensor %.200q of shape %v with %d numbers cannot be written", name, graph.Shape(info.Shape), len(t.Data))
 		}
 		raw, err := encode(t.Data, dtype(name))
 		if err != nil {
-			return fmt.Errorf("safetensors: tensor %q: %w", name, err)
+			return fmt.Errorf("safetensors: tensor %.200q: %w", name, err)
 		}
 		if _, err := w.Write(raw); err != nil {
 			return err

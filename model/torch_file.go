@@ -92,7 +92,7 @@ func (f *TorchFile) open(size int64) error {
 			return err
 		}
 		if string(text) != "little" {
-			return fmt.Errorf("the byte order is %q, want little; save the file again on a little-endian machine", text)
+			return fmt.Errorf("the byte order is %.200q, want little; save the file again on a little-endian machine", text)
 		}
 	}
 	text, err := f.read(members[program+"/data.pkl"], size, maxPickleBytes)
@@ -205,8 +205,9 @@ func (f *TorchFile) place(tensors map[string]*pickleTensor, members map[string]*
 			}
 			placed.at, placed.span = b.at+t.offset*width, int(last+1)
 		}
-		if used += count * width; used > maxShared*size {
-			return damaged(name, "the file's tensors have more than %d times as many numbers as the file", maxShared)
+		// What lies between a tensor's numbers is read with them.
+		if used += max(count, int64(placed.span)) * width; used > maxShared*size {
+			return damaged(name, "the file's tensors reach over more than %d times as many numbers as the file has", maxShared)
 		}
 		f.tensors[name] = placed
 	}
@@ -261,20 +262,20 @@ func (f *TorchFile) Read(name string) (Tensor, error) {
 	t, ok := f.tensors[name]
 	switch {
 	case !ok:
-		return Tensor{}, fmt.Errorf("%s: no tensor %q", f.file, name)
+		return Tensor{}, fmt.Errorf("%s: no tensor %.200q", f.file, name)
 	case !t.DType.floating():
-		return Tensor{}, fmt.Errorf("%s: tensor %q has dtype %s, want F32, F16, BF16 or F64; convert the file", f.file, name, t.DType)
+		return Tensor{}, fmt.Errorf("%s: tensor %.200q has dtype %s, want F32, F16, BF16 or F64; convert the file", f.file, name, t.DType)
 	}
 	data := make([]float32, graph.Shape(t.Shape).Size())
 	if t.contiguous() {
 		if err := readFloats(f.r, t.at, t.DType, data); err != nil {
-			return Tensor{}, fmt.Errorf("%s: tensor %q: %w", f.file, name, err)
+			return Tensor{}, fmt.Errorf("%s: tensor %.200q: %w", f.file, name, err)
 		}
 		return Tensor{t.Shape, data}, nil
 	}
 	span := make([]float32, t.span)
 	if err := readFloats(f.r, t.at, t.DType, span); err != nil {
-		return Tensor{}, fmt.Errorf("%s: tensor %q: %w", f.file, name, err)
+		return Tensor{}, fmt.Errorf("%s: tensor %.200q: %w", f.file, name, err)
 	}
 	index, from := make([]int, len(t.Shape)), 0
 	for i := range data {

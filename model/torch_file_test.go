@@ -234,6 +234,20 @@ func TestTorchFileSharedNumbers(t *testing.T) {
 	if f, err := ParseTorch("w.pth", tied(3)); err != nil || len(f.Names()) != 3 {
 		t.Errorf("three tensors of the same numbers: %v", err)
 	}
+	// Two numbers each, one from either end: all between them is read, too.
+	spread := func(n int) []byte {
+		text := "\x80\x02}("
+		for i := range n {
+			text += "U\x02" + string([]byte{'a' + byte(i%26), 'a' + byte(i/26)}) + tensorProgram(strings.Replace(floats4, "K\x04", "M\x00\x10", 1), "K\x00", "K\x02\x85", "M\xff\x0f\x85")
+		}
+		return archive(t, map[string]string{"a/data.pkl": text + "u.", "a/data/0": strings.Repeat(sixteen, 1<<10)}, nil)
+	}
+	if f, err := ParseTorch("w.pth", spread(3)); err != nil || len(f.Names()) != 3 {
+		t.Errorf("three tensors across the file: %v", err)
+	}
+	if _, err := ParseTorch("w.pth", spread(40)); err == nil || !strings.Contains(err.Error(), "more than 8 times as many numbers as the file") {
+		t.Errorf("forty tensors across the file: %v", err)
+	}
 	if _, err := ParseTorch("w.pth", tied(40)); err == nil || !strings.Contains(err.Error(), "more than 8 times as many numbers as the file") {
 		t.Errorf("forty tensors of the same numbers: %v", err)
 	}

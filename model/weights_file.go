@@ -223,7 +223,7 @@ func (c *Checkpoint) Info(name string) (TensorInfo, bool) {
 func (c *Checkpoint) Read(name string) (Tensor, error) {
 	part, ok := c.parts[name]
 	if !ok {
-		return Tensor{}, fmt.Errorf("%s: no tensor %q", c.File, name)
+		return Tensor{}, fmt.Errorf("%s: no tensor %.200q", c.File, name)
 	}
 	return part.Read(name)
 }
@@ -241,7 +241,7 @@ func (c *Checkpoint) readFinite(name string) (Tensor, error) {
 func finite(file, name string, data []float32) error {
 	for i, v := range data {
 		if v-v != 0 { // infinities and NaNs alone
-			return fmt.Errorf("%s: tensor %q holds %g at element %d; the file is damaged, fetch it again", file, name, v, i)
+			return fmt.Errorf("%s: tensor %.200q holds %g at element %d; the file is damaged, fetch it again", file, name, v, i)
 		}
 	}
 	return nil
@@ -285,7 +285,7 @@ func loadParams(c *Checkpoint, params []Param, rename func(string) string, ignor
 			continue
 		}
 		if r.names[name] != "" {
-			return nil, fmt.Errorf("%s: tensors %q and %q mean the same; the file is damaged, fetch it again", c.File, r.names[name], old)
+			return nil, fmt.Errorf("%s: tensors %.200q and %.200q mean the same; the file is damaged, fetch it again", c.File, r.names[name], old)
 		}
 		info, _ := c.Info(old)
 		r.names[name], shapes[name] = old, info.Shape

@@ -28,6 +28,7 @@ const (
 const (
 	maxIDs       = 1 << 24 // ids are carried as float32
 	maxContent   = 256     // bytes of an added token
+	maxAdded     = 1 << 18 // bytes of all of them
 	maxMaxLength = 1 << 16
 )
 
@@ -84,7 +85,7 @@ func (l *loader) decode(name string, into any) error {
 
 func (l *loader) unmarshal(name string, text []byte, into any) error {
 	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("%s: %s; the file is damaged, fetch it again", path.Join(l.dir, name), strings.TrimPrefix(err.Error(), "json: "))
+		return fmt.Errorf("%s: %.200s; the file is damaged, fetch it again", path.Join(l.dir, name), strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
 }
@@ -119,7 +120,7 @@ func (l *loader) model() (whole *wholeJSON, err error) {
 	}
 	m := whole.Model
 	wrong := func(key, got, want string) error {
-		return fmt.Errorf("%s: %s %q is not supported, want %q; the tokenizer is not CLIP's", path.Join(l.dir, wholeFile), key, got, want)
+		return fmt.Errorf("%s: %s %.40q is not supported, want %q; the tokenizer is not CLIP's", path.Join(l.dir, wholeFile), key, got, want)
 	}
 	switch {
 	case m.Type != nil && *m.Type != "BPE":
@@ -292,6 +293,9 @@ func (l *loader) config(whole *wholeJSON) (c config, err error) {
 	}
 	name := path.Join(l.dir, configFile)
 	unsupported := func(key string, value any, want string) error {
+		if text, ok := value.(string); ok {
+			value = fmt.Sprintf("%.40q", text)
+		}
 		return fmt.Errorf("%s: %s %v is not supported, want %s", name, key, value, want)
 	}
 	if class := file.TokenizerClass; class != "" && class != "CLIPTokenizer" && class != "CLIPTokenizerFast" {
@@ -339,13 +343,15 @@ func (l *loader) oldAdded(named *specials, whole *wholeJSON) (map[int]addedJSON,
 	if err := l.decode(addedFile, &added); err != nil {
 		return nil, err
 	}
-	byID := map[int]addedJSON{}
+	byID, isSpecial := map[int]addedJSON{}, map[string]bool{}
+	for _, a := range named.all() {
+		isSpecial[a.Content] = true
+	}
 	for content, id := range added {
-		is := func(a addedJSON) bool { return a.Content == content }
 		if byID[id].Content != "" {
 			return nil, fmt.Errorf("%s: two tokens have the id %d; the file is damaged, fetch it again", path.Join(l.dir, addedFile), id)
 		}
-		byID[id] = addedJSON{Content: content, Special: slices.ContainsFunc(named.all(), is)}
+		byID[id] = addedJSON{Content: content, Special: isSpecial[content]}
 	}
 	if whole != nil {
 		for _, a := range whole.AddedTokens {
@@ -420,7 +426,7 @@ func (t *Tokenizer) id(content string) (int, bool) {
 // free. Those with an id in a file come first and are not changed by the others,
 // of which the last with a content counts.
 func (t *Tokenizer) addTokens(tokens []addedJSON) error {
-	next := len(t.vocab)
+	next, bytes := len(t.vocab), 0
 	place := map[string]int{} // in t.added
 	fixed := map[string]bool{}
 	for _, a := range tokens {
@@ -442,6 +448,9 @@ func (t *Tokenizer) addTokens(tokens []addedJSON) error {
 			}
 			place[a.Content] = len(t.added)
 			t.added = append(t.added, token)
+			if bytes += len(a.Content); bytes > maxAdded {
+				return fmt.Errorf("added tokens of more than %d bytes in all", maxAdded)
+			}
 		}
 		if a.ID != nil && *a.ID != token.ID {
 			return fmt.Errorf("added token %.40q has the id %d, by its place it would have %d; the files do not belong together", a.Content, *a.ID, token.ID)

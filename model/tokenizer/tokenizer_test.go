@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -156,9 +158,9 @@ func TestRefusals(t *testing.T) {
 		{"merge 0, [\"a\"], is not two tokens", whole(`{"end_of_word_suffix": "</w>", "merges": [["a"]]}`)},
 		{"merge 0, 7, is not two tokens", whole(`{"end_of_word_suffix": "</w>", "merges": [7]}`)},
 		{"added token \"x\" has no id", map[string]string{wholeFile: `{"added_tokens": [{"content": "x"}], "model": {"end_of_word_suffix": "</w>"}}`}},
-		{"tokenizer_class BertTokenizer is not supported", map[string]string{configFile: `{"tokenizer_class": "BertTokenizer"}`}},
-		{"padding_side left is not supported", map[string]string{configFile: `{"padding_side": "left"}`}},
-		{"truncation_side left is not supported", map[string]string{configFile: `{"truncation_side": "left"}`}},
+		{`tokenizer_class "BertTokenizer" is not supported`, map[string]string{configFile: `{"tokenizer_class": "BertTokenizer"}`}},
+		{`padding_side "left" is not supported`, map[string]string{configFile: `{"padding_side": "left"}`}},
+		{`truncation_side "left" is not supported`, map[string]string{configFile: `{"truncation_side": "left"}`}},
 		{"model_max_length 2 is not supported", map[string]string{configFile: `{"model_max_length": 2}`}},
 		{"model_max_length 7.5 is not supported", map[string]string{configFile: `{"model_max_length": 7.5}`}},
 		{"model_max_length 100000 is not supported", map[string]string{configFile: `{"model_max_length": 1e5}`}},
@@ -166,11 +168,49 @@ func TestRefusals(t *testing.T) {
 		{`added token "xyz" has the id 755, by its place it would have 754`, map[string]string{addedFile: `{"xyz": 755}`}},
 		{`added token "a</w>" has the id 3, by its place it would have 320`, map[string]string{configFile: `{"added_tokens_decoder": {"3": {"content": "a</w>"}}}`}},
 		{"is 257 bytes long, want at most 256", map[string]string{addedFile: fmt.Sprintf(`{%q: 754}`, strings.Repeat("x", 257))}},
+		{"added tokens of more than 262144 bytes in all", map[string]string{addedFile: manyTokens(200)}},
 		{"special_tokens_map.json: ", map[string]string{specialFile: `{"bos_token": 3}`}},
 	} {
 		if _, err := Load(folder(t, c.changes), "."); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v: %v, want %q", c.changes, err, c.want)
+			t.Errorf("%.300s: %v, want %q", fmt.Sprint(c.changes), err, c.want)
 		}
+	}
+}
+
+// manyTokens is an added_tokens.json of 1600 long tokens that begin like none of
+// the others.
+func manyTokens(length int) string {
+	added := map[string]int{}
+	for i := range 1600 {
+		added[fmt.Sprintf("%04d%s", i, strings.Repeat("x", length-4))] = 754 + i
+	}
+	text, _ := json.Marshal(added)
+	return string(text)
+}
+
+// Added tokens that are listed apart from the special ones take no more time the
+// more of both there are.
+func TestManyAddedTokens(t *testing.T) {
+	special, added := []string{}, map[string]int{}
+	for i := range 30_000 {
+		special = append(special, "special token "+strconv.Itoa(i))
+		added["added token "+strconv.Itoa(i)] = 754 + i
+	}
+	names, err := json.Marshal(map[string]any{"additional_special_tokens": special})
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts, err := json.Marshal(added)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, err = Load(folder(t, map[string]string{specialFile: string(names), addedFile: string(texts)}), ".")
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if err == nil || !strings.Contains(err.Error(), "added tokens of more than") {
+		t.Errorf("%v, want the limit", err)
 	}
 }
 
@@ -208,7 +248,7 @@ func FuzzTokenizer(f *testing.F) {
 	}
 	plain := load(f, "new")
 	f.Fuzz(func(t *testing.T, name string, contents []byte, text string) {
-		for _, tokenizer := range []*Tokenizer{plain, changed(name, contents)} {
+		for _, tokenizer := range []*Tokenizer{plain, changed(t, name, contents)} {
 			if tokenizer == nil {
 				continue
 			}
@@ -245,7 +285,8 @@ var tiny = map[string]string{
 }
 
 // changed loads tiny with one file changed; nil where that is refused.
-func changed(name string, contents []byte) *Tokenizer {
+func changed(t *testing.T, name string, contents []byte) *Tokenizer {
+	t.Helper()
 	if !slices.Contains([]string{vocabFile, mergesFile, specialFile, configFile, wholeFile, addedFile}, name) {
 		return nil
 	}
@@ -254,8 +295,22 @@ func changed(name string, contents []byte) *Tokenizer {
 		files[name] = &fstest.MapFile{Data: []byte(text)}
 	}
 	files[name] = &fstest.MapFile{Data: contents}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
 	tokenizer, err := Load(files, ".")
+	took := time.Since(start)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 4<<20+1024*uint64(len(contents)) {
+		t.Errorf("%d bytes made the reader allocate %d", len(contents), used)
+	}
+	if took > 20*time.Second {
+		t.Errorf("%d bytes took %v", len(contents), took)
+	}
 	if err != nil {
+		if text := err.Error(); len(text) > 4096 || strings.Contains(text, "\n") {
+			t.Errorf("an error of %d bytes: %.300q", len(text), text)
+		}
 		return nil
 	}
 	return tokenizer

@@ -45,11 +45,16 @@ type AutoencoderModel struct {
 // Close releases the files of the weights.
 func (m *AutoencoderModel) Close() error { return m.checkpoint.Close() }
 
-// LoadAutoencoder reads a folder of an AutoencoderKL or an AutoencoderTiny. The
-// config is judged before the weights are opened, every tensor's name and shape
-// before one is read.
+// LoadAutoencoder reads a folder of an AutoencoderKL or an AutoencoderTiny, or of
+// TAESD's files from before it had a config. The config is judged before the
+// weights are opened, every tensor's name and shape before one is read.
 func LoadAutoencoder(fsys fs.FS, dir string) (*AutoencoderModel, error) {
 	name := path.Join(dir, configFile)
+	if !exists(fsys, name) {
+		if m, err := loadTAESD(fsys, dir); m != nil || err != nil {
+			return m, err
+		}
+	}
 	text, err := readConfig(fsys, name)
 	if err != nil {
 		return nil, err

@@ -58,7 +58,10 @@ audit and keeps what is measured.`,
 				return err
 			}
 			if out == "" {
-				out = filepath.Join("out", u.recipe.Name+"-audit")
+				var err error
+				if out, err = folderOf(u.recipe.Name + "-audit"); err != nil {
+					return err
+				}
 			}
 			return u.auditInto(cmd.Context(), out)
 		},
@@ -145,6 +148,9 @@ func (u *auditor) plan(name string, cmd *cobra.Command, steps []int) error {
 // auditInto measures every plan and fills the output folder, also when it was
 // interrupted and something is measured.
 func (u *auditor) auditInto(ctx context.Context, out string) error {
+	if err := report.Ready(out, 0); err != nil {
+		return usageError{err}
+	}
 	r := u.recipe
 	a := &report.Audit{Recipe: r, Command: u.args, Program: program().Program, Started: time.Now(), Batches: u.batches}
 	exec, why, err := u.openDevice(ctx, callProbe(u.plans[0].Plan))

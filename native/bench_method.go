@@ -48,7 +48,7 @@ stopped, and one that is made already only writes.`,
 }
 
 func (a *app) runMethod(ctx context.Context, grid benchmark.Grid, made bool, cells, out string) error {
-	if err := report.Ready(out); err != nil {
+	if err := report.Ready(out, 0); err != nil {
 		return usageError{err}
 	}
 	store, err := benchmark.OpenStore(cells)

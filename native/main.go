@@ -178,6 +178,8 @@ type app struct {
 	args           []string // as typed, with the program's name
 	started        bool     // the command line was accepted
 
+	notes []string // told once the input is known to be right
+
 	device string
 	json   bool
 	quiet  bool

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
 )
 
 // tinyPipeline are the flags that name the pipeline of tools/golden/tiny_pipeline.py.
@@ -68,10 +70,135 @@ func TestSteerAPipelineWithoutARecipe(t *testing.T) {
 	}
 }
 
+// What a prompt is sampled with does not depend on whether a flag or --set says
+// the prompt and the model, nor does what clip_similarity is held to.
+func TestPromptInAFlagOrInSet(t *testing.T) {
+	const folder = "../model/testdata/stable-diffusion"
+	for name, command := range map[string][]string{
+		"sample": {"sample", "--steps", "2"},
+		"steer":  {"steer", "--steps", "2", "--updates", "1", "--clip", "../model/testdata/clip", "--objective", "clip_similarity"},
+	} {
+		var want string
+		for _, said := range [][]string{
+			{"--model", folder, "--prompt", "a red apple"},
+			{"--model", folder, "--set", "prompt=a red apple"},
+			{"--set", "model=" + folder, "--prompt", "a red apple"},
+			{"--set", "model=" + folder, "--set", "prompt='a red apple'"},
+			{"--model", "avatars-16-s", "--set", "model=" + folder, "--prompt", "a pear", "--set", "prompt=a red apple"},
+		} {
+			dir := t.TempDir()
+			code, _, stderr := invoke(t, slices.Concat(command, said, []string{"--device", "cpu", "--out", dir})...)
+			if code != exitOK {
+				t.Fatalf("%v: exit code %d: %s", said, code, stderr)
+			}
+			got := sampledWith(t, dir)
+			if want == "" {
+				want = got
+			}
+			if got != want {
+				t.Errorf("%s %v is sampled with\n%s\nwant\n%s", name, said, got, want)
+			}
+		}
+		for _, key := range []string{"num_images: 1\n", "guidance_scale: 7.5\n", "name: ddim\n", "timestep_spacing: leading\n", "prompt: a red apple\n"} {
+			if !strings.Contains(want, key) {
+				t.Errorf("%s is sampled with\n%s\nwant %q", name, want, key)
+			}
+		}
+	}
+}
+
+// sampledWith is the recipe that a folder's run was made by.
+func sampledWith(t *testing.T, dir string) string {
+	t.Helper()
+	if text, err := os.ReadFile(filepath.Join(dir, "recipe.yaml")); err == nil {
+		return string(text)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "run.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var run struct{ Recipe json.RawMessage }
+	if err := json.Unmarshal(text, &run); err != nil {
+		t.Fatal(err)
+	}
+	r, err := recipes.Parse(run.Recipe, "run.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(r.Canonical())
+}
+
+// A prompt is sampled with the solver, the timesteps and the noise levels of the
+// folder's scheduler, as its pipeline's class does.
+func TestPromptTakesTheFoldersSampler(t *testing.T) {
+	for name, c := range map[string]struct {
+		class, scheduler string
+		args, want       []string
+		told             string
+	}{
+		"Karras": {"StableDiffusionPipeline", `{"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": true, "lambda_min_clipped": -Infinity, "prediction_type": "v_prediction"}`,
+			nil, []string{"name: dpmpp-2m", "timestep_spacing: linspace", "use_karras_sigmas: true"}, ""},
+		"another solver": {"StableDiffusionPipeline", `{"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": true, "prediction_type": "v_prediction"}`,
+			[]string{"--set", "sampler.name=ddim"}, []string{"name: ddim", "timestep_spacing: linspace", "use_karras_sigmas: false"}, ""},
+		"turbo": {"StableDiffusionPipeline", `{"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing", "prediction_type": "v_prediction"}`,
+			[]string{"--steps", "1"}, []string{"name: euler", "timestep_spacing: trailing", "num_inference_steps: 1"}, ""},
+		"ancestral": {"StableDiffusionPipeline", `{"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "leading", "prediction_type": "v_prediction"}`,
+			nil, []string{"name: euler", "timestep_spacing: leading"}, "sampler is EulerAncestralDiscreteScheduler, which is not one of those here; euler stands in for it"},
+		"consistency": {"LatentConsistencyModelPipeline", `{"_class_name": "LCMScheduler", "prediction_type": "v_prediction"}`,
+			nil, []string{"name: lcm", "num_inference_steps: 4", "guidance_scale: 8.5"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder, dir := t.TempDir(), t.TempDir()
+			index, err := os.ReadFile("../model/testdata/stable-diffusion/model_index.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, err := range []error{
+				os.CopyFS(folder, os.DirFS("../model/testdata/stable-diffusion")),
+				os.WriteFile(filepath.Join(folder, "scheduler/scheduler_config.json"), []byte(c.scheduler), 0o644),
+				os.WriteFile(filepath.Join(folder, "model_index.json"), bytes.Replace(index, []byte("StableDiffusionPipeline"), []byte(c.class), 1), 0o644),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			code, _, stderr := invoke(t, append([]string{"sample", "--device", "cpu", "--model", folder, "--prompt", "x", "--out", dir}, c.args...)...)
+			if code != exitOK {
+				t.Fatalf("exit code %d: %s", code, stderr)
+			}
+			got := sampledWith(t, dir)
+			for _, want := range c.want {
+				if !strings.Contains(got, want+"\n") {
+					t.Errorf("sampled with\n%s\nwant %s", got, want)
+				}
+			}
+			if strings.Contains(stderr, "stands in for") != (c.told != "") || !strings.Contains(stderr, c.told) {
+				t.Errorf("told %q, want %q", stderr, c.told)
+			}
+		})
+	}
+}
+
+// An empty prompt is none; one that is longer than the text encoder reads is told.
+func TestPromptsOfOddLength(t *testing.T) {
+	model := []string{"sample", "--device", "cpu", "--model", "../model/testdata/stable-diffusion", "--steps", "2", "--out", filepath.Join(t.TempDir(), "o")}
+	code, _, stderr := invoke(t, append(model, "--prompt", "")...)
+	if code != exitOK || strings.Contains(stderr, "reads the first") {
+		t.Errorf("without words: exit code %d: %s", code, stderr)
+	}
+	code, _, stderr = invoke(t, append(model, "--prompt", strings.Repeat("a ", 80), "--negative-prompt", "blurry")...)
+	if code != exitOK || !strings.Contains(stderr, "prompt: has 80 tokens, of which the text encoder reads the first 75\n") || strings.Contains(stderr, "negative") {
+		t.Errorf("80 words: exit code %d: %s", code, stderr)
+	}
+}
+
 func TestBadPipelineInput(t *testing.T) {
 	for want, args := range map[string][]string{
 		"there is nothing to steer by":                                      {"steer", "--prompt", "x"},
 		"takes one RECIPE at most, got 2":                                   {"steer", "a", "b"},
+		`--memory-budget: "" is no size`:                                    slices.Concat([]string{"sample"}, tinyPipeline, []string{"--memory-budget", ""}),
+		"prompt: expected text, got a list of 1":                            slices.Concat([]string{"sample"}, tinyPipeline, []string{"--set", "prompt=[1]"}),
+		"prompt: expected at most 2000 bytes, got 3000":                     slices.Concat([]string{"sample"}, tinyPipeline, []string{"--prompt", strings.Repeat("apple ", 500)}),
 		`--memory-budget: "6" is no size`:                                   slices.Concat([]string{"sample"}, tinyPipeline, []string{"--memory-budget", "6"}),
 		"needs at least":                                                    slices.Concat([]string{"sample"}, tinyPipeline, []string{"--memory-budget", "100kB"}),
 		"want a multiple of 4":                                              slices.Concat([]string{"sample"}, tinyPipeline, []string{"--height", "30"}),
@@ -80,7 +207,7 @@ func TestBadPipelineInput(t *testing.T) {
 		"clip: expected the folder of a CLIPModel for objective.0 (clip_si": slices.Concat([]string{"steer"}, tinyPipeline, []string{"--objective", "clip_similarity"}),
 	} {
 		code, _, stderr := invoke(t, append(args, "--device", "cpu", "--out", filepath.Join(t.TempDir(), "o"))...)
-		if code != exitUsage || !strings.Contains(stderr, want) {
+		if code != exitUsage || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1+strings.Count(stderr, "Run sdo --help") {
 			t.Errorf("%v: exit code %d, %q, want %d and %q", args, code, stderr, exitUsage, want)
 		}
 	}
@@ -106,5 +233,19 @@ func TestPipelineMakesOnePicture(t *testing.T) {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("sample %v: exit %d, %s%s, want %s", set, code, out, stderr, want)
 		}
+	}
+}
+
+// A recipe's name, which may be a stranger's, leads to no folder but one below out.
+func TestNameLeadsOutOfTheFolder(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"../x", "/x", "a/../../x"} {
+		code, _, stderr := invoke(t, "steer", "dark-glasses", "--device", "cpu", "--updates", "0", "--steps", "1", "--num-images", "1", "--set", "name="+name)
+		if code != exitUsage || !strings.Contains(stderr, "name leads out of the folder out; give a folder with --out") {
+			t.Errorf("%s: exit code %d: %s", name, code, stderr)
+		}
+	}
+	if left, err := os.ReadDir("."); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v is left", err, left)
 	}
 }

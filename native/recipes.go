@@ -88,23 +88,31 @@ func overrides(flags *pflag.FlagSet) ([]recipes.Override, error) {
 		}
 		return nil
 	}
-	if flags.Changed("objective") {
-		terms, err := objective(flags)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, recipes.Override{Path: "objective", Value: terms, From: "--objective"})
-	}
 	err := pairs("condition", func(key, value string) {
 		list = append(list, recipes.Override{Path: "condition." + key, Value: quoted(value), From: "--condition " + key})
 	})
 	if err != nil {
 		return nil, err
 	}
+	var set []recipes.Override
 	err = pairs("set", func(key, value string) {
-		list = append(list, recipes.Override{Path: key, Value: value, From: "--set " + key})
+		set = append(set, recipes.Override{Path: key, Value: value, From: "--set " + key})
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	if flags.Changed("objective") {
+		prompt := ""
+		if said := words(slices.Concat(list, set)); said != nil {
+			prompt = said.Prompt
+		}
+		terms, err := objective(flags, prompt)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, recipes.Override{Path: "objective", Value: terms, From: "--objective"})
+	}
+	return append(list, set...), nil
 }
 
 func quoted(s string) string {
@@ -124,7 +132,7 @@ func addBudget(flags *pflag.FlagSet) {
 func planOptions(m *engine.Model, flags *pflag.FlagSet) (engine.PlanOptions, error) {
 	o := m.Options()
 	text, err := flags.GetString("memory-budget")
-	if err == nil && text != "" {
+	if err == nil && flags.Changed("memory-budget") {
 		o.MemoryBudget, err = parseBytes(text)
 	}
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 	"github.com/sdo-go/sdo/sampler"
@@ -36,15 +36,19 @@ func (a *app) sample() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sample",
 		Short: "Make pictures without steering",
-		Long: `Make pictures without steering. Of the folder of a text-to-image
-pipeline, it makes one picture under guidance 7.5 with the sampler that the folder
-names, unless told otherwise.`,
+		Long: `Make pictures without steering. Of the folder of a text-to-image pipeline
+and a prompt, it makes one picture under guidance 7.5 (8.5 of a latent consistency
+model) with the sampler that the folder names, its timesteps and its noise levels,
+unless told otherwise.`,
 		Example: `  sdo sample --num-images 32 --seed 3
   sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
   sdo sample --condition mood=happy --condition clothing=red --guidance-scale 3
   sdo sample --model sd15 --prompt "a red fox in the snow" --height 512 --width 768 --memory-budget 6GiB`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if out == "" {
+				out = filepath.Join("out", "sample")
+			}
 			list, err := overrides(cmd.Flags())
 			if err != nil {
 				return err
@@ -53,7 +57,7 @@ names, unless told otherwise.`,
 			if cmd.Flags().Changed("condition") && !cmd.Flags().Changed("guidance-scale") {
 				list = append([]recipes.Override{{Path: "guidance_scale", Value: "2", From: "--condition"}}, list...)
 			}
-			list = append(a.promptDefaults(cmd.Flags(), list), list...)
+			list = append(a.promptDefaults(list), list...)
 			r, err := recipes.Parse([]byte(sampleRecipe), "sample", list...)
 			if err != nil {
 				return badInput(err)
@@ -71,6 +75,7 @@ names, unless told otherwise.`,
 			if err != nil {
 				return badInput(err)
 			}
+			a.sayNotes(plan)
 			return a.sampleInto(cmd.Context(), plan, out)
 		},
 	}
@@ -80,52 +85,72 @@ names, unless told otherwise.`,
 	return cmd
 }
 
-// promptDefaults are what diffusers' pipelines do with a prompt, unless the flags
-// say otherwise: one picture, guidance strong enough to follow the words, and the
-// sampler that the model's folder names. Without a prompt it is one picture, too,
-// of a model that takes one, and nothing else. Where the folder's sampler is
-// replaced by one near to it and said does not name another, it is told.
-func (a *app) promptDefaults(flags *pflag.FlagSet, said []recipes.Override) (list []recipes.Override) {
+// promptDefaults are what diffusers' pipelines do with a prompt, unless it is said
+// otherwise, in a flag or by --set: one picture, guidance strong enough to follow
+// the words, and the sampler that the model's folder names, with its timesteps and
+// noise levels. Without a prompt it is one picture, too, of a model that takes one,
+// and nothing else. Where the folder's sampler is replaced by one near to it and
+// said does not name another, it is told.
+func (a *app) promptDefaults(said []recipes.Override) (list []recipes.Override) {
 	add := func(path, value string) {
-		list = append(list, recipes.Override{Path: path, Value: value, From: "--prompt"})
+		list = append(list, recipes.Override{Path: path, Value: value, From: "what a prompt is sampled with"})
 	}
-	folder, err := openFolder(flags.Lookup("model").Value.String())
-	prompted := flags.Changed("prompt")
-	text := prompted
-	if !text && err == nil {
-		_, missing := fs.Stat(folder, "text_encoder/config.json")
-		text = missing == nil
+	r := words(said)
+	if r == nil {
+		return nil // whoever reads the recipe says why
 	}
-	if text && !flags.Changed("num-images") {
-		add("num_images", "1")
-	}
-	if !prompted {
-		return list
-	}
-	if !flags.Changed("guidance-scale") {
-		add("guidance_scale", "7.5")
-	}
+	folder, err := openFolder(r.Model)
 	if err != nil {
 		return list // whoever reads the recipe says so
 	}
-	config, err := fs.ReadFile(folder, "scheduler/scheduler_config.json")
-	solver := string(sampler.SolverOf(config))
+	if _, missing := fs.Stat(folder, "text_encoder/config.json"); r.Prompt != "" || missing == nil {
+		add("num_images", "1")
+	}
+	if r.Prompt == "" {
+		return list
+	}
+	class, _ := model.PipelineClass(folder)
+	consistency := class == "LatentConsistencyModelPipeline"
+	if consistency {
+		add("guidance_scale", "8.5")
+	} else {
+		add("guidance_scale", "7.5")
+	}
+	text, err := fs.ReadFile(folder, "scheduler/scheduler_config.json")
+	solver := sampler.SolverOf(text)
 	if err != nil || solver == "" {
 		return list
 	}
-	add("sampler.name", solver)
-	named := slices.ContainsFunc(said, func(o recipes.Override) bool { return o.Path == "sampler.name" })
-	if class := sampler.StandIn(config); class != "" && !named {
-		a.say("the model's sampler is %s, which is not one of those here; %s stands in for it", class, solver)
+	add("sampler.name", string(solver))
+	named := slices.ContainsFunc(said, func(o recipes.Override) bool { return o.Path == "sampler.name" || o.Path == "sampler" })
+	if class := sampler.StandIn(text); class != "" && !named {
+		a.notes = append(a.notes, fmt.Sprintf("the model's sampler is %s, which is not one of those here; %s stands in for it", class, solver))
 	}
-	if solver == "lcm" && !flags.Changed("steps") {
+	if solver == sampler.SolverLCM || consistency {
 		add("sampler.num_inference_steps", "4")
+	}
+	if config, err := sampler.ParseConfig(text); err == nil && solver != sampler.SolverLCM {
+		add("sampler.timestep_spacing", string(config.TimestepSpacing))
+		if config.UseKarrasSigmas && solver.TakesKarras() && !named {
+			add("sampler.use_karras_sigmas", "true")
+		}
 	}
 	return list
 }
 
+// words are a recipe's model and prompt as flags say them, nil where they say
+// them wrong.
+func words(said []recipes.Override) *recipes.Recipe {
+	said = slices.DeleteFunc(slices.Clone(said), func(o recipes.Override) bool { return o.Path != "model" && o.Path != "prompt" })
+	r, err := recipes.Parse([]byte(sampleRecipe), "flags", said...)
+	if err != nil {
+		return nil
+	}
+	return r
+}
+
 func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) error {
-	if err := report.Ready(out); err != nil {
+	if err := report.Ready(out, 5*int64(plan.Pictures().Size())); err != nil {
 		return usageError{err}
 	}
 	exec, why, err := a.openDevice(ctx, callProbe(plan))

@@ -44,8 +44,11 @@ Terms: ` + strings.Join(recipes.Terms, ", "),
 				return err
 			}
 			if out == "" {
-				out = filepath.Join("out", plan.Recipe.Name)
+				if out, err = folderOf(plan.Recipe.Name); err != nil {
+					return err
+				}
 			}
+			a.sayNotes(plan)
 			return a.steerInto(cmd.Context(), plan, out)
 		},
 	}
@@ -72,12 +75,13 @@ func (a *app) steeringRecipe(args []string, flags *pflag.FlagSet) (*recipes.Reci
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := recipes.Parse([]byte(bareRecipe), "the command line", append(a.promptDefaults(flags, list), list...)...)
+	r, err := recipes.Parse([]byte(bareRecipe), "the command line", append(a.promptDefaults(list), list...)...)
 	return r, disk{}, badInput(err)
 }
 
-// objective turns the terms of --objective into a recipe's list.
-func objective(flags *pflag.FlagSet) (string, error) {
+// objective turns the terms of --objective into a recipe's list, under the prompt
+// that flags say beside it.
+func objective(flags *pflag.FlagSet, prompt string) (string, error) {
 	terms, err := flags.GetStringArray("objective")
 	if err != nil {
 		return "", err
@@ -87,8 +91,8 @@ func objective(flags *pflag.FlagSet) (string, error) {
 			continue
 		}
 		terms[i] = "{term: " + quoted(term) + "}"
-		if prompt := flags.Lookup("prompt"); term == "clip_similarity" && prompt != nil && prompt.Changed {
-			terms[i] = "{term: clip_similarity, prompt: " + quoted(prompt.Value.String()) + "}"
+		if term == "clip_similarity" && prompt != "" {
+			terms[i] = "{term: clip_similarity, prompt: " + quoted(prompt) + "}"
 		}
 	}
 	return "[" + strings.Join(terms, ", ") + "]", nil
@@ -120,7 +124,7 @@ func (a *app) planFor(args []string, cmd *cobra.Command) (*engine.Plan, error) {
 // interrupted or failed half way and there is something to save.
 func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) error {
 	r := plan.Recipe
-	if err := report.Ready(out); err != nil {
+	if err := report.Ready(out, 4*int64(plan.Shape.Size())+8*int64(plan.Pictures().Size())); err != nil {
 		return usageError{err}
 	}
 	a.say("%s: %s, %d steps, up to %s", r.Name, noun(r.NumImages, "picture"), r.Sampler.NumInferenceSteps, noun(r.Updates, "update"))
@@ -282,6 +286,24 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 	line("cost", "%s, %d network calls, %d backward, %s of activations (planned %s)", duration(s.Seconds),
 		s.Counters.NetworkCalls, s.Counters.BackwardCalls, engine.Bytes(s.PeakBytes), engine.Bytes(s.PlannedBytes))
 	line("look at", "%s", filepath.Join(out, "report.html"))
+}
+
+// sayNotes tells what was put in place of something, and which texts are longer
+// than what reads them.
+func (a *app) sayNotes(plan *engine.Plan) {
+	for _, sentence := range append(a.notes, plan.Unread()...) {
+		a.say("%s", sentence)
+	}
+	a.notes = nil
+}
+
+// folderOf is where a run leaves its files if nothing else is said: below out, by
+// the recipe's name, which may be a stranger's.
+func folderOf(name string) (string, error) {
+	if !filepath.IsLocal(name) {
+		return "", usageError{fmt.Errorf("recipe %q: name leads out of the folder out; give a folder with --out", name)}
+	}
+	return filepath.Join("out", name), nil
 }
 
 // sayMemory tells what a plan takes on a device, and what it computes twice to

@@ -76,7 +76,7 @@ func trainingRecipe(name string) (*train.Recipe, error) {
 }
 
 func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, data, dir string) error {
-	if err := report.Ready(dir); err != nil {
+	if err := report.Ready(dir, 0); err != nil {
 		return usageError{err}
 	}
 	// Training is one large product after another: what multiplies matrices

@@ -72,8 +72,11 @@ Recipes: ` + strings.Join(recipes.Tunings(), ", "),
 				return badInput(err)
 			}
 			if out == "" {
-				out = filepath.Join("out", r.Name)
+				if out, err = folderOf(r.Name); err != nil {
+					return err
+				}
 			}
+			a.sayNotes(plan.Plan)
 			t := &tuneRun{app: a, recipe: r, plan: plan, out: out}
 			return t.run(cmd.Context())
 		},
@@ -104,7 +107,7 @@ type tuneRun struct {
 func (t *tuneRun) path(name string) string { return filepath.Join(t.out, name) }
 
 func (t *tuneRun) run(ctx context.Context) error {
-	if err := report.Ready(t.out); err != nil {
+	if err := report.Ready(t.out, 4*4*int64(t.plan.Trained())); err != nil { // values, two moments and what is published
 		return usageError{err}
 	}
 	tensors, metadata, err := t.readCheckpoint()
@@ -276,7 +279,10 @@ func (t *tuneRun) save(ctx context.Context) error {
 		return err
 	}
 	metadata[metadataRecipe] = string(t.recipe.Canonical())
-	return model.SaveSafetensors(t.path(tuneCheckpoint), tensors, model.F32, metadata)
+	if err := model.SaveSafetensors(t.path(tuneCheckpoint), tensors, model.F32, metadata); err != nil {
+		return fmt.Errorf("checkpoint after %s: %w; what was there before is as it was, and the same command continues", noun(t.tuning.Update(), "update"), err)
+	}
+	return nil
 }
 
 // readCheckpoint reads the folder's checkpoint, nil where there is none, and

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -260,17 +261,44 @@ type file struct {
 	write func(io.Writer) error
 }
 
-// Ready makes dir where needed and finds out whether it can be written to, so
-// that a run does not learn so at its end.
-func Ready(dir string) error {
+// Ready makes dir where needed and finds out whether as many bytes can be written
+// to it as a run will at least, so that the run does not learn so at its end.
+func Ready(dir string, bytes int64) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("output folder: %w; give another one with --out", err)
 	}
 	probe, err := os.CreateTemp(dir, ".ready.*")
 	if err != nil {
-		return fmt.Errorf("output folder: %w; give another one with --out", err)
+		return fmt.Errorf("output folder %s cannot be written to: %w; give another one with --out", dir, cause(err))
 	}
-	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+	defer os.Remove(probe.Name())
+	if _, err = io.CopyN(probe, zeros{}, bytes); err == nil {
+		err = probe.Sync()
+	}
+	if closed := probe.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("output folder %s has no room for the %d kB that the run leaves at least: %w; make room, or give another one with --out", dir, (bytes+999)/1000, cause(err))
+	}
+	return nil
+}
+
+// cause is an error without the name of a file that only Ready knows.
+func cause(err error) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
+}
+
+// zeros reads as zeros without end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // File is an output that someone else draws.

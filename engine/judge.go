@@ -15,14 +15,14 @@ type reading struct {
 }
 
 // newReading plans a classifier for images of shape [rows C H W].
-func newReading(classifier *model.Classifier, shape graph.Shape) (*reading, error) {
+func newReading(classifier *model.Classifier, shape graph.Shape, o PlanOptions) (*reading, error) {
 	r := &reading{classifier: classifier}
 	g, err := graph.Build(func(g *graph.Graph) {
 		r.image = g.Input("image", shape...)
 		r.logits = classifier.Config.Build(g, r.image, graph.F32)
 	})
 	if err == nil {
-		r.plan, err = graph.Compile(g, []*graph.Node{r.logits})
+		r.plan, err = graph.CompileWith(g, o.compile(0), []*graph.Node{r.logits})
 	}
 	return r, err
 }

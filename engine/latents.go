@@ -165,7 +165,7 @@ func (p *Plan) planPrompts() error {
 		prep.outputs = []*graph.Node{hidden}
 	})
 	if err == nil {
-		prep.plan, err = graph.Compile(g, prep.outputs)
+		prep.plan, err = graph.CompileWith(g, p.compile(0), prep.outputs)
 	}
 	if err != nil {
 		return fmt.Errorf("text encoder: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sdo-go/sdo/graph"
@@ -41,6 +42,65 @@ func TestLooksKeepToABinding(t *testing.T) {
 	}
 	if e := relative(pictures[binding], pictures[0]); e > 1e-9 {
 		t.Errorf("pictures differ by %.2g", e)
+	}
+}
+
+// What is made once before a run, and what the judge reads with, keep to a
+// device's bindings as the network does.
+func TestWhatIsMadeBesideKeepsToABinding(t *testing.T) {
+	largest := func(p *graph.Plan) (bytes int64) {
+		for _, segment := range p.Segments {
+			for _, n := range slices.Concat(segment.Inputs, segment.Nodes) {
+				bytes = max(bytes, p.Slot(n).Bytes)
+			}
+		}
+		return bytes
+	}
+	styled := tinyRecipe(t, "{term: clip_style, image: style.png, layer: 1}", "decoder=taesd")
+	m := tinyModel(t, styled)
+	for name, made := range map[string]func(o PlanOptions) (*graph.Plan, error){
+		"a picture to compare with": func(o PlanOptions) (*graph.Plan, error) {
+			c, err := newMetric(styled, m, tinyLatents, tinyPictures, o)
+			if err != nil {
+				return nil, err
+			}
+			return c.prepare[0].plan, nil
+		},
+		"the judge": func(o PlanOptions) (*graph.Plan, error) {
+			r, err := newReading(classifier(t, "avatars-16-judge"), graph.Shape{16, 3, 16, 16}, o)
+			return r.plan, err
+		},
+	} {
+		free, err := made(PlanOptions{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		limit := largest(free) * 9 / 10 / 4 * 4
+		kept, err := made(PlanOptions{MaxBinding: limit})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := largest(kept); got > limit {
+			t.Errorf("%s: with bindings of %d bytes, a tensor takes %d", name, limit, got)
+		}
+	}
+	// A prompt's largest tensor is the table of words, which a plan takes apart or
+	// refuses.
+	const binding = 20 << 10
+	kernels := func(o PlanOptions) (int, error) {
+		p, err := NewPlan(styled, m, tinyPictures, o)
+		if err != nil {
+			return 0, err
+		}
+		return len(p.preparations()[0].plan.Segments[0].Nodes), nil
+	}
+	free, err := kernels(PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := kernels(PlanOptions{MaxBinding: binding})
+	if err == nil && kept == free || err != nil && !strings.Contains(err.Error(), "text encoder: ") {
+		t.Errorf("with bindings of %d bytes: %d kernels, %d without a limit, %v", binding, kept, free, err)
 	}
 }
 

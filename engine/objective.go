@@ -53,7 +53,7 @@ func newMetric(r *recipes.Recipe, m *Model, shape graph.Shape, files fs.FS, o Pl
 	var broken error // of a term's own data, as opposed to its shapes
 	g, err := graph.Build(func(g *graph.Graph) {
 		c.image = g.Input("image", shape...)
-		b := &termBuilder{Graph: g, model: m, files: files, samples: c.image, seen: map[int]clipped{}}
+		b := &termBuilder{Graph: g, model: m, files: files, options: o, samples: c.image, seen: map[int]clipped{}}
 		for i, t := range r.Objective {
 			b.prefix = fmt.Sprintf("objective.%d", i)
 			g.Block(b.prefix)

@@ -265,7 +265,7 @@ func TestJudgeReadsEachPicture(t *testing.T) {
 	images, labels := portraits(1<<41, n)
 	exec := cpu.New[float32](cpu.Options{})
 	defer exec.Close()
-	reading, err := newReading(classifier(t, "avatars-16-judge"), graph.Shape{n, 3, avatars.Size, avatars.Size})
+	reading, err := newReading(classifier(t, "avatars-16-judge"), graph.Shape{n, 3, avatars.Size, avatars.Size}, PlanOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

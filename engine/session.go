@@ -81,7 +81,7 @@ func newPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Plan, er
 		return nil, fmt.Errorf("recipe %q: guards.early_stop: judge, but %s; name one with judge, or let the objective stop with true", r.Name, judgeless(m))
 	}
 	if len(p.verdict.wanted) > 0 {
-		if p.reading, err = newReading(m.Judge, p.Pictures()); err != nil {
+		if p.reading, err = newReading(m.Judge, p.Pictures(), o); err != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,7 @@ type termBuilder struct {
 	*graph.Graph
 	model   *Model
 	files   fs.FS
+	options PlanOptions // that preparations are planned under
 	samples *graph.Node // as the denoiser makes them, [N C H W]
 	prefix  string      // names the constants of the current term
 
@@ -88,7 +89,7 @@ func (b *termBuilder) ahead(name string, weights model.Source, build func(g *gra
 		p.outputs = []*graph.Node{out}
 	})
 	if err == nil {
-		p.plan, err = graph.Compile(g, p.outputs)
+		p.plan, err = graph.CompileWith(g, b.options.compile(0), p.outputs)
 	}
 	if err != nil {
 		return nil, err

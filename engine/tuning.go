@@ -46,7 +46,7 @@ func NewTuningPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions) (*Tu
 		return nil, err
 	}
 	if p.reading == nil && m.Judge != nil { // its reading of every attribute is reported
-		if p.reading, err = newReading(m.Judge, p.Pictures()); err != nil {
+		if p.reading, err = newReading(m.Judge, p.Pictures(), o); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -216,7 +217,11 @@ func TestNoTensorStraddlesBuffers(t *testing.T) {
 		}
 	}
 	_, err := CompileWith(g, CompileOptions{MaxBuffer: 2560}, []*Node{h}, dx)
-	if err == nil || !strings.Contains(err.Error(), "at most 2560 in one piece") {
+	if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "at most 2560 in one piece") {
 		t.Errorf("a tensor larger than a buffer: %v", err)
+	}
+	_, err = CompileWith(g, CompileOptions{MaxBinding: 1 << 10}, []*Node{h}, dx)
+	if !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a tensor that is wanted whole and larger than a binding: %v", err)
 	}
 }

@@ -217,8 +217,8 @@ func (p *Plan) allocate(o CompileOptions) error {
 func (p *Plan) fits(o CompileOptions) error {
 	check := func(n *Node, bytes, limit int64) error {
 		if bytes > limit || o.MaxBuffer > 0 && align(bytes) > o.MaxBuffer {
-			return fmt.Errorf("plan: %v takes %d bytes and the device holds at most %d in one piece; try fewer or smaller pictures",
-				n, bytes, limit)
+			return fmt.Errorf("plan: %w: %v takes %d bytes and the device holds at most %d in one piece; try fewer or smaller pictures",
+				ErrTooLarge, n, bytes, limit)
 		}
 		return nil
 	}

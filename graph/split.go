@@ -40,8 +40,8 @@ type splitter struct {
 type tooLong struct{ error }
 
 func (s *splitter) refuse(why string) {
-	panic(tooLong{fmt.Errorf("plan: %v works on more than the %d bytes that the device's kernels see of one tensor, and %s; try fewer or smaller pictures, or another device",
-		s.reading, s.limit, why)})
+	panic(tooLong{fmt.Errorf("plan: %w: %v works on more than the %d bytes that the device's kernels see of one tensor, and %s; try fewer or smaller pictures, or another device",
+		ErrTooLarge, s.reading, s.limit, why)})
 }
 
 // split rewrites the plan's segments so that no tensor takes more than limit
@@ -76,8 +76,8 @@ func (p *Plan) split(limit int64) (err error) {
 		segment.Nodes = s.nodes
 		for _, w := range segment.Wanted {
 			if s.cuts[root(w)] != nil || s.wide(w) {
-				return fmt.Errorf("plan: %v is wanted whole and takes %d bytes, of which the device's kernels see at most %d at once; try fewer or smaller pictures",
-					w, bytesOf(w), limit)
+				return fmt.Errorf("plan: %w: %v is wanted whole and takes %d bytes, of which the device's kernels see at most %d at once; try fewer or smaller pictures",
+					ErrTooLarge, w, bytesOf(w), limit)
 			}
 		}
 	}

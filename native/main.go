@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sdo-go/sdo/gpu"
+	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/recipes"
 )
@@ -29,7 +30,7 @@ const (
 	exitOK          = 0
 	exitFailure     = 1   // something went wrong while running
 	exitUsage       = 2   // bad flag, recipe, model or other input
-	exitDevice      = 3   // no usable device, out of its memory, or it was lost
+	exitDevice      = 3   // no usable device, too small, out of its memory, or it was lost
 	exitInterrupted = 130 // Ctrl-C; the best so far is saved
 )
 
@@ -61,7 +62,7 @@ func exitCode(err error) int {
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.Is(err, gpu.ErrNoAdapter), errors.Is(err, gpu.ErrLost),
-		errors.Is(err, gpu.ErrOutOfMemory), errors.Is(err, cpu.ErrOutOfMemory):
+		errors.Is(err, gpu.ErrOutOfMemory), errors.Is(err, cpu.ErrOutOfMemory), errors.Is(err, graph.ErrTooLarge):
 		return exitDevice
 	case errors.As(err, &usage), errors.As(err, &problem), errors.As(err, &problems):
 		return exitUsage

@@ -448,6 +448,7 @@ func TestErrorsOfTheDeviceHaveTheirCodeAndAdvice(t *testing.T) {
 	}{
 		{fmt.Errorf("tape: %w", gpu.ErrOutOfMemory), exitDevice, "try fewer pictures with --num-images"},
 		{badInput(fmt.Errorf("%w: 9 MiB are needed; try fewer pictures", cpu.ErrOutOfMemory)), exitDevice, "try fewer pictures"},
+		{badInput(fmt.Errorf("model x: %w: 9 bytes and at most 8; try fewer pictures", graph.ErrTooLarge)), exitDevice, "too large for the device"},
 		{fmt.Errorf("read: %w", gpu.ErrLost), exitDevice, "--device cpu"},
 		{badInput(fmt.Errorf("open: %w", gpu.ErrNoAdapter)), exitDevice, "or run with --device cpu"},
 		{badInput(errors.New("recipe x: bad")), exitUsage, "recipe x: bad"},

@@ -41,6 +41,20 @@ func TestSampleOfAPipeline(t *testing.T) {
 	}
 }
 
+// A picture that no device is sure to hold in one piece is the device's shortage
+// and not a mistake in what was asked, found before anything is computed.
+func TestPicturesTooLargeForADevice(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	code, _, stderr := invoke(t, slices.Concat([]string{"sample"}, tinyPipeline,
+		[]string{"-q", "--height", "4096", "--width", "4096", "--decoder", "../model/testdata/taesd", "--out", dir})...)
+	if code != exitDevice || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "too large for the device") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Errorf("%s was made", dir)
+	}
+}
+
 // What a recipe would say can be said on the command line; the folder holds
 // pictures and the latents they were made from.
 func TestSteerAPipelineWithoutARecipe(t *testing.T) {

@@ -131,7 +131,7 @@ func kindOf(err error) string {
 		return kindCancelled
 	case errors.Is(err, gpu.ErrLost):
 		return kindLost
-	case errors.Is(err, gpu.ErrOutOfMemory), errors.Is(err, cpu.ErrOutOfMemory):
+	case errors.Is(err, gpu.ErrOutOfMemory), errors.Is(err, cpu.ErrOutOfMemory), errors.Is(err, graph.ErrTooLarge):
 		return kindMemory
 	case errors.Is(err, gpu.ErrNoAdapter):
 		return kindNoAdapter
@@ -148,7 +148,9 @@ func failure(err error) *Failure {
 		// Everything that was under way failed by it, and would tell of itself.
 		f.Message = gpu.ErrLost.Error() + "; it may have run out of memory or been reset, so try fewer pictures"
 	case kindMemory:
-		f.Message += "; try fewer pictures or the method sdo"
+		if !strings.Contains(f.Message, "; try ") { // which the CPU executor and the plan say themselves
+			f.Message += "; try fewer pictures or the method sdo"
+		}
 	case kindCancelled:
 		f.Message = "cancelled before there was anything to keep"
 	}

@@ -50,7 +50,7 @@ var rooms = map[string]struct{ own, foreign string }{
 	"wasm/worker":        {"model/builtin wasm/edge", "github.com/syumai/workers"},
 	"native":             {"*", "*"},
 	"native/benchmark":   {"engine graph native/report recipes sampler sdo sdo/mixture", ""},
-	"native/hub":         {"", ""},
+	"native/hub":         {"graph", ""},
 	"native/hub/hubtest": {"", ""},
 	"native/report":      {"engine graph model recipes sdo", "golang.org/x/image gonum.org/v1/plot gorgonia.org/tensor"},
 }

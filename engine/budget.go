@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/sdo-go/sdo/graph"
 )
@@ -51,20 +49,38 @@ func (p *Plan) fit(files fs.FS, memory func(graph.Executor) Memory) error {
 	if err := p.networks(files, least, least); err != nil {
 		return err
 	}
-	return p.within(memory(p.Exec))
+	return p.within(memory(p.Exec), p.Exec)
 }
 
-// within is an error where a run takes more than the budget.
-func (p *Plan) within(m Memory) error {
-	if p.MemoryBudget == 0 || m.Total() <= p.MemoryBudget {
-		return nil
-	}
+// OverBudget is the error of a run that cannot be kept to its budget.
+type OverBudget struct {
+	Recipe string
+	Least  Memory // that it can do with
+	Bare   bool   // what a device's kernels need besides is not counted in it
+	Budget int64
+}
+
+func (e *OverBudget) Error() string {
+	m := e.Least
 	why := fmt.Sprintf("%s of weights, %s of activations and %s of states", Bytes(m.Params), Bytes(m.Activations), Bytes(m.States))
 	if m.Prepared == m.Total() {
 		why = "to encode prompts and pictures before it begins"
 	}
-	return fmt.Errorf("recipe %q: needs at least %s (%s), and the memory budget is %s; make fewer pictures at once, smaller ones, or raise the budget",
-		p.Recipe.Name, Bytes(m.Total()), why, Bytes(p.MemoryBudget))
+	besides := ""
+	if e.Bare {
+		besides = " and what a device's kernels work with"
+	}
+	return fmt.Sprintf("recipe %q: needs at least %s (%s)%s, and the memory budget is %s; make fewer pictures at once, smaller ones, or raise the budget",
+		e.Recipe, Bytes(m.Total()), why, besides, Bytes(e.Budget))
+}
+
+// within is an error where a run takes more than the budget on a device, nil for
+// none.
+func (p *Plan) within(m Memory, exec graph.Executor) error {
+	if p.MemoryBudget == 0 || m.Total() <= p.MemoryBudget {
+		return nil
+	}
+	return &OverBudget{p.Recipe.Name, m, exec == nil, p.MemoryBudget}
 }
 
 // For is the plan for a device, now that one is open: the budget holds for what
@@ -95,17 +111,10 @@ func (p *Plan) suits(exec graph.Executor, memory func(graph.Executor) Memory) bo
 
 // Bytes tells a number of bytes to a person; nothing for none.
 func Bytes(n int64) string {
-	unit, scale, digits := "KiB", float64(1<<10), 1
-	switch {
-	case n <= 0:
+	if n <= 0 {
 		return ""
-	case n >= 1<<30:
-		unit, scale, digits = "GiB", 1<<30, 2
-	case n >= 1<<20:
-		unit, scale = "MiB", 1<<20
 	}
-	number := strconv.FormatFloat(float64(n)/scale, 'f', digits, 64)
-	return strings.TrimRight(strings.TrimRight(number, "0"), ".") + " " + unit
+	return graph.Bytes(n)
 }
 
 // Recomputation is what kept calls compute again to stay within a budget.

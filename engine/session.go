@@ -399,7 +399,7 @@ type wish struct{ attribute, label int }
 // many others are made with it, nor on the device. A plan that takes more there
 // than its budget is refused; Plan.For makes one that does not.
 func NewSession(exec graph.Executor, p *Plan) (*Session, error) {
-	if err := p.within(p.Memory(exec)); err != nil {
+	if err := p.within(p.Memory(exec), exec); err != nil {
 		return nil, err
 	}
 	return newSession(exec, p)

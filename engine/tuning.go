@@ -121,7 +121,7 @@ const enough = 0.95
 // NewTuning allocates a plan and looks at what the network makes of the held-out
 // latents before any update.
 func NewTuning(ctx context.Context, exec graph.Executor, p *TuningPlan) (*Tuning, error) {
-	if err := p.within(p.Memory(exec)); err != nil {
+	if err := p.within(p.Memory(exec), exec); err != nil {
 		return nil, err
 	}
 	session, err := newSession(exec, p.Plan)

@@ -95,17 +95,17 @@ func (s *Server) room(p *engine.Plan) error {
 	total := p.Memory(s.device.Executor).Total()
 	if s.device.gpu == nil {
 		if total > addressable {
-			return fmt.Errorf("needs %d MiB, and the CPU executor of a page has at most %d; use fewer pictures or steps, or the method sdo", total>>20, addressable>>20)
+			return fmt.Errorf("needs %s, and the CPU executor of a page has at most %s; use fewer pictures or steps, or the method sdo", engine.Bytes(total), engine.Bytes(addressable))
 		}
 		return nil
 	}
 	limit := s.device.gpu.Limits().MaxBuffer
 	if largest := slices.Max(p.Buffers(s.device.Executor)); largest > limit {
-		return fmt.Errorf("%w: one buffer would need %d MiB and one of %s holds at most %d; use fewer pictures, or the method sdo",
-			gpu.ErrOutOfMemory, largest>>20, s.device.gpu.Info().Name, limit>>20)
+		return fmt.Errorf("%w: one buffer would need %s and one of %s holds at most %s; use fewer pictures, or the method sdo",
+			gpu.ErrOutOfMemory, engine.Bytes(largest), s.device.gpu.Info().Name, engine.Bytes(limit))
 	}
 	if total > most {
-		return fmt.Errorf("%w: needs %d GiB, more than any browser gives a page; use fewer pictures or steps, or the method sdo", gpu.ErrOutOfMemory, total>>30)
+		return fmt.Errorf("%w: needs %s, more than any browser gives a page; use fewer pictures or steps, or the method sdo", gpu.ErrOutOfMemory, engine.Bytes(total))
 	}
 	return nil
 }

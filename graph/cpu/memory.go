@@ -7,6 +7,8 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+
+	"github.com/sdo-go/sdo/graph"
 )
 
 // ErrOutOfMemory is wrapped where the machine has no room for what a program
@@ -23,7 +25,7 @@ func Room(bytes int64) error {
 		return nil
 	}
 	if free := available(); bytes > free {
-		return fmt.Errorf("%w: %d MiB are needed at once and %d MiB are free; try fewer pictures", ErrOutOfMemory, bytes>>20, free>>20)
+		return fmt.Errorf("%w: %s are needed at once and %s are free; try fewer pictures", ErrOutOfMemory, graph.Bytes(bytes), graph.Bytes(free))
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sdo-go/sdo/graph"
 )
 
 // IndexFile is the file in which diffusers lists a pipeline's components.
@@ -58,7 +60,7 @@ func Choose(files []File, index []byte, variant string) (chosen []File, notes []
 	for _, name := range names {
 		if slices.Contains(unused, name) {
 			if size := total(folders[name]); size > 1<<20 {
-				notes = append(notes, fmt.Sprintf("%s is left out, %s that nothing here reads; diffusers then wants %s=None", name, Bytes(size), name))
+				notes = append(notes, fmt.Sprintf("%s is left out, %s that nothing here reads; diffusers then wants %s=None", name, graph.Bytes(size), name))
 			}
 			continue
 		}
@@ -264,17 +266,4 @@ func total(files []File) (bytes int64) {
 		bytes += f.Size
 	}
 	return bytes
-}
-
-// Bytes writes a size for people.
-func Bytes(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	case n >= 1<<10:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	}
-	return fmt.Sprintf("%d bytes", n)
 }

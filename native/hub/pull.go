@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/sdo-go/sdo/graph"
 )
 
 // What a download keeps in the model's folder beside the model: a lock, the
@@ -237,7 +239,7 @@ func (p *pull) room(missing map[string]bool, dir string) error {
 		}
 	}
 	if free, known := p.c.space(dir); known && need > free {
-		return fmt.Errorf("%s: %s are to come and %s are free; make room, or give another folder with --to", dir, Bytes(need), Bytes(free))
+		return fmt.Errorf("%s: %s are to come and %s are free; make room, or give another folder with --to", dir, graph.Bytes(need), graph.Bytes(free))
 	}
 	return nil
 }

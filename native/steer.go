@@ -281,7 +281,11 @@ func tell(a *app, run *report.Run, s report.Summary, out string) {
 	line("updates", "%.1f on average, at most %d", s.Updates, run.Result.Updates)
 	line("drift", "%.3f rms, latent norm %.3f of noise", s.Drift, s.LatentNorm)
 	if s.Drifted > 0 {
-		line("guard", "%s left alone for moving further than %v", noun(s.Drifted, "picture"), run.Recipe.Guards.DriftLimit)
+		where := ""
+		if run.Latent != nil {
+			where = " in latents"
+		}
+		line("guard", "%s left alone for moving further than %v%s", noun(s.Drifted, "picture"), run.Recipe.Guards.DriftLimit, where)
 	}
 	line("cost", "%s, %d network calls, %d backward, %s of activations (planned %s)", duration(s.Seconds),
 		s.Counters.NetworkCalls, s.Counters.BackwardCalls, engine.Bytes(s.PeakBytes), engine.Bytes(s.PlannedBytes))

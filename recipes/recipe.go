@@ -103,7 +103,7 @@ type Sampler struct {
 type Guards struct {
 	LatentNorm string    `yaml:"latent_norm" json:"latent_norm"` // project: onto the sphere of radius sqrt(d) after every update
 	Whiteness  string    `yaml:"whiteness" json:"whiteness"`     // project: the latent's spectrum back to that of white noise (arXiv 2602.08646)
-	DriftLimit float64   `yaml:"drift_limit" json:"drift_limit"` // root mean square change of a picture allowed; 0: any
+	DriftLimit float64   `yaml:"drift_limit" json:"drift_limit"` // root mean square change allowed, of a sample in steering, of held-out pictures in tuning; 0: any
 	EarlyStop  EarlyStop `yaml:"early_stop" json:"early_stop"`
 }
 
@@ -176,7 +176,7 @@ func (s Start) MarshalYAML() (any, error) { return s.plain(), nil }
 type Tune struct {
 	BatchSize       int     `yaml:"batch_size" json:"batch_size"`             // fresh latents of a micro-batch
 	Accumulate      int     `yaml:"accumulate" json:"accumulate"`             // micro-batches of an update
-	Keep            float64 `yaml:"keep" json:"keep"`                         // weight of a picture's mean squared change from the untuned model's, in units of -1..1; 0: none
+	Keep            float64 `yaml:"keep" json:"keep"`                         // weight of a sample's mean squared change from the untuned model's; 0: none
 	EMADecay        float64 `yaml:"ema_decay" json:"ema_decay"`               // of the running average of the parameters; 0: none
 	EvalEvery       int     `yaml:"eval_every" json:"eval_every"`             // updates from one look at held-out latents to the next
 	EvalImages      int     `yaml:"eval_images" json:"eval_images"`           // held-out latents looked at

@@ -17,6 +17,9 @@ import (
 // executor. Only ratios matter.
 type probe func(ctx context.Context, exec graph.Executor) (float64, error)
 
+// untried is why a large model runs on the CPU beside a software adapter.
+const untried = "the GPU is software, and the model too large to try it on both"
+
 // openDevice opens the executor that --device asks for and says in one line
 // why it is this one. With auto a real GPU is taken unasked; between a software
 // adapter and the CPU executor the probe decides.
@@ -46,7 +49,7 @@ func (a *app) openDevice(ctx context.Context, measure probe) (exec graph.Executo
 	}
 	processor := cpu.New[float32](cpu.Options{})
 	if measure == nil {
-		return processor, "the GPU is software, and the model too large to try it on both", hardware.Close()
+		return processor, untried, hardware.Close()
 	}
 	exec, why, loser, err := race(ctx, measure, hardware, processor)
 	if err != nil {

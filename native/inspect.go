@@ -72,15 +72,16 @@ func (a *app) model() *cobra.Command {
 		Long: `Say what a diffusers folder, a built-in or pulled model, a LoRA or a file of
 weights holds: its components, their architecture, parameters and files; and the
 memory that sampling, steering and tuning take at a size and under a budget, by
-the plan that would run.
+the plan that would run on the device that --device takes.
 
 Only headers are read, unless --tensors asks for every tensor's statistics; then
 one tensor at a time.`,
 		Example: `  sdo model inspect avatars-16-s
   sdo model inspect models/stable-diffusion --height 512 --width 512 --memory-budget 6GiB
+  sdo model inspect models/stable-diffusion --decoder models/taesd
   sdo model inspect out/everyone-wears-glasses`,
 		Args: one("PATH"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := options.check(); err != nil {
 				return usageError{err}
 			}
@@ -90,6 +91,11 @@ one tensor at a time.`,
 			i, err := inspectFolder(args[0], options)
 			if err != nil {
 				return badInput(err)
+			}
+			if i.fault() == nil {
+				if i.Memory, err = a.memoryOf(cmd.Context(), args[0], i, options); err != nil {
+					return err
+				}
 			}
 			if a.json {
 				err = a.printJSON(i)
@@ -104,6 +110,7 @@ one tensor at a time.`,
 	flags.IntVar(&options.height, "height", 0, "pixels of a picture, for the memory (default the model's own)")
 	flags.IntVar(&options.width, "width", 0, "pixels of a picture")
 	flags.Float64Var(&options.guidance, "guidance-scale", 0, "1 asks the network once a step (default 7.5 for prompts, 1 otherwise)")
+	flags.StringVar(&options.decoder, "decoder", "", "`FOLDER` of another autoencoder for the pipeline's latents, such as a TAESD")
 	flags.StringVar(&options.budget, "memory-budget", "", "what a run may take in all, such as 6GiB")
 	flags.BoolVar(&options.tensors, "tensors", false, "list every tensor with its statistics")
 	group.AddCommand(inspect, a.pull(), a.merge())
@@ -206,10 +213,15 @@ func others[V any](ascending []V) string {
 type inspectOptions struct {
 	images, height, width int
 	guidance              float64 // 0 for what the model is used with
+	decoder               string  // folder; empty for the pipeline's own
 	budget                string
 	budgetBytes           int64
 	tensors               bool
 }
+
+// sized reports whether the flags say what pictures are made or decoded with,
+// which a model may not take.
+func (o *inspectOptions) sized() bool { return o.height != 0 || o.width != 0 || o.decoder != "" }
 
 func (o *inspectOptions) check() (err error) {
 	if o.images < 1 || o.images > recipes.MaxImages {
@@ -275,9 +287,6 @@ func inspectFolder(name string, o inspectOptions) (*inspection, error) {
 		if err != nil {
 			i.Fault = err.Error()
 		}
-	}
-	if i.fault() == nil {
-		i.Memory = memoryOf(name, i, o)
 	}
 	return i, i.list(o)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/model"
 )
 
@@ -21,7 +22,7 @@ const testdata = "../model/testdata"
 
 func inspected(t *testing.T, args ...string) *inspection {
 	t.Helper()
-	code, stdout, stderr := invoke(t, append([]string{"model", "inspect", "--json"}, args...)...)
+	code, stdout, stderr := invoke(t, append([]string{"model", "inspect", "--json", "--device", "cpu"}, args...)...)
 	if code != exitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
@@ -277,7 +278,7 @@ func TestInspectOfMemory(t *testing.T) {
 		return all, m
 	}
 	free, m := runs()
-	if m.Height != 32 || m.Width != 32 || m.GuidanceScale != 7.5 || m.Images != 1 || m.BudgetBytes != 0 || len(m.Runs) != 4 {
+	if m.Height != 32 || m.Width != 32 || m.GuidanceScale != 7.5 || m.Images != 1 || m.BudgetBytes != 0 || len(m.Runs) != 5 || m.Decoder != "AutoencoderKL" || m.Device == "" || m.Why != "as asked for" {
 		t.Errorf("%+v", m)
 	}
 	for name, r := range free {
@@ -306,27 +307,83 @@ func TestInspectOfMemory(t *testing.T) {
 		t.Errorf("what fits changes: %+v", r)
 	}
 	for name, r := range func() map[string]runMemory { r, _ := runs("--memory-budget", "9KB"); return r }() {
-		if !strings.Contains(r.Fault, "the memory budget is") || r.TotalBytes != 0 {
+		if !strings.Contains(r.Fault, "the memory budget is") || r.TotalBytes <= 9000 || r.TotalBytes != r.Total() || r.TotalBytes > free[name].TotalBytes {
 			t.Errorf("%s within 9 KB: %+v", name, r)
 		}
 	}
-	// One network of pixels has three kinds of runs, a decoder none. What they say
-	// is what a run counts, but for the working memory of the CPU's kernels.
+	// One network of pixels has three kinds of runs, a decoder none.
 	m = inspected(t, "avatars-16-s").Memory
-	if len(m.Runs) != 3 || m.GuidanceScale != 1 || m.Runs[1].Run != "steer" {
-		t.Fatalf("%+v", m)
-	}
-	code, stdout, stderr := invoke(t, "steer", "--objective", "total_variation", "--num-images", "1", "--steps", "2", "--updates", "1", "--device", "cpu", "--json", "-q", "--out", t.TempDir())
-	var summary struct {
-		Planned int64 `json:"activation_bytes_planned"`
-	}
-	if err := json.Unmarshal([]byte(stdout), &summary); err != nil || code != exitOK {
-		t.Fatalf("exit code %d, %v: %s", code, err, stderr)
-	}
-	if activations := m.Runs[1].Activations; summary.Planned < activations || summary.Planned > 3*activations {
-		t.Errorf("steering counts %d bytes of activations, inspecting %d", summary.Planned, activations)
+	if len(m.Runs) != 3 || m.GuidanceScale != 1 || m.Runs[1].Run != "steer" || m.Decoder != "" {
+		t.Errorf("%+v", m)
 	}
 	if m := inspected(t, filepath.Join(testdata, "taesd")).Memory; m != nil {
 		t.Errorf("%+v", m)
+	}
+}
+
+// What inspecting counts is what a run says that it needs, to the last digit,
+// before it allocates anything.
+func TestInspectCountsWhatRunsSay(t *testing.T) {
+	folder, taesd := filepath.Join(testdata, "stable-diffusion"), filepath.Join(testdata, "taesd")
+	for _, common := range [][]string{
+		{"--model", folder, "--prompt", "a red fox", "--height", "24", "--width", "40"},
+		{"--model", folder, "--prompt", "a red fox", "--decoder", taesd, "--memory-budget", "800KiB"},
+		{"--model", "avatars-16-s", "--num-images", "4", "--memory-budget", "4MiB"},
+	} {
+		var asked []string
+		for at := 0; at < len(common); at += 2 {
+			if name := common[at]; name != "--model" && name != "--prompt" {
+				asked = append(asked, name, common[at+1])
+			}
+		}
+		m := inspected(t, append([]string{common[1]}, asked...)...).Memory
+		for _, counted := range m.Runs {
+			args, space := []string{"steer", "--updates", "1"}, ""
+			if counted.Run == "steer_latents" || counted.Run == "tune" && m.Decoder != "" {
+				space = ", space: latents"
+			}
+			switch objective := "{term: total_variation" + space + "}"; counted.Run {
+			case "sample":
+				args = []string{"sample"}
+			case "tune", "tune_pictures":
+				file := filepath.Join(t.TempDir(), "tuning.yaml")
+				text := fmt.Sprintf("{version: 1, name: tuning, guidance_scale: %g, variables: {parameters: {lora: {rank: 4, alpha: 4}}}, guards: {latent_norm: none, early_stop: false}, objective: [%s], tune: {batch_size: %d, eval_images: 1}}", m.GuidanceScale, objective, m.Images)
+				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				args = []string{"tune", file, "--updates", "1"}
+			default:
+				args = append(args, "--objective", objective)
+			}
+			for at := 0; at < len(common); at += 2 {
+				if args[0] != "tune" || common[at] != "--num-images" {
+					args = append(args, common[at:at+2]...)
+				}
+			}
+			code, _, stderr := invoke(t, append(args, "--device", "cpu", "--out", t.TempDir())...)
+			want := fmt.Sprintf("; needs %s: %s weights, %s activations, %s states\n", engine.Bytes(counted.TotalBytes), engine.Bytes(counted.Params), engine.Bytes(counted.Activations), engine.Bytes(counted.States))
+			bare := want
+			if counted.Fault != "" { // which a run may find before it has a device
+				want, bare = fmt.Sprintf("needs at least %s (", engine.Bytes(counted.TotalBytes)), "and what a device's kernels work with, and the memory budget is"
+			}
+			if (code != exitOK) != (counted.Fault != "") || !strings.Contains(stderr, want) && !strings.Contains(stderr, bare) {
+				t.Errorf("%v: inspecting counts %q (%s)\n%s", args, want, counted.Fault, stderr)
+			}
+		}
+	}
+}
+
+// What the flags ask for and the model does not have is the user's to mend.
+func TestInspectRefusesWhatTheModelDoesNotHave(t *testing.T) {
+	folder := filepath.Join(testdata, "stable-diffusion")
+	for _, tt := range []struct{ model, flag, value, want string }{
+		{folder, "--height", "33", "sdo: height: 33, want a multiple of 4"},
+		{folder, "--decoder", "nowhere", `sdo: decoder "nowhere" does not exist`},
+		{"avatars-16-s", "--decoder", filepath.Join(testdata, "taesd"), "sdo: decoder: model avatars-16-s makes pixels"},
+		{"avatars-16-s", "--width", "32", "sdo: height and width: model avatars-16-s makes pictures of 16x16"},
+	} {
+		if code, _, stderr := invoke(t, "model", "inspect", tt.model, tt.flag, tt.value, "--device", "cpu"); code != exitUsage || !strings.HasPrefix(stderr, tt.want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s %s: exit code %d, %q", tt.flag, tt.value, code, stderr)
+		}
 	}
 }

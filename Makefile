@@ -41,7 +41,7 @@ BUNDLE := wasm/worker/build/bundle/worker.js
 WRANGLER := cd wasm/worker && CI=1 WRANGLER_SEND_METRICS=false WRANGLER_HIDE_BANNER=true CLOUDFLARE_CF_FETCH_ENABLED=false \
 	XDG_CONFIG_HOME=$(CURDIR)/wasm/worker/.wrangler/config node_modules/.bin/wrangler
 
-.PHONY: run demo edge test build site worker setup check wasm size ops support bench fuzz golden status picture clean help FORCE
+.PHONY: run demo edge test build site worker setup check wasm size ops support memory bench fuzz golden status picture clean help FORCE
 
 run: build ## set up, build, and put dark glasses on sixteen people
 	bin/sdo steer dark-glasses --out $(OUT)
@@ -129,6 +129,9 @@ ops: setup ## the table of operations: which executor has which kernel
 
 support: setup ## write docs/models.md's table of architectures, measured on the CPU and this machine's adapter
 	$(BUILD) run $(TAGS) ./tools/support -w docs/models.md
+
+memory: ## write docs/models.md's table of what runs of Stable Diffusion 1.5 take, by their plans
+	$(GO) run ./tools/memory -w docs/models.md
 
 bench: build ## memory and time of an update; JSON into bench/
 	@mkdir -p bench

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestTableOfMemoryIsCurrent(t *testing.T) {
+	text, err := os.ReadFile("../../docs/models.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := tableOf("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := splice(text, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(want) != string(text) {
+		t.Errorf("docs/models.md's table of memory is out of date; run make memory. It should read\n%s", table)
+	}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		for _, least := range []int{3, 5} {
+			if strings.Contains(cells[least], "over") {
+				t.Errorf("no budget brings a run below the target: %s", line)
+			}
+		}
+	}
+}
+
+func TestSpliceWantsMarkers(t *testing.T) {
+	if _, err := splice([]byte("no markers"), "x"); err == nil || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("got %v", err)
+	}
+}

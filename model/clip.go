@@ -60,14 +60,16 @@ func LoadCLIP(fsys fs.FS) (*CLIP, error) {
 	if n := c.Tokenizer.MaxLength(); n > c.Text.Config.MaxPositionEmbeddings {
 		return nil, fmt.Errorf("the tokenizer makes texts of %d tokens, the network takes %d (max_position_embeddings)", n, c.Text.Config.MaxPositionEmbeddings)
 	}
+	if info, ok := c.Text.checkpoint.Info("logit_scale"); ok && graph.Shape(info.Shape).Size() != 1 {
+		return nil, fmt.Errorf("%s: tensor %q has shape %v, want one number", c.Text.checkpoint.File, "logit_scale", graph.Shape(info.Shape))
+	}
 	scale, err := c.Text.checkpoint.readFinite("logit_scale")
 	if err != nil {
 		return nil, err
 	}
-	if len(scale.Data) != 1 {
-		return nil, fmt.Errorf("%s: tensor %q has shape %v, want one number", c.Text.checkpoint.File, "logit_scale", graph.Shape(scale.Shape))
+	if c.LogitScale = math.Exp(float64(scale.Data[0])); !isFinite(c.LogitScale) {
+		return nil, fmt.Errorf("%s: tensor %q holds %g, whose exponential is no number; the file is damaged, fetch it again", c.Text.checkpoint.File, "logit_scale", scale.Data[0])
 	}
-	c.LogitScale = math.Exp(float64(scale.Data[0]))
 	return c, nil
 }
 

@@ -40,7 +40,7 @@ func (p CLIPPreprocess) Size() int { return p.Height }
 // defaults of transformers' class hold.
 func LoadCLIPPreprocess(fsys fs.FS, dir string) (CLIPPreprocess, error) {
 	name := path.Join(dir, preprocessorFile)
-	text, err := fs.ReadFile(fsys, name)
+	text, err := ReadConfig(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return DefaultCLIPPreprocess(224), nil
 	}

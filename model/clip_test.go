@@ -148,3 +148,27 @@ func TestLoadCLIPRefusals(t *testing.T) {
 		}
 	}
 }
+
+// The factor on cosines is one finite number.
+func TestCLIPLogitScale(t *testing.T) {
+	weights, _, err := model.LoadSafetensors(os.DirFS("testdata/clip"), "model.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, scale := range map[string]model.Tensor{
+		`tensor "logit_scale" holds 800, whose exponential is no number`: {Shape: []int{}, Data: []float32{800}},
+		`tensor "logit_scale" has shape [2], want one number`:            {Shape: []int{2}, Data: []float32{1, 1}},
+	} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS("testdata/clip")); err != nil {
+			t.Fatal(err)
+		}
+		weights["logit_scale"] = scale
+		if err := model.SaveSafetensors(filepath.Join(dir, "model.safetensors"), weights, model.F32, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := model.LoadCLIP(os.DirFS(dir)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

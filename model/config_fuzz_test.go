@@ -29,6 +29,19 @@ func FuzzConfig(f *testing.F) {
 		}
 		f.Add(text)
 	}
+	for _, pattern := range []string{"testdata/released/*.json", "builtin/*/" + configFile} {
+		more, err := filepath.Glob(pattern)
+		if err != nil || len(more) == 0 {
+			f.Fatalf("no configs in %s: %v", pattern, err)
+		}
+		for _, name := range more {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(text)
+		}
+	}
 	f.Add(configJSON(nil))
 	f.Add(configJSON(map[string]any{"block_out_channels": []int{1 << 18, 1 << 19}}))
 	f.Add(conditionJSON(map[string]any{"layers_per_block": 64, "transformer_layers_per_block": []any{[]int{64}, 3}}))
@@ -40,7 +53,12 @@ func FuzzConfig(f *testing.F) {
 // reaches only where it leaves the rest whole.
 func FuzzConfigValues(f *testing.F) {
 	var bases []map[string]json.RawMessage
-	for _, config := range []any{DefaultUNet2DConfig(), DefaultUNet2DConditionConfig(), json.RawMessage(configJSON(nil)), json.RawMessage(conditionJSON(nil))} {
+	for _, config := range []any{
+		DefaultUNet2DConfig(), DefaultUNet2DConditionConfig(), json.RawMessage(configJSON(nil)), json.RawMessage(conditionJSON(nil)),
+		DefaultAutoencoderKLConfig(), DefaultAutoencoderTinyConfig(),
+		fileOf(f, "testdata/released/stable-diffusion-v1-5.text.json"), fileOf(f, "testdata/clip-vision-projection/config.json"),
+		fileOf(f, "testdata/clip-model/config.json"), fileOf(f, "builtin/avatars-16-guide/config.json"),
+	} {
 		text, err := json.Marshal(config)
 		if err != nil {
 			f.Fatal(err)
@@ -58,6 +76,13 @@ func FuzzConfigValues(f *testing.F) {
 		f.Add(uint8(i), "transformer_layers_per_block", value, "reverse_transformer_layers_per_block", "[[1,1,1],2]")
 		f.Add(uint8(i), "down_block_types", `["SimpleCrossAttnDownBlock2D","SkipDownBlock2D"]`, "norm_num_groups", value)
 		f.Add(uint8(i), "cross_attention_dim", value, "encoder_hid_dim", "7")
+		f.Add(uint8(4), "scaling_factor", value, "latents_std", "[1,1,1,1]")
+		f.Add(uint8(4), "block_out_channels", value, "mid_block_add_attention", "false")
+		f.Add(uint8(5), "num_decoder_blocks", value, "upsampling_scaling_factor", "3")
+		f.Add(uint8(6), "num_attention_heads", value, "hidden_act", `"gelu"`)
+		f.Add(uint8(7), "patch_size", value, "image_size", "4096")
+		f.Add(uint8(8), "projection_dim", value, "text_config_dict", `{"hidden_size":64}`)
+		f.Add(uint8(9), "widths", value, "sample_size", "[4096,4096]")
 	}
 	f.Fuzz(func(t *testing.T, base uint8, key1, value1, key2, value2 string) {
 		config := maps.Clone(bases[int(base)%len(bases)])
@@ -72,6 +97,15 @@ func FuzzConfigValues(f *testing.F) {
 		}
 		judgeConfig(t, text)
 	})
+}
+
+func fileOf(f *testing.F, name string) json.RawMessage {
+	f.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return text
 }
 
 // judgeConfig reads a config as every class.

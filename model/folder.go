@@ -87,7 +87,7 @@ func loadEmbedder(fsys fs.FS, dir string, config UNet2DConfig) (*AttributeEmbedd
 	if config.ClassInput() != ClassVector {
 		return nil, fmt.Errorf(`%s: attributes need a network with class_embed_type "identity"; remove the file or use another config`, name)
 	}
-	text, err := fs.ReadFile(fsys, name)
+	text, err := ReadConfig(fsys, name)
 	if err != nil {
 		return nil, err
 	}
@@ -257,8 +257,17 @@ func readScheduler(fsys fs.FS, name string) (json.RawMessage, error) {
 	return text, err
 }
 
+// maxConfigBytes bounds a config of any kind. Real ones have some kilobytes.
+const maxConfigBytes = 16 << 20
+
+// ReadConfig reads a small file of a folder, whatever length the file claims to
+// have.
+func ReadConfig(fsys fs.FS, name string) ([]byte, error) {
+	return readLimited(fsys, name, maxConfigBytes)
+}
+
 func readConfig(fsys fs.FS, name string) ([]byte, error) {
-	text, err := fs.ReadFile(fsys, name)
+	text, err := ReadConfig(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: the file is missing; name a folder that holds a model in diffusers' layout", name)
 	}

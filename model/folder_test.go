@@ -284,3 +284,21 @@ func TestClassifierFolder(t *testing.T) {
 		}
 	}
 }
+
+// A config that claims to be larger than memory, as a file with holes can, is
+// refused and not made room for.
+func TestConfigOfATerabyte(t *testing.T) {
+	whole := folderFiles(t, "testdata/stable-diffusion")
+	for _, name := range []string{"model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt", "text_encoder/config.json", "vae/config.json"} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, whole); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(dir, name), 1<<40); err != nil {
+			t.Skip(err) // a file system without holes
+		}
+		if _, err := LoadPipeline(os.DirFS(dir)); err == nil || !strings.Contains(err.Error(), name+": has more than ") {
+			t.Errorf("%s of a terabyte: %v", name, err)
+		}
+	}
+}

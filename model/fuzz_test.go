@@ -153,6 +153,10 @@ func FuzzPickle(f *testing.F) {
 		}
 	})
 	f.Add([]byte(program(floats4, "K\x00", "K\x02K\x02\x86", "K\x02K\x01\x86")))
+	// What state_dict() gives has an attribute; a trainer's dictionary has lists.
+	a := tensorProgram(floats4, "K\x00", "K\x04\x85", "K\x01\x85")
+	f.Add([]byte("\x80\x02ccollections\nOrderedDict\n)Rq\x00(U\x01a" + a + "U\x01b" + a + "u}U\x09_metadatah\x00sb."))
+	f.Add([]byte("\x80\x02}(U\x0astate_dict}(U\x01actorch._utils\n_rebuild_parameter\n" + a + "\x88ccollections\nOrderedDict\n)R\x87RuU\x06epochs](K\x01G\x3f\xf0\x00\x00\x00\x00\x00\x00eU\x04last]Nau."))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		contents := archive(t, map[string]string{"a/data.pkl": string(text), "a/data/0": sixteen, "a/data/1": sixteen[8:], "a/data/2": ""}, nil)
 		bounded(t, len(contents), func() {

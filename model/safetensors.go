@@ -162,13 +162,12 @@ func parseInfo(d *json.Decoder) (entry, error) {
 		return entry{}, fmt.Errorf("the header is not JSON (%v)", err)
 	}
 	var raw struct {
-		DType   *DType   `json:"dtype"`
-		Shape   *[]int64 `json:"shape"`
-		Offsets *[]int64 `json:"data_offsets"`
+		DType   *DType
+		Shape   *[]int64
+		Offsets *[]int64
 	}
-	strict := json.NewDecoder(bytes.NewReader(text))
-	strict.DisallowUnknownFields()
-	if err := strict.Decode(&raw); err != nil {
+	fields := map[string]any{"dtype": &raw.DType, "shape": &raw.Shape, "data_offsets": &raw.Offsets}
+	if err := eachOnce(text, fields); err != nil {
 		return entry{}, fmt.Errorf("entry is not {dtype, shape, data_offsets} with whole numbers (%s)", short(err.Error()))
 	}
 	if raw.DType == nil || raw.Shape == nil || raw.Offsets == nil || len(*raw.Offsets) != 2 {
@@ -201,6 +200,31 @@ func parseInfo(d *json.Decoder) (entry, error) {
 		return entry{}, fmt.Errorf("%s%v takes %d bytes, data_offsets give it %d", *raw.DType, graph.Shape(shape), want, end-begin)
 	}
 	return entry{TensorInfo{*raw.DType, shape}, begin, end}, nil
+}
+
+// eachOnce decodes the values of an object that has no keys but those of fields,
+// none of them twice: whoever reads the file must read the same.
+func eachOnce(text []byte, fields map[string]any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return errors.New("no object")
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return err
+		}
+		key := token.(string) // keys of an object are strings, or Token fails
+		if fields[key] == nil || seen[key] {
+			return fmt.Errorf("key %q is unknown or there twice", key)
+		}
+		seen[key] = true
+		if err := d.Decode(fields[key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkRanges wants the tensors to tile the data section exactly.

@@ -49,6 +49,8 @@ func TestSafetensorsRefusesDamage(t *testing.T) {
 		"same name":        {file(`{"a":`+entry("F32", "[1]", 0, 4)+`,"a":`+entry("F32", "[1]", 4, 8)+`}`, 8), `tensor "a" appears twice`},
 		"missing key":      {file(`{"a":{"dtype":"F32","shape":[1]}}`, 4), "lacks one of"},
 		"unknown key":      {file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}}`, 4), "entry is not"},
+		"key twice":        {file(`{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2],"dtype":"F16","shape":[1]}}`, 2), `key "dtype" is unknown or there twice`},
+		"key in capitals":  {file(`{"a":{"DType":"F32","shape":[1],"data_offsets":[0,4]}}`, 4), `key "DType" is unknown or there twice`},
 		"one offset":       {file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}}`, 4), "lacks one of"},
 		"entry is a list":  {file(`{"a":[]}`, 0), "entry is not"},
 		"metadata numbers": {file(`{"__metadata__":{"a":1}}`, 0), "__metadata__ is not"},

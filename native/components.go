@@ -77,7 +77,7 @@ func componentsOf(folder fs.FS) (class string, all []*component, err error) {
 // model_index.json lists them, or else as folders tell; none for one network.
 func listedComponents(folder fs.FS) (listed map[string]string, class string, err error) {
 	listed = map[string]string{}
-	text, err := fs.ReadFile(folder, hub.IndexFile)
+	text, err := model.ReadConfig(folder, hub.IndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		if there(folder, "config.json") {
 			return listed, "", nil
@@ -126,7 +126,7 @@ func componentOf(folder fs.FS, name, dir, listed string) (*component, error) {
 		return c, c.readTokenizer(folder)
 	}
 	file := path.Join(dir, "config.json")
-	text, err := fs.ReadFile(folder, file)
+	text, err := model.ReadConfig(folder, file)
 	if errors.Is(err, fs.ErrNotExist) {
 		if slices.Contains(unusedComponents, name) {
 			return c, nil
@@ -289,7 +289,7 @@ func describeVision(c model.CLIPVisionConfig) string {
 
 func (c *component) readScheduler(folder fs.FS) error {
 	file := path.Join(c.dir, schedulerConfig)
-	text, err := fs.ReadFile(folder, file)
+	text, err := model.ReadConfig(folder, file)
 	if err != nil {
 		return fmt.Errorf("%s: the file is missing; the folder is incomplete, fetch it again", file)
 	}

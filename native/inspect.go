@@ -279,7 +279,7 @@ func inspectFolder(name string, o inspectOptions) (*inspection, error) {
 		}
 	}
 	// Of what the components are together the pipeline judges.
-	if index, err := fs.ReadFile(folder, hub.IndexFile); err == nil {
+	if index, err := model.ReadConfig(folder, hub.IndexFile); err == nil {
 		err = model.JudgePipeline(index)
 		if err == nil && i.fault() == nil {
 			_, err = model.LoadPipeline(folder)

@@ -116,7 +116,7 @@ func (a *app) promptDefaults(said []recipes.Override) (list []recipes.Override) 
 	} else {
 		add("guidance_scale", "7.5")
 	}
-	text, err := fs.ReadFile(folder, "scheduler/scheduler_config.json")
+	text, err := model.ReadConfig(folder, "scheduler/scheduler_config.json")
 	solver := sampler.SolverOf(text)
 	if err != nil || solver == "" {
 		return list

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math"
@@ -30,6 +31,7 @@ const (
 	maxContent   = 256     // bytes of an added token
 	maxAdded     = 1 << 18 // bytes of all of them
 	maxMaxLength = 1 << 16
+	maxFile      = 64 << 20 // bytes of any of the files; CLIP's have at most a few megabytes
 )
 
 // defaultMaxLength is CLIP's, for folders that do not say.
@@ -67,9 +69,17 @@ type loader struct {
 
 // read returns the contents of a file, nil where there is none.
 func (l *loader) read(name string) ([]byte, error) {
-	text, err := fs.ReadFile(l.fsys, path.Join(l.dir, name))
+	f, err := l.fsys.Open(path.Join(l.dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s: has more than %d bytes, which is no file of a tokenizer", path.Join(l.dir, name), maxFile)
 	}
 	return text, err
 }

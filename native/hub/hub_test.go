@@ -576,7 +576,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestNamesThatLeaveTheFolder(t *testing.T) {
-	for _, bad := range []string{"../x", "a/../../x", "/etc/passwd", `..\x`, "a//b", "", ".", "a/", "./a", ".git/hooks/post-checkout", ".pull/record.json", "a\nb", "a\x00b", "a\u202eb", strings.Repeat("a", 1025)} {
+	for _, bad := range []string{"../x", "a/../../x", "/etc/passwd", `..\x`, "a//b", "", ".", "a/", "./a", ".git/hooks/post-checkout", ".pull/record.json", ".Pull/record.json", ".GIT/config", "a\nb", "a\x00b", "a\u202eb", strings.Repeat("a", 1025)} {
 		s := hubtest.New(t, name, tiny())
 		s.Listing = func(siblings []map[string]any) []map[string]any {
 			return append(siblings, map[string]any{"rfilename": bad, "size": 4, "blobId": strings.Repeat("ab", 20)})

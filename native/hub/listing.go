@@ -242,7 +242,7 @@ func parseListing(text []byte) (*Listing, error) {
 func checkPath(name string) error {
 	first, _, _ := strings.Cut(name, "/")
 	if !fs.ValidPath(name) || name == "." || len(name) > maxName || strings.Contains(name, `\`) ||
-		strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) || first == privateFolder || first == ".git" {
+		strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.EqualFold(first, privateFolder) || strings.EqualFold(first, ".git") { // on many disks upper and lower case are one
 		return fmt.Errorf("the server lists a file %q, a name that does not stay inside the model's folder; nothing of this server is taken", name)
 	}
 	return nil
@@ -266,6 +266,9 @@ func (c *Client) look(ctx context.Context, l *Listing, f *File) error {
 			f.Size = size
 		} else if f.Size < 0 {
 			f.Size = answer.ContentLength
+		}
+		if f.Size > maxSize {
+			return false, distrust("the server gives a size of %d bytes", f.Size)
 		}
 		if f.Digest == "" || f.Size < 0 {
 			return false, distrust("the server gives neither a listing with checksums nor X-Linked-Etag and X-Linked-Size, so that what comes could not be checked")

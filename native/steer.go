@@ -195,14 +195,8 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 // rollout unless looking at it takes longer than making it, for the film and the
 // page. A run that was cancelled meanwhile keeps what it has.
 func keepFrame(ctx context.Context, run *report.Run, session *engine.Session, e sdo.Event) error {
-	var frames *[]report.Frame
-	at := e.Update
-	switch {
-	case e.Kind == sdo.EventUpdate:
-		frames = &run.Updates
-	case e.Kind == sdo.EventStep && len(run.Updates) == 0 && session.Cheap():
-		frames, at = &run.Steps, e.Step
-	default:
+	update := e.Kind == sdo.EventUpdate && run.Films(e.Update)
+	if !update && (e.Kind != sdo.EventStep || len(run.Updates) > 0 || !session.Cheap()) {
 		return nil
 	}
 	images, err := session.Look(ctx, e.State)
@@ -212,11 +206,18 @@ func keepFrame(ctx context.Context, run *report.Run, session *engine.Session, e 
 		}
 		return fmt.Errorf("preview: %w", err)
 	}
-	if last := len(*frames) - 1; last >= 0 && (*frames)[last].At == at {
-		*frames = (*frames)[:last] // a stale look, made again fresh
+	if update {
+		frame, err := run.Frame(e.Update, images)
+		if err == nil {
+			run.Keep(frame)
+		}
+		return err
 	}
-	*frames = append(*frames, report.Frame{At: at, Images: images})
-	return nil
+	frame, err := run.Frame(e.Step, images)
+	if err == nil {
+		run.Steps = append(run.Steps, frame)
+	}
+	return err
 }
 
 // judge asks the classifier that took no part about the pictures before and
@@ -239,10 +240,6 @@ func judge(ctx context.Context, session *engine.Session, run *report.Run) error 
 
 // finish writes the folder, tells the result and says how the run ended.
 func (a *app) finish(run *report.Run, out string) error {
-	// The film ends with what is kept, the best of each picture.
-	if n := len(run.Updates); n > 1 {
-		run.Updates[n-1].Images = run.Result.Samples
-	}
 	if _, err := report.Write(out, run); err != nil {
 		return err
 	}

@@ -11,8 +11,10 @@ import (
 	"image/png"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sdo-go/sdo/engine"
 )
@@ -22,9 +24,11 @@ var pageText string
 
 var pageTemplate = template.Must(template.New("report").Parse(pageText))
 
-// page is what page.html shows. Pictures travel at their own size and are
-// enlarged by the browser, so a whole run weighs less than one photograph.
+// page is what page.html shows. Pictures travel at their own size, those of films
+// at most at filmSide, and small ones are enlarged by the browser.
 type page struct {
+	Photos            bool         // pictures are too large to be enlarged pixel by pixel
+	Layout            template.CSS // the pictures' shape, and how many stand side by side
 	Name, Description string
 	Interrupted       bool
 	Chips             []string
@@ -117,8 +121,13 @@ func (r *Run) page() (*page, error) {
 	s, rec := r.Summary(), r.Recipe
 	p := &page{
 		Name: rec.Name, Description: rec.Description, Interrupted: s.Interrupted,
-		Recipe: string(rec.Canonical()), HasJudge: r.Judge != nil,
+		Recipe: string(rec.Canonical()), HasJudge: r.Judge != nil, Photos: r.photos(),
 	}
+	across, film := 4, 8
+	if p.Photos { // few large pictures have all of the room
+		across, film = min(4, r.rows()), max(2, min(8, r.rows()))
+	}
+	p.Layout = template.CSS(fmt.Sprintf("--shape:%d/%d;--across:%d;--film:%d", r.Width, r.Height, across, film))
 	p.Chips = []string{
 		rec.Model, rec.Method.Name, fmt.Sprintf("%d steps", rec.Sampler.NumInferenceSteps),
 		r.Started.Format("2 January 2006, 15:04"),
@@ -164,7 +173,11 @@ func (r *Run) page() (*page, error) {
 		}
 		p.Tiles, p.Table = append(p.Tiles, t), append(p.Table, line)
 	}
-	if p.Film, err = r.strip(r.film(32), r.rows(), "update %d"); err != nil {
+	frames, err := r.film(32)
+	if err != nil {
+		return nil, err
+	}
+	if p.Film, err = r.strip(frames, r.rows(), "update %d"); err != nil {
 		return nil, err
 	}
 	if len(r.Steps) > 1 {
@@ -185,7 +198,7 @@ func (r *Run) page() (*page, error) {
 		{"Network calls", fmt.Sprint(s.Counters.NetworkCalls)}, {"Backward calls", fmt.Sprint(s.Counters.BackwardCalls)},
 		{"Program", strings.TrimSpace(r.Program.Version + " " + r.Program.Commit)},
 		{"Built with", strings.TrimSpace(r.Program.Go + " " + r.Program.Platform)},
-		{"Command", strings.Join(r.Command, " ")},
+		{"Command", typed(r.Command)},
 	}
 	kept := p.Facts[:0]
 	for _, f := range p.Facts {
@@ -195,6 +208,25 @@ func (r *Run) page() (*page, error) {
 	}
 	p.Facts = kept
 	return p, nil
+}
+
+// photos reports whether pictures are shown as photographs are.
+func (r *Run) photos() bool { return max(r.Width, r.Height) > 64 }
+
+// typed is a command as a shell takes it.
+func typed(command []string) string {
+	words := slices.Clone(command)
+	for i, word := range words {
+		if word == "" || strings.IndexFunc(word, special) >= 0 {
+			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// special reports whether a shell may take a character for more than itself.
+func special(c rune) bool {
+	return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-_./:=,+@%", c)
 }
 
 // stoppedBy says that the judge is no second opinion in this run.
@@ -234,14 +266,11 @@ func (r *Run) peak() int64 { return max(r.PlannedBytes, r.PeakBytes) }
 // row.
 func (r *Run) strip(frames []Frame, n int, label string) (*strip, error) {
 	s := &strip{Frames: len(frames)}
-	sprite := image.NewNRGBA(image.Rect(0, 0, n*r.Width, len(frames)*r.Height))
+	cell := within(image.Pt(r.Width, r.Height), filmSide)
+	sprite := image.NewNRGBA(image.Rect(0, 0, n*cell.X, len(frames)*cell.Y))
 	for f, frame := range frames {
-		pics, err := pictures(frame.Images, r.rows(), r.Channels, r.Width, r.Height)
-		if err != nil {
-			return nil, err
-		}
-		for i, pic := range pics[:n] {
-			draw.Draw(sprite, pic.Bounds().Add(image.Pt(i*r.Width, f*r.Height)), pic, image.Point{}, draw.Src)
+		for i, pic := range frame.Pictures[:n] {
+			draw.Draw(sprite, image.Rectangle{Max: cell}.Add(image.Pt(i*cell.X, f*cell.Y)), pic, image.Point{}, draw.Src)
 		}
 		s.Labels = append(s.Labels, fmt.Sprintf(label, frame.At))
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"io/fs"
 	"math"
@@ -38,17 +39,19 @@ type Run struct {
 	Channels      int         // 1, grey, or 3
 	Latent        graph.Shape // of one latent, [C H W]; nil for a model of pixels, whose latents are as its pictures
 	Width, Height int
-	Updates       []Frame // pictures over the updates, the first one before any
+	Updates       []Frame // pictures over the updates, the first one before any; of a long run not every one
 	Steps         []Frame // the first rollout on its way out of the noise; may be empty
 
 	PlannedBytes int64 // activations by the memory plan
 	PeakBytes    int64 // activations by the executor's ledger
+
+	thinned int // updates from one that is kept to the next, less 1
 }
 
-// Frame is the whole batch at one moment.
+// Frame is the whole batch at one moment, drawn for a film.
 type Frame struct {
-	At     int       // update or sampler step
-	Images []float64 // [images, channels, height, width] in -1..1
+	At       int            // update or sampler step
+	Pictures []*image.NRGBA // at most filmSide a side
 }
 
 // Judge is what a classifier that took no part in steering says.
@@ -373,8 +376,8 @@ func (r *Run) check() error {
 		}
 	}
 	for _, f := range append(r.Updates[:len(r.Updates):len(r.Updates)], r.Steps...) {
-		if len(f.Images) != size {
-			return fmt.Errorf("report: frame %d holds %d numbers, want %d", f.At, len(f.Images), size)
+		if len(f.Pictures) != r.rows() {
+			return fmt.Errorf("report: frame %d holds %d pictures, want %d", f.At, len(f.Pictures), r.rows())
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"image"
 	"image/color"
 	"image/gif"
 	"image/png"
@@ -83,7 +84,7 @@ func example(t *testing.T, rows, updates int) *Run {
 			losses[r] = math.Max(0, (5+math.Sin(float64(r)*2))*math.Exp(-float64(u)/(6+float64(r%5)*2))-0.4)
 		}
 		res.Losses = append(res.Losses, losses)
-		run.Updates = append(run.Updates, Frame{u, paint(1 - math.Exp(-float64(u)/8))})
+		run.Keep(frame(run, u, paint(1-math.Exp(-float64(u)/8))))
 	}
 	for s := range 21 {
 		a := float64(s) / 20
@@ -91,7 +92,7 @@ func example(t *testing.T, rows, updates int) *Run {
 		for i := range mix {
 			mix[i] = a*res.Samples[i] + math.Sqrt(1-a*a)*noise[i]
 		}
-		run.Steps = append(run.Steps, Frame{s, mix})
+		run.Steps = append(run.Steps, frame(run, s, mix))
 	}
 	for r := range rows {
 		res.BestLoss = append(res.BestLoss, res.Losses[updates][r])
@@ -327,5 +328,98 @@ func TestDriftIsTheRootMeanSquareOfEachPicture(t *testing.T) {
 	got := Drift([]float64{0, 0, 0, 0, 1, 1, 1, 1}, []float64{0.5, 0.5, 0.5, 0.5, 1, 1, 1, -1}, 2)
 	if got[0] != 0.5 || got[1] != 1 {
 		t.Errorf("drift is %v, want [0.5 1]", got)
+	}
+}
+
+func frame(r *Run, at int, images []float64) Frame {
+	f, err := r.Frame(at, images)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+// Pictures of a photograph's size keep their shape on the page, and a film of them
+// weighs no more than they do.
+func TestLargePictures(t *testing.T) {
+	run := example(t, 2, 4)
+	run.Width, run.Height, run.Judge, run.Steps, run.Updates = 768, 512, nil, nil, nil
+	run.Latent = graph.Shape{3, 16, 16}
+	run.Command = []string{"sdo", "steer", "--prompt", "a fox's den", "--set", "guards.early_stop=false", "--objective", "{term: symmetry}", ""}
+	paint := func(u int) []float64 {
+		batch := make([]float64, 2*3*768*512)
+		for i := range batch {
+			x, y := i%768, i/768%512
+			batch[i] = math.Sin(float64(x)/(90+float64(u))) * math.Cos(float64(y)/(70-float64(u)))
+		}
+		return batch
+	}
+	run.Result.Before, run.Result.Samples = paint(0), paint(9)
+	for u := range 5 {
+		run.Keep(frame(run, u, paint(u)))
+	}
+	dir := t.TempDir()
+	if _, err := Write(dir, run); err != nil {
+		t.Fatal(err)
+	}
+	html, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`<main class="photos" style="--shape:768/512;--across:2;--film:2">`, "update 4",
+		"sdo steer --prompt &#39;a fox&#39;\\&#39;&#39;s den&#39; --set guards.early_stop=false --objective &#39;{term: symmetry}&#39; &#39;&#39;",
+	} {
+		if !strings.Contains(string(html), want) {
+			t.Errorf("report.html does not say %q", want)
+		}
+	}
+	film, err := os.Open(filepath.Join(dir, "progress.gif"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer film.Close()
+	moving, err := gif.DecodeAll(film)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := moving.Config.Width; w > 2*filmSide+2*sheetMargin+sheetGap || len(moving.Image) != 5 {
+		t.Errorf("the film has %d frames of width %d", len(moving.Image), w)
+	}
+	if size := run.Updates[0].Pictures[0].Bounds().Size(); size != image.Pt(256, 170) {
+		t.Errorf("a frame has pictures of %v", size)
+	}
+}
+
+// What is kept of a long run's film does not grow with the run, and shows all of it
+// evenly.
+func TestFilmOfALongRun(t *testing.T) {
+	run := example(t, 1, 0)
+	run.Updates, run.Result.Updates = nil, 1003
+	shown := frame(run, 0, run.Result.Before)
+	for u := range 1004 {
+		if run.Films(u) {
+			shown.At = u
+			run.Keep(shown)
+		}
+		if len(run.Updates) > 2*frameLimit {
+			t.Fatalf("%d frames are kept after update %d", len(run.Updates), u)
+		}
+	}
+	run.Keep(run.Updates[len(run.Updates)-1]) // a stale look that is made again
+	if n := len(run.Updates); n < frameLimit || run.Updates[0].At != 0 {
+		t.Errorf("%d frames are kept, from update %d", n, run.Updates[0].At)
+	}
+	for i := range run.Updates {
+		if i > 0 && run.Updates[i].At-run.Updates[i-1].At != run.Updates[1].At {
+			t.Errorf("frame %d is of update %d, after %d", i, run.Updates[i].At, run.Updates[i-1].At)
+		}
+	}
+	frames, err := run.film(frameLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(frames); n != frameLimit || frames[0].At != 0 || frames[n-1].At != 1003 {
+		t.Errorf("the film has %d frames, from %d to %d", n, frames[0].At, frames[n-1].At)
 	}
 }

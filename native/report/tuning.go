@@ -230,7 +230,7 @@ func (t *Tuning) writeCurve(w io.Writer) error {
 			p.Legend.Add(name, &plotter.Line{LineStyle: styles[i]})
 		}
 		p.Legend.Top = true
-		p.Y.Max *= 1.04
+		p.Y.Max *= 1.25 // the legend stands above the curves
 		return p, nil
 	}
 	top, err := panel("loss", map[string]plotter.XYs{"fresh latents": training, "held-out latents": heldOut},

@@ -168,7 +168,10 @@ func (n *Networks) load(files fs.FS, r *recipes.Recipe, open Open) error {
 			n.Pipeline, latents = pipeline, true
 		}
 	} else {
-		var err error
+		class, err := model.ClassName(files)
+		if err == nil && class != "" && class != "UNet2DModel" {
+			return fmt.Errorf("model %s: its network is of class %.100q; name the folder of a UNet2DModel, or of a whole pipeline, with model_index.json", r.Model, class)
+		}
 		if n.UNet, err = model.LoadUNet2D(files); err != nil {
 			return fmt.Errorf("model %s: %w", r.Model, err)
 		}

@@ -272,7 +272,7 @@ func (c *component) count(params []model.Param, err error) error {
 }
 
 func describeText(c model.CLIPTextConfig) string {
-	s := fmt.Sprintf("%d layers of %d, %d tokens of %d words, %s", c.NumHiddenLayers, c.HiddenSize, c.MaxPositionEmbeddings, c.VocabSize, c.HiddenAct)
+	s := fmt.Sprintf("%s of %d, %d tokens of %d words, %s", noun(c.NumHiddenLayers, "layer"), c.HiddenSize, c.MaxPositionEmbeddings, c.VocabSize, c.HiddenAct)
 	if c.Projection {
 		s += fmt.Sprintf(", projected to %d", c.PooledDim())
 	}
@@ -280,7 +280,7 @@ func describeText(c model.CLIPTextConfig) string {
 }
 
 func describeVision(c model.CLIPVisionConfig) string {
-	s := fmt.Sprintf("%d layers of %d, pictures of %d in patches of %d, %s", c.NumHiddenLayers, c.HiddenSize, c.ImageSize, c.PatchSize, c.HiddenAct)
+	s := fmt.Sprintf("%s of %d, pictures of %d in patches of %d, %s", noun(c.NumHiddenLayers, "layer"), c.HiddenSize, c.ImageSize, c.PatchSize, c.HiddenAct)
 	if c.Projection {
 		s += fmt.Sprintf(", projected to %d", c.EmbeddingDim())
 	}

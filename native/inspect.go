@@ -85,15 +85,16 @@ one tensor at a time.`,
 			if err := options.check(); err != nil {
 				return usageError{err}
 			}
-			if isAdapter(args[0]) {
-				return a.inspectFile(args[0], options)
+			name := filepath.Clean(args[0])
+			if isAdapter(name) {
+				return a.inspectFile(name, options)
 			}
-			i, err := inspectFolder(args[0], options)
+			i, err := inspectFolder(name, options)
 			if err != nil {
 				return badInput(err)
 			}
 			if i.fault() == nil {
-				if i.Memory, err = a.memoryOf(cmd.Context(), args[0], i, options); err != nil {
+				if i.Memory, err = a.memoryOf(cmd.Context(), i, options); err != nil {
 					return err
 				}
 			}
@@ -109,7 +110,7 @@ one tensor at a time.`,
 	flags.IntVar(&options.images, "num-images", 1, "pictures at once")
 	flags.IntVar(&options.height, "height", 0, "pixels of a picture, for the memory (default the model's own)")
 	flags.IntVar(&options.width, "width", 0, "pixels of a picture")
-	flags.Float64Var(&options.guidance, "guidance-scale", 0, "1 asks the network once a step (default 7.5 for prompts, 1 otherwise)")
+	flags.Float64Var(&options.guidance, "guidance-scale", 0, "1 asks the network once a step (default what the model is used with)")
 	flags.StringVar(&options.decoder, "decoder", "", "`FOLDER` of another autoencoder for the pipeline's latents, such as a TAESD")
 	flags.StringVar(&options.budget, "memory-budget", "", "what a run may take in all, such as 6GiB")
 	flags.BoolVar(&options.tensors, "tensors", false, "list every tensor with its statistics")
@@ -180,7 +181,7 @@ func (a *app) printLoRA(name string, folder fs.FS, file string, info *model.LoRA
 	i := loraInspection{name, "LoRA", info.Naming, info.Rank, nil, info.Numbers, string(info.Stored), info.Modules}
 	alpha := "not said, so its rank"
 	if info.Alpha != 0 {
-		i.Alpha, alpha = &info.Alpha, fmt.Sprint(info.Alpha)
+		i.Alpha, alpha = &info.Alpha, fmt.Sprintf("%.4g", info.Alpha)
 	}
 	if a.json {
 		return a.printJSON(i)
@@ -189,12 +190,12 @@ func (a *app) printLoRA(name string, folder fs.FS, file string, info *model.LoRA
 		fmt.Fprintf(a.stdout, "  %-13s%s\n", key, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(a.stdout, "%s, LoRA under %s names\n", name, map[string]string{"peft": "PEFT's", "kohya": "kohya-ss'", "diffusers": "diffusers' earlier"}[info.Naming])
-	line("rank", "%d%s, alpha %s%s", info.Rank, others(info.Ranks), alpha, others(info.Alphas))
+	line("rank", "%d%s, alpha %s%s", info.Rank, others(info.Ranks, "%d"), alpha, others(info.Alphas, "%.4g"))
 	text := ""
 	if info.Text > 0 {
 		text = fmt.Sprintf(", %d of them the text encoder's", info.Text)
 	}
-	line("parameters", "%d beside %d layers%s, stored as %s", info.Numbers, len(info.Modules), text, info.Stored)
+	line("parameters", "%d beside %s%s, stored as %s", info.Numbers, noun(len(info.Modules), "layer"), text, info.Stored)
 	for _, m := range info.Modules {
 		line("", "%s", m)
 	}
@@ -202,11 +203,11 @@ func (a *app) printLoRA(name string, folder fs.FS, file string, info *model.LoRA
 }
 
 // others says from where to where the values of several layers go.
-func others[V any](ascending []V) string {
+func others[V any](ascending []V, format string) string {
 	if len(ascending) < 2 {
 		return ""
 	}
-	return fmt.Sprintf(" of most layers (%v to %v)", ascending[0], ascending[len(ascending)-1])
+	return fmt.Sprintf(" of most layers ("+format+" to "+format+")", ascending[0], ascending[len(ascending)-1])
 }
 
 // inspectOptions are the flags of sdo model inspect.
@@ -242,7 +243,7 @@ func (o *inspectOptions) check() (err error) {
 }
 
 func inspectFolder(name string, o inspectOptions) (*inspection, error) {
-	folder, err := openFolder(filepath.Clean(name))
+	folder, err := openFolder(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("model %s: there is no such folder or built-in model", name)

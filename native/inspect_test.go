@@ -387,3 +387,112 @@ func TestInspectRefusesWhatTheModelDoesNotHave(t *testing.T) {
 		}
 	}
 }
+
+// Every model that PyTorch's libraries wrote for the tests is told, in columns and
+// as JSON, and what no run is made of says why in words of the model.
+func TestInspectOfEveryFixture(t *testing.T) {
+	configs, err := filepath.Glob(filepath.Join(testdata, "*", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, config := range configs {
+		folder := filepath.Dir(config)
+		if name := filepath.Base(config); seen[folder] || name != "config.json" && name != "model_index.json" {
+			continue
+		}
+		seen[folder] = true
+		code, stdout, stderr := invoke(t, "model", "inspect", folder+"/", "--device", "cpu", "--memory-budget", "64MiB")
+		if filepath.Base(folder) == "clip-model" { // it lacks preprocessor_config.json, whose defaults are of other pictures
+			if code != exitUsage || !strings.Contains(stderr, "preprocessor_config.json") {
+				t.Errorf("%s: exit code %d: %s", folder, code, stderr)
+			}
+			continue
+		}
+		if code != exitOK || stderr != "" || !strings.HasPrefix(stdout, folder+", ") {
+			t.Errorf("%s: exit code %d: %s%s", folder, code, stderr, stdout)
+		}
+		for _, odd := range []string{"unknown key", "%!", "  \n", " 1 layers", "<nil>"} {
+			if strings.Contains(stdout, odd) {
+				t.Errorf("%s: %q in\n%s", folder, odd, stdout)
+			}
+		}
+		i := inspected(t, folder, "--memory-budget", "64MiB")
+		if (i.Memory == nil) == slices.ContainsFunc(i.Components, func(c *component) bool { return strings.HasPrefix(c.Class, "UNet2D") }) {
+			t.Errorf("%s: memory %+v", folder, i.Memory)
+		}
+		checkColumns(t, folder, stdout, "  component")
+		if strings.Contains(stdout, "\n  run ") {
+			checkColumns(t, folder, stdout, "  run ")
+		}
+	}
+	if len(seen) < 20 {
+		t.Errorf("%d models are there", len(seen))
+	}
+}
+
+// checkColumns looks at the table whose first line begins so: nothing reaches from
+// one column into the next.
+func checkColumns(t *testing.T, what, text, begins string) {
+	t.Helper()
+	_, table, ok := strings.Cut(text, "\n"+begins)
+	if !ok {
+		t.Errorf("%s: no table begins with %q", what, begins)
+		return
+	}
+	table, _, _ = strings.Cut(begins+table, "\n\n")
+	lines := strings.Split(strings.TrimRight(table, "\n"), "\n")
+	for _, at := range regexp.MustCompile(`  (\S)`).FindAllStringSubmatchIndex(lines[0], -1) {
+		for _, line := range lines[1:] {
+			if strings.HasPrefix(line, "  before the rest") || strings.Contains(line, " reads ") {
+				break // the table is over
+			}
+			if column := at[2]; column < len(line) && line[column-1] != ' ' {
+				t.Errorf("%s: column %d of\n%s", what, column, table)
+			}
+		}
+	}
+}
+
+// A folder in shards is told as one component; a file that is cut short by its
+// name.
+func TestInspectOfShardsAndBrokenFiles(t *testing.T) {
+	whole := filepath.Join(testdata, "unet2d-no-middle")
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+		t.Fatal(err)
+	}
+	weights, _, err := model.LoadSafetensors(os.DirFS(whole), "diffusion_pytorch_model.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove(t, dir, "diffusion_pytorch_model.safetensors")
+	shards, places := []model.Weights{{}, {}}, map[string]string{}
+	for i, name := range weights.Names() {
+		shards[i%2][name] = weights[name]
+		places[name] = fmt.Sprintf("diffusion_pytorch_model-0000%d-of-00002.safetensors", i%2+1)
+	}
+	for i, shard := range shards {
+		if err := model.SaveSafetensors(filepath.Join(dir, fmt.Sprintf("diffusion_pytorch_model-0000%d-of-00002.safetensors", i+1)), shard, model.F32, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	index, err := json.Marshal(map[string]any{"metadata": map[string]any{}, "weight_map": places})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "diffusion_pytorch_model.safetensors.index.json"), index, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one, several := inspected(t, whole), inspected(t, dir)
+	if several.Parameters != one.Parameters || several.Components[0].Bytes != one.Components[0].Bytes || several.Components[0].File != "diffusion_pytorch_model.safetensors.index.json" {
+		t.Errorf("in shards it is %+v, whole %+v", several.Components[0], one.Components[0])
+	}
+	if several.Memory.Runs[1].TotalBytes != one.Memory.Runs[1].TotalBytes {
+		t.Errorf("runs take %+v, whole %+v", several.Memory, one.Memory)
+	}
+	edit(t, dir, "diffusion_pytorch_model-00002-of-00002.safetensors", func(b []byte) []byte { return b[:len(b)-4] })
+	if code, _, stderr := invoke(t, "model", "inspect", dir); code != exitUsage || !strings.Contains(stderr, "diffusion_pytorch_model-00002-of-00002.safetensors") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("a shard cut short: exit code %d: %s", code, stderr)
+	}
+}

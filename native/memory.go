@@ -62,7 +62,7 @@ const tuningRecipe = "version: 1\nname: tune\nvariables: {parameters: {lora: {ra
 
 // memoryOf plans runs of a model for the device that they would take; nil where
 // the model has no denoiser. An error is about what was asked, not about a run.
-func (a *app) memoryOf(ctx context.Context, name string, i *inspection, o inspectOptions) (*memory, error) {
+func (a *app) memoryOf(ctx context.Context, i *inspection, o inspectOptions) (*memory, error) {
 	at := slices.IndexFunc(i.Components, func(c *component) bool { return c.denoiser != nil })
 	if at < 0 {
 		return nil, nil
@@ -83,25 +83,26 @@ func (a *app) memoryOf(ctx context.Context, name string, i *inspection, o inspec
 			continue
 		}
 		run := runMemory{Run: kind.name}
-		r, err := o.recipe(name, kind.name, kind.latents && prompted, prompted)
-		if err == nil {
-			m.GuidanceScale = r.GuidanceScale
-			if networks == nil {
-				networks, err = engine.LoadNetworks(r, openFolder)
-			}
+		r, err := o.recipe(i.Folder, kind.name, kind.latents && prompted, prompted)
+		if err != nil {
+			return nil, badInput(err)
+		}
+		m.GuidanceScale = r.GuidanceScale
+		if networks == nil {
+			networks, err = engine.LoadNetworks(r, openFolder)
 		}
 		var loaded *engine.Model
 		if err == nil {
 			loaded, err = networks.Model(r)
 		}
 		if err != nil && o.sized() {
-			return nil, badInput(errors.New(untold(err, kind.name)))
+			return nil, badInput(errors.New(untold(err, r)))
 		}
 		if err == nil {
 			err = m.plan(r, loaded, exec, &run)
 		}
 		if err != nil {
-			run.Fault = untold(err, kind.name)
+			run.Fault = strings.TrimPrefix(untold(err, r), "model "+i.Folder+": ")
 		}
 		m.Runs = append(m.Runs, run)
 	}
@@ -109,8 +110,8 @@ func (a *app) memoryOf(ctx context.Context, name string, i *inspection, o inspec
 }
 
 // untold is an error without the recipe's name, which the user did not give.
-func untold(err error, recipe string) string {
-	return strings.TrimPrefix(oneLine(err.Error()), fmt.Sprintf("recipe %q: ", recipe))
+func untold(err error, r *recipes.Recipe) string {
+	return strings.TrimPrefix(oneLine(err.Error()), fmt.Sprintf("recipe %q: ", r.Name))
 }
 
 // recipe is what one kind of run does.

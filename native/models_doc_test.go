@@ -51,7 +51,7 @@ func TestCommandsOfTheModelsPage(t *testing.T) {
 		known := false
 		for _, cmd := range [][]string{{"model", "pull"}, {"model", "inspect"}, {"sample"}, {"steer"}} {
 			a := &app{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}
-			if found, _, err := a.root().Find(cmd); err == nil && found.Flags().Lookup(flag[1][2:]) != nil {
+			if found, _, err := a.root().Find(cmd); err == nil && found.Flag(flag[1][2:]) != nil {
 				known = true
 			}
 		}

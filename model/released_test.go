@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,6 +99,104 @@ func TestReleasedPipelines(t *testing.T) {
 		err := JudgePipeline(text)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// Released adapters of Stable Diffusion 1.5 find a layer for every tensor: the
+// LCM-LoRA, kohya-ss' usual 192 layers of the denoiser and 72 of the text encoder,
+// and what diffusers first wrote.
+func TestReleasedAdapters(t *testing.T) {
+	unet, err := ParseUNet2DConditionConfig(released(t, "unet")["stable-diffusion-v1-5"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := ParseCLIPTextConfig(released(t, "text")["stable-diffusion-v1-5"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var transformers, lcm, words []string
+	attention := func(block string, n int) {
+		for i := range n {
+			name := fmt.Sprintf("%s_attentions_%d_", block, i)
+			transformers = append(transformers, name+"proj_in", name+"proj_out")
+			for _, layer := range strings.Fields("attn1_to_q attn1_to_k attn1_to_v attn1_to_out_0 attn2_to_q attn2_to_k attn2_to_v attn2_to_out_0 ff_net_0_proj ff_net_2") {
+				transformers = append(transformers, name+"transformer_blocks_0_"+layer)
+			}
+		}
+	}
+	resnets := func(block string, n, shortcuts int) {
+		for i := range n {
+			name := fmt.Sprintf("%s_resnets_%d_", block, i)
+			lcm = append(lcm, name+"conv1", name+"conv2", name+"time_emb_proj")
+			if i < shortcuts {
+				lcm = append(lcm, name+"conv_shortcut")
+			}
+		}
+	}
+	for level := range 4 {
+		down, up := fmt.Sprintf("down_blocks_%d", level), fmt.Sprintf("up_blocks_%d", level)
+		if level < 3 {
+			attention(down, 2)
+			attention(fmt.Sprintf("up_blocks_%d", level+1), 3)
+			lcm = append(lcm, down+"_downsamplers_0_conv", up+"_upsamplers_0_conv")
+		}
+		resnets(down, 2, level%3&1+level%3>>1) // where the width changes
+		resnets(up, 3, 3)
+	}
+	attention("mid_block", 1)
+	resnets("mid_block", 2, 0)
+	lcm = append(lcm, transformers...)
+	for i := range 12 {
+		for _, layer := range strings.Fields("self_attn_q_proj self_attn_k_proj self_attn_v_proj self_attn_out_proj mlp_fc1 mlp_fc2") {
+			words = append(words, fmt.Sprintf("text_model_encoder_layers_%d_%s", i, layer))
+		}
+	}
+	var processors []string
+	for _, name := range transformers {
+		if at := strings.Index(name, "_to_"); at >= 0 {
+			attention := strings.NewReplacer("down_blocks_", "down_blocks.", "up_blocks_", "up_blocks.", "_attentions_", ".attentions.", "_transformer_blocks_0_", ".transformer_blocks.0.").Replace(name[:at])
+			processors = append(processors, attention+".processor."+strings.TrimSuffix(name[at+1:], "_0"))
+		}
+	}
+	for _, c := range []struct {
+		of        Adaptable
+		names     []string
+		count     int
+		before    string
+		after     []string
+		part      loraPart
+		reference string
+	}{
+		{unet, lcm, 278, "lora_unet_", []string{".lora_down.weight", ".lora_up.weight", ".alpha"}, unetPart, "LCM-LoRA"},
+		{unet, transformers, 192, "lora_unet_", []string{".lora_down.weight", ".lora_up.weight", ".alpha"}, unetPart, "kohya-ss"},
+		{text, words, 72, "lora_te_", []string{".lora_down.weight", ".lora_up.weight", ".alpha"}, textPart, "kohya-ss' text encoder"},
+		{unet, processors, 128, "", []string{"_lora.down.weight", "_lora.up.weight"}, anyPart, "diffusers of 2023"},
+	} {
+		if len(c.names) != c.count {
+			t.Errorf("%s: %d layers, want %d", c.reference, len(c.names), c.count)
+		}
+		modules, err := c.of.Modules()
+		if err != nil {
+			t.Fatal(err)
+		}
+		known, found := newModuleNames(modules), map[string]bool{}
+		for _, name := range c.names {
+			for _, after := range c.after {
+				parsed, err := parseLoRAName(c.before + name + after)
+				if err != nil || parsed.part != c.part {
+					t.Errorf("%s: %v of part %d", c.reference, err, parsed.part)
+					continue
+				}
+				m, err := known.find(parsed, name)
+				if err != nil {
+					t.Errorf("%s: %v", c.reference, err)
+				}
+				found[m.Name] = true
+			}
+		}
+		if len(found) != c.count {
+			t.Errorf("%s: %d layers are found, want %d", c.reference, len(found), c.count)
 		}
 	}
 }

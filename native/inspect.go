@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +39,7 @@ func openFolder(name string) (fs.FS, error) {
 	case statErr != nil:
 		return nil, err
 	case !info.IsDir():
-		return nil, fmt.Errorf("model %s: is a file; give the folder that holds config.json", name)
+		return nil, fmt.Errorf("model %s: is a file; give the folder that holds config.json (diffusers makes one of a checkpoint in one file: from_single_file, then save_pretrained)", name)
 	}
 	return os.DirFS(name), nil
 }
@@ -158,6 +162,9 @@ func (a *app) inspectFile(name string, o inspectOptions) error {
 	}
 	defer weights.Close()
 	c := &component{Class: "weights", What: "no adapter: give the folder that holds config.json for a model"}
+	if slices.ContainsFunc(weights.Names(), func(name string) bool { return strings.HasPrefix(name, "model.diffusion_model.") }) {
+		c.What = "a whole model in one file: make it a folder with diffusers' from_single_file and save_pretrained"
+	}
 	c.weigh(weights)
 	if head, err := model.LoadAestheticHead(folder, file); err == nil {
 		widths := []int{head.Dim()}
@@ -187,7 +194,7 @@ func (a *app) printLoRA(name string, folder fs.FS, file string, info *model.LoRA
 		return a.printJSON(i)
 	}
 	line := func(key, format string, args ...any) {
-		fmt.Fprintf(a.stdout, "  %-13s%s\n", key, fmt.Sprintf(format, args...))
+		fmt.Fprintf(plainly{a.stdout}, "  %-13s%s\n", key, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(a.stdout, "%s, LoRA under %s names\n", name, map[string]string{"peft": "PEFT's", "kohya": "kohya-ss'", "diffusers": "diffusers' earlier"}[info.Naming])
 	line("rank", "%d%s, alpha %s%s", info.Rank, others(info.Ranks, "%d"), alpha, others(info.Alphas, "%.4g"))
@@ -351,8 +358,21 @@ func planBytes(config model.Denoiser, images int) (scratch, tape int64, err erro
 	return plan.ScratchBytes, plan.TapeBytes, nil
 }
 
+// plainly writes what a stranger's file says without what a terminal would obey.
+type plainly struct{ io.Writer }
+
+func (p plainly) Write(text []byte) (int, error) {
+	_, err := p.Writer.Write(bytes.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text))
+	return len(text), err
+}
+
 func (i *inspection) print(a *app) {
-	out := a.stdout
+	out := plainly{a.stdout}
 	fmt.Fprintf(out, "%s, %s\n", i.Folder, i.Class)
 	if s := i.Source; s != nil {
 		fmt.Fprintf(out, "pulled from %s/%s at %.12s\n", s.Endpoint, s.Name, s.Commit)

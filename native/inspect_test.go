@@ -214,6 +214,32 @@ func TestInspectOfFiles(t *testing.T) {
 	}
 }
 
+// Names in a stranger's file are shown and not obeyed, and a model in one file is
+// told from an adapter.
+func TestInspectOfHostileNames(t *testing.T) {
+	dir := t.TempDir()
+	for file, names := range map[string][]string{
+		"lora.safetensors":  {"unet.\x1b]0;x\a.lora_A.weight", "unet.\x1b]0;x\a.lora_B.weight"},
+		"whole.safetensors": {"model.diffusion_model.\x1b[2J.weight"},
+	} {
+		weights := model.Weights{}
+		for _, name := range names {
+			weights[name] = model.Tensor{Shape: []int{1, 1}, Data: []float32{1}}
+		}
+		name := filepath.Join(dir, file)
+		if err := model.SaveSafetensors(name, weights, model.F32, nil); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := invoke(t, "model", "inspect", name, "--tensors")
+		if want := map[string]string{"lora.safetensors": "\ufffd]0;x\ufffd", "whole.safetensors": "a whole model in one file"}[file]; !strings.Contains(stdout, want) || strings.ContainsAny(stdout+stderr, "\x1b\a") {
+			t.Errorf("%s: exit code %d, want %q: %q%q", file, code, want, stdout, stderr)
+		}
+	}
+	if code, _, stderr := invoke(t, "sample", "--model", filepath.Join(dir, "whole.safetensors")); code != exitUsage || !strings.Contains(stderr, "from_single_file") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
 func TestInspectOptions(t *testing.T) {
 	for _, tt := range []struct{ flag, value, want string }{
 		{"--num-images", "0", "--num-images is 0, want 1 to 256"},

@@ -57,12 +57,14 @@ func (c ClassifierConfig) Validate() error {
 	case c.InChannels < 1 || c.LayersPerLevel < 1 || c.NormNumGroups < 1 || !(c.NormEps > 0 && c.NormEps < 1):
 		return fmt.Errorf("in_channels %d, layers_per_level %d and norm_num_groups %d must be positive, norm_eps %g between 0 and 1",
 			c.InChannels, c.LayersPerLevel, c.NormNumGroups, c.NormEps)
+	case c.InChannels > maxChannels:
+		return unsupported("in_channels", c.InChannels, fmt.Sprintf("a number from 1 to %d", maxChannels))
 	case min(c.SampleSize[0], c.SampleSize[1]) < 1 || max(c.SampleSize[0], c.SampleSize[1]) > maxSide:
 		return fmt.Errorf("sample_size %v must be 1 to %d pixels a side", c.SampleSize, maxSide)
 	case c.LayersPerLevel > maxLayers:
 		return fmt.Errorf("layers_per_level %d is not supported, want at most %d", c.LayersPerLevel, maxLayers)
-	case len(c.Widths) == 0 || len(c.Widths) > 16 || slices.Min(c.Widths) < 1 || slices.Max(c.Widths) > 1<<20:
-		return fmt.Errorf("widths %v must be 1 to 16 positive numbers", c.Widths)
+	case len(c.Widths) == 0 || len(c.Widths) > maxLevels || slices.Min(c.Widths) < 1 || slices.Max(c.Widths) > maxChannels:
+		return fmt.Errorf("widths %s must be 1 to %d positive numbers", short(fmt.Sprint(c.Widths)), maxLevels)
 	}
 	for _, w := range c.Widths {
 		if w%c.NormNumGroups != 0 {

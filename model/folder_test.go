@@ -273,10 +273,12 @@ func TestClassifierFolder(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`{"_class_name":"UNet2DModel"}`: `_class_name "UNet2DModel"`,
-		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[12],"attributes":[]}`:             "norm_num_groups 8 does not divide the width 12",
-		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[8],"attributes":[]}`:              "the list is empty",
-		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[],"attributes":[]}`:               "widths [] must be",
-		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[8],"norm_eps":0,"attributes":[]}`: "norm_eps 0",
+		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[12],"attributes":[]}`:                  "norm_num_groups 8 does not divide the width 12",
+		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[8],"attributes":[]}`:                   "the list is empty",
+		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[8],"in_channels":4611686018427387904}`: "in_channels 4611686018427387904 is not supported, want a number from 1 to 1048576",
+		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[` + strings.Repeat("0,", 5000) + `0]}`: "… must be 1 to 16 positive numbers",
+		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[],"attributes":[]}`:                    "widths [] must be",
+		`{"_class_name":"AttributeClassifier","sample_size":8,"widths":[8],"norm_eps":0,"attributes":[]}`:      "norm_eps 0",
 	} {
 		files[configFile] = &fstest.MapFile{Data: []byte(text)}
 		if _, err := LoadClassifier(files); err == nil || !strings.Contains(err.Error(), want) {

@@ -315,3 +315,44 @@ func changed(t *testing.T, name string, contents []byte) *Tokenizer {
 	}
 	return tokenizer
 }
+
+// Released tokenizers' configs are read as they are, over a vocabulary of CLIP's
+// size.
+func TestReleasedTokenizers(t *testing.T) {
+	vocab := map[string]int{"<|startoftext|>": 49406, "<|endoftext|>": 49407}
+	next := 0
+	for _, end := range []string{"", wordEnd} {
+		for b := '!'; b <= '~'; b++ { // "!" is 0, as it is CLIP's
+			vocab[string(b)+end] = next
+			next++
+		}
+		for _, text := range byteText {
+			if _, known := vocab[text+end]; !known {
+				vocab[text+end] = next
+				next++
+			}
+		}
+	}
+	for ; next < 49406; next++ {
+		vocab[fmt.Sprintf("word %d", next)] = next
+	}
+	text, err := json.Marshal(vocab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pad := range map[string]int{"stable-diffusion-v1-5": 49407, "stable-diffusion-2": 49407, "sd-turbo": 0} {
+		config, err := os.ReadFile("../testdata/released/" + name + ".tokenizer.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokenizer, err := Load(fstest.MapFS{vocabFile: {Data: text}, mergesFile: {Data: []byte("#version: 0.2\n")}, configFile: {Data: config}}, ".")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		ids, err := tokenizer.Encode("a")
+		if want := []int{49406, 256 + 'a' - '!', 49407, pad}; err != nil || len(ids) != 77 || !slices.Equal(ids[:4], want) || ids[76] != pad || tokenizer.VocabSize() != 49408 {
+			t.Errorf("%s: %v…, %v; want %v…", name, ids[:min(4, len(ids))], err, want)
+		}
+	}
+}

@@ -74,6 +74,7 @@ func (c AuditChoice) Settings(variables []string, steps int) (all []sdo.Setting)
 type AuditPlan struct {
 	*Plan
 	Settings []sdo.Setting
+	budget   int64 // for the whole audit; the plan's is 0 where it needs none
 }
 
 // NewAuditPlan is NewPlan for an audit of the settings. Their variables are
@@ -97,9 +98,18 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions, setti
 			r.Variables[name] = recipes.Variable{LoRA: DefaultLoRA()}
 		}
 	}
+	budget := o.MemoryBudget
+	plan := func(o PlanOptions) (*AuditPlan, error) {
+		p, err := newPlan(r, m, files, o)
+		if err != nil {
+			return nil, err
+		}
+		a := &AuditPlan{p, settings, budget}
+		return a, a.fit(files, a.Memory)
+	}
 	generous := o
 	generous.MemoryBudget = 0
-	p, err := NewPlan(r, m, files, generous)
+	p, err := plan(generous)
 	if err != nil {
 		return nil, err
 	}
@@ -108,14 +118,24 @@ func NewAuditPlan(r *recipes.Recipe, m *Model, files fs.FS, o PlanOptions, setti
 			return nil, err
 		}
 	}
-	whole := p.Memory(nil)
-	if whole.Activations > storedActivations || o.MemoryBudget > 0 && whole.Total() > o.MemoryBudget {
+	whole := p.Memory(o.Exec)
+	if whole.Activations > storedActivations || budget > 0 && whole.Total() > budget {
 		r.Method.Name = string(sdo.MethodFullCheckpoint)
-		if p, err = NewPlan(r, m, files, o); err != nil {
+		if p, err = plan(o); err != nil {
 			return nil, err
 		}
 	}
-	return &AuditPlan{p, settings}, nil
+	return p, nil
+}
+
+// For is Plan's for an audit.
+func (p *AuditPlan) For(exec graph.Executor) (*AuditPlan, error) {
+	if p.Exec == exec || p.budget == 0 || p.Memory(exec).Total() <= p.budget {
+		return p, nil
+	}
+	o := p.PlanOptions
+	o.Exec, o.MemoryBudget = exec, p.budget
+	return NewAuditPlan(p.Recipe, p.Model, p.files, o, p.Settings)
 }
 
 // DefaultLoRA is what stands for the parameters of a model where a recipe names

@@ -192,3 +192,50 @@ func TestAuditPlan(t *testing.T) {
 		}
 	}
 }
+
+// The budget of an audit holds for what it takes on the device that is opened after
+// it was planned, its own vectors and the kernels' working memory included.
+func TestAuditKeepsToItsBudgetOnADevice(t *testing.T) {
+	r := glasses(t, "num_images=2", "sampler.num_inference_steps=4")
+	m, err := LoadModel(r, OpenBuiltin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := cpu.New[float32](cpu.Options{Workers: 2})
+	defer exec.Close()
+	plan := func(budget int64) *AuditPlan {
+		t.Helper()
+		o := m.Options()
+		o.MemoryBudget = budget
+		p, err := NewAuditPlan(r, m, nil, o, bothMethods)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	budget := plan(0).Memory(nil).Total()
+	p := plan(budget)
+	if p.Recipe.Method.Name != "full" || p.Memory(nil).Total() > budget || p.Memory(exec).Total() <= budget {
+		t.Fatalf("by %s %+v without a device and %+v with it do not try a budget of %d bytes", p.Recipe.Method.Name, p.Memory(nil), p.Memory(exec), budget)
+	}
+	if p, err = p.For(exec); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Memory(exec).Total(); got > budget || p.Recipe.Method.Name != "full-checkpoint" {
+		t.Errorf("by %s it takes %d bytes, the budget is %d", p.Recipe.Method.Name, got, budget)
+	}
+	s, err := NewSession(exec, p.Plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Audit(context.Background(), 0, bothMethods, nil); err != nil {
+		t.Error(err)
+	}
+	if used := exec.Usage().Params + exec.Usage().PeakActivations; used > budget {
+		t.Errorf("%d bytes of weights and activations were held, the budget is %d", used, budget)
+	}
+	if again, err := p.For(exec); again != p || err != nil {
+		t.Errorf("a plan that holds is planned again: %v", err)
+	}
+}

@@ -163,6 +163,11 @@ func (u *auditor) auditInto(ctx context.Context, out string) error {
 	if u.batches > 1 {
 		batches = fmt.Sprintf("%d batches", u.batches)
 	}
+	for i, plan := range u.plans {
+		if u.plans[i], err = plan.For(exec); err != nil {
+			return badInput(err)
+		}
+	}
 	largest := slices.MaxFunc(u.plans, func(a, b *engine.AuditPlan) int { return cmp.Compare(a.Memory(exec).Total(), b.Memory(exec).Total()) })
 	memory := largest.Memory(exec)
 	u.say("%s: %s of %s on %s: %s; needs %s, %s of it activations", r.Name, batches, noun(r.NumImages, "picture"), describe(a.Device), why,

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sdo-go/sdo/graph"
@@ -514,6 +515,9 @@ func loadClassifier(name string, embedded []string, role string, shape graph.Sha
 
 func openFolder(name, role string, open Open) (fs.FS, error) {
 	files, err := open(name)
+	if errors.Is(err, fs.ErrNotExist) && !slices.Contains([]string{"model", "guide", "judge"}, role) { // none of which is built in
+		return nil, fmt.Errorf("%s %q does not exist; give the folder that holds it: %w", role, name, fs.ErrNotExist)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s %q does not exist: it is neither a folder nor one of the built-in models (%s): %w",
 			role, name, builtin.Names(), fs.ErrNotExist)

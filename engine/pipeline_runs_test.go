@@ -242,7 +242,7 @@ func TestPipelineRefuses(t *testing.T) {
 	for want, set := range map[string][]string{
 		"height: 30, want a multiple of 4":                       {"height=30"},
 		"takes no attributes":                                    {"-prompt", "-negative_prompt", "condition={mood: happy}"},
-		"it is neither a folder nor one of the built-in models":  {"decoder=nowhere"},
+		`decoder "nowhere" does not exist; give the folder`:      {"decoder=nowhere"},
 		"decoder ../model/testdata/clip":                         {"decoder=../model/testdata/clip"},
 		"no classifier reads images of model":                    {"objective=[{term: attribute, attribute: mood, value: happy}]"},
 		"start: ":                                                {"start={seed: 3, index: 4, strength: 0.5}"},

@@ -158,6 +158,8 @@ func TestPromptTakesTheFoldersSampler(t *testing.T) {
 			[]string{"--steps", "1"}, []string{"name: euler", "timestep_spacing: trailing", "num_inference_steps: 1"}, ""},
 		"ancestral": {"StableDiffusionPipeline", `{"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "leading", "prediction_type": "v_prediction"}`,
 			nil, []string{"name: euler", "timestep_spacing: leading"}, "sampler is EulerAncestralDiscreteScheduler, which is not one of those here; euler stands in for it"},
+		"clipping": {"StableDiffusionPipeline", `{"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}`,
+			nil, []string{"name: ddim", "timestep_spacing: leading"}, "here nothing is clipped"},
 		"consistency": {"LatentConsistencyModelPipeline", `{"_class_name": "LCMScheduler", "prediction_type": "v_prediction"}`,
 			nil, []string{"name: lcm", "num_inference_steps: 4", "guidance_scale: 8.5"}, ""},
 	} {
@@ -186,7 +188,7 @@ func TestPromptTakesTheFoldersSampler(t *testing.T) {
 					t.Errorf("sampled with\n%s\nwant %s", got, want)
 				}
 			}
-			if strings.Contains(stderr, "stands in for") != (c.told != "") || !strings.Contains(stderr, c.told) {
+			if strings.Contains(stderr, "the model's sampler") != (c.told != "") || !strings.Contains(stderr, c.told) {
 				t.Errorf("told %q, want %q", stderr, c.told)
 			}
 		})
@@ -210,6 +212,8 @@ func TestBadPipelineInput(t *testing.T) {
 	for want, args := range map[string][]string{
 		"there is nothing to steer by":                                      {"steer", "--prompt", "x"},
 		"takes one RECIPE at most, got 2":                                   {"steer", "a", "b"},
+		`its network is of class "UNet2DConditionModel"`:                    {"sample", "--model", "../model/testdata/stable-diffusion/unet"},
+		`decoder "nowhere" does not exist; give the folder that holds it`:   slices.Concat([]string{"sample"}, tinyPipeline, []string{"--decoder", "nowhere"}),
 		`--memory-budget: "" is no size`:                                    slices.Concat([]string{"sample"}, tinyPipeline, []string{"--memory-budget", ""}),
 		"prompt: expected text, got a list of 1":                            slices.Concat([]string{"sample"}, tinyPipeline, []string{"--set", "prompt=[1]"}),
 		"prompt: expected at most 2000 bytes, got 3000":                     slices.Concat([]string{"sample"}, tinyPipeline, []string{"--prompt", strings.Repeat("apple ", 500)}),

@@ -88,6 +88,7 @@ func (d *display) left() string {
 func (d *display) end() {
 	if d.bar != nil {
 		d.bar.Clear()
+		fmt.Fprint(d.out, "\r\x1b[K") // and of a ^C that the terminal wrote into it
 	}
 }
 

@@ -129,11 +129,18 @@ func (a *app) promptDefaults(said []recipes.Override) (list []recipes.Override) 
 	if solver == sampler.SolverLCM || consistency {
 		add("sampler.num_inference_steps", "4")
 	}
-	if config, err := sampler.ParseConfig(text); err == nil && solver != sampler.SolverLCM {
+	config, err := sampler.ParseConfig(text)
+	if err != nil {
+		return list // whoever loads the model says so
+	}
+	if config.ClipSample {
+		a.notes = append(a.notes, "the model's sampler clips what it takes for the finished sample; here nothing is clipped, for gradients end there (clip_sample)")
+	}
+	if solver != sampler.SolverLCM { // which has timesteps of its own
 		add("sampler.timestep_spacing", string(config.TimestepSpacing))
-		if config.UseKarrasSigmas && solver.TakesKarras() && !named {
-			add("sampler.use_karras_sigmas", "true")
-		}
+	}
+	if config.UseKarrasSigmas && solver.TakesKarras() && !named {
+		add("sampler.use_karras_sigmas", "true")
 	}
 	return list
 }

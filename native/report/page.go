@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/base64"
 	"fmt"
@@ -120,7 +121,7 @@ func (r *Run) writePage(w io.Writer) error {
 func (r *Run) page() (*page, error) {
 	s, rec := r.Summary(), r.Recipe
 	p := &page{
-		Name: rec.Name, Description: rec.Description, Interrupted: s.Interrupted,
+		Name: rec.Name, Description: cmp.Or(rec.Description, rec.Prompt), Interrupted: s.Interrupted,
 		Recipe: string(rec.Canonical()), HasJudge: r.Judge != nil, Photos: r.photos(),
 	}
 	across, film := 4, 8

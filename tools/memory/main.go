@@ -65,9 +65,9 @@ func splice(text []byte, table string) ([]byte, error) {
 	return slices.Concat(head, []byte(begin), []byte(table), []byte(end), tail), nil
 }
 
-// checkpoint reads the released configs of Stable Diffusion 1.5, weights packed as
-// halves, with an autoencoder of that name to decode with.
-func checkpoint(root, autoencoder string) (*engine.Networks, error) {
+// checkpoint reads the released configs of Stable Diffusion 1.5, with weights as
+// they would be stored and an autoencoder of that name to decode with.
+func checkpoint(root, autoencoder string, stored model.DType) (*engine.Networks, error) {
 	var missing error
 	released := func(name string) []byte {
 		text, err := os.ReadFile(filepath.Join(root, "model/testdata/released", name+".json"))
@@ -86,9 +86,9 @@ func checkpoint(root, autoencoder string) (*engine.Networks, error) {
 	}
 	unet.Tokens = text.MaxPositionEmbeddings
 	return &engine.Networks{Pipeline: &model.Pipeline{
-		UNet:        &model.UNet2DCondition{Config: unet, Stored: model.F16},
-		Text:        &model.CLIPText{Config: text, Stored: model.F16},
-		Autoencoder: &model.AutoencoderModel{Config: vae, Stored: model.F16},
+		UNet:        &model.UNet2DCondition{Config: unet, Stored: stored},
+		Text:        &model.CLIPText{Config: text, Stored: stored},
+		Autoencoder: &model.AutoencoderModel{Config: vae, Stored: stored},
 		Tokenizer:   words,
 		Scheduler:   scheduler,
 	}}, nil
@@ -122,8 +122,8 @@ var rows = []struct{ says, decoder, recipe string }{
 
 // count plans a run of one picture: what it takes, or the least that a budget can
 // bring it to.
-func count(root, decoder, recipe string, side int, least bool) (engine.Memory, error) {
-	networks, err := checkpoint(root, decoder)
+func count(root, decoder, recipe string, stored model.DType, side int, least bool) (engine.Memory, error) {
+	networks, err := checkpoint(root, decoder, stored)
 	if err != nil {
 		return engine.Memory{}, err
 	}
@@ -177,7 +177,7 @@ func tableOf(root string) (string, error) {
 		fmt.Fprintf(&b, "| %s |", row.says)
 		for _, s := range sizes {
 			for _, least := range []bool{false, true} {
-				m, err := count(root, row.decoder, row.recipe, s.side, least)
+				m, err := count(root, row.decoder, row.recipe, model.F16, s.side, least)
 				if err != nil {
 					return "", fmt.Errorf("%s at %d: %w", row.says, s.side, err)
 				}

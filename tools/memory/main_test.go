@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/sdo-go/sdo/model"
 )
 
 func TestTableOfMemoryIsCurrent(t *testing.T) {
@@ -29,6 +31,22 @@ func TestTableOfMemoryIsCurrent(t *testing.T) {
 				t.Errorf("no budget brings a run below the target: %s", line)
 			}
 		}
+	}
+}
+
+// In single precision the text encoder's table of words is larger than what a
+// device with WebGPU's default limits sees at once.
+func TestSinglePrecisionIsPlanned(t *testing.T) {
+	single, err := count("../..", full, byPictures, model.F32, 256, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := count("../..", full, byPictures, model.F16, 256, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if single.Params < packed.Params*19/10 || single.Params > 2*packed.Params {
+		t.Errorf("weights take %d bytes, packed %d", single.Params, packed.Params)
 	}
 }
 

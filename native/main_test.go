@@ -229,7 +229,7 @@ func TestBadModels(t *testing.T) {
 		{"lying header", ".safetensors", func(t *testing.T, dir string) {
 			edit(t, dir, weights, func(b []byte) []byte { binary.LittleEndian.PutUint64(b, 1<<60); return b })
 		}},
-		{"unsupported config", "config.json", func(t *testing.T, dir string) {
+		{"unsupported config", `its network is of class "UNet3DModel"`, func(t *testing.T, dir string) {
 			edit(t, dir, "config.json", func(b []byte) []byte {
 				return bytes.Replace(b, []byte(`"UNet2DModel"`), []byte(`"UNet3DModel"`), 1)
 			})

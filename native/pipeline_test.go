@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/recipes"
@@ -265,5 +267,41 @@ func TestNameLeadsOutOfTheFolder(t *testing.T) {
 	}
 	if left, err := os.ReadDir("."); err != nil || len(left) > 0 {
 		t.Errorf("%v, %v is left", err, left)
+	}
+}
+
+// A pipeline's tuning that is interrupted between its looks ends, by the same
+// command, in the same bytes as one that nothing interrupted.
+func TestInterruptedTuneOfAPipelineContinues(t *testing.T) {
+	dir, whole := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "whole")
+	tuning := func(out string) []string {
+		return append(tiny("tune", "../recipes/examples/tune-by-clip.yaml", "--updates", "5", "--out", out), "-q", "--set", "height=32", "--set", "width=32",
+			"--set", "tune.accumulate=2", "--set", "tune.eval_images=1", "--set", "tune.eval_every=2", "--set", "tune.checkpoint_every=1000")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			if text, _ := os.ReadFile(filepath.Join(dir, "log.jsonl")); bytes.Count(text, []byte("\n")) >= 3 {
+				cancel()
+			}
+		}
+	}()
+	code, stdout, stderr := invokeWith(ctx, tuning(dir)...)
+	if code != exitInterrupted || stdout != "" {
+		t.Fatalf("exit code %d, standard output %q: %s", code, stdout, stderr)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("%v, %v is left half written", err, left)
+	}
+	for _, out := range []string{dir, whole} {
+		if code, _, stderr := invoke(t, tuning(out)...); code != exitOK {
+			t.Fatalf("exit code %d: %s", code, stderr)
+		}
+	}
+	wantSameResults(t, dir, whole, results...)
+	if got, want := logged(t, dir), logged(t, whole); !slices.Equal(got, want) {
+		t.Errorf("log\n%s\nwant\n%s", got, want)
 	}
 }

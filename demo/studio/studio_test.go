@@ -874,3 +874,16 @@ func TestLargeFilesAreReadInParts(t *testing.T) {
 		t.Errorf("a file that was removed while open: %v", err)
 	}
 }
+
+// What does not fit a device is told as its shortage, with one piece of advice.
+func TestShortOfMemory(t *testing.T) {
+	for _, err := range []error{
+		badInput(fmt.Errorf("decoder: plan: %w: conv2d takes 9 bytes and the device holds at most 8 in one piece; try fewer or smaller pictures", graph.ErrTooLarge)),
+		fmt.Errorf("%w: 9 MiB are needed at once and 1 MiB are free; try fewer pictures", cpu.ErrOutOfMemory),
+		fmt.Errorf("tape: %w", gpu.ErrOutOfMemory),
+	} {
+		if f := failure(err); f.Kind != kindMemory || strings.Count(f.Message, "; try ") != 1 {
+			t.Errorf("%s: %s", f.Kind, f.Message)
+		}
+	}
+}

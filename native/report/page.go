@@ -285,7 +285,11 @@ func (r *Run) strip(frames []Frame, n int, label string) (*strip, error) {
 
 func dataURI(img image.Image) (template.URL, error) {
 	var buf bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&buf, img); err != nil {
+	level := png.BestCompression
+	if size := img.Bounds().Size(); size.X*size.Y > 1<<16 { // a photograph, which gets hardly smaller
+		level = png.DefaultCompression
+	}
+	if err := (&png.Encoder{CompressionLevel: level}).Encode(&buf, img); err != nil {
 		return "", err
 	}
 	return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(buf.Bytes())), nil

@@ -343,13 +343,13 @@ func frame(r *Run, at int, images []float64) Frame {
 // weighs no more than they do.
 func TestLargePictures(t *testing.T) {
 	run := example(t, 2, 4)
-	run.Width, run.Height, run.Judge, run.Steps, run.Updates = 768, 512, nil, nil, nil
+	run.Width, run.Height, run.Judge, run.Steps, run.Updates = 384, 256, nil, nil, nil
 	run.Latent, run.Recipe.Description, run.Recipe.Prompt = graph.Shape{3, 16, 16}, "", "a fox in its den"
 	run.Command = []string{"sdo", "steer", "--prompt", "a fox's den", "--set", "guards.early_stop=false", "--objective", "{term: symmetry}", ""}
 	paint := func(u int) []float64 {
-		batch := make([]float64, 2*3*768*512)
+		batch := make([]float64, 2*3*384*256)
 		for i := range batch {
-			x, y := i%768, i/768%512
+			x, y := i%384, i/384%256
 			batch[i] = math.Sin(float64(x)/(90+float64(u))) * math.Cos(float64(y)/(70-float64(u)))
 		}
 		return batch
@@ -367,7 +367,7 @@ func TestLargePictures(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`<main class="photos" style="--shape:768/512;--across:2;--film:2">`, "update 4", `<p class="lead">a fox in its den</p>`,
+		`<main class="photos" style="--shape:384/256;--across:2;--film:2">`, "update 4", `<p class="lead">a fox in its den</p>`,
 		"sdo steer --prompt &#39;a fox&#39;\\&#39;&#39;s den&#39; --set guards.early_stop=false --objective &#39;{term: symmetry}&#39; &#39;&#39;",
 	} {
 		if !strings.Contains(string(html), want) {

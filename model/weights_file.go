@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -52,13 +53,47 @@ func weightsNames(base string) []string {
 	return names
 }
 
+// variantNames lists the files of weights called base that are of some other
+// variant, such as "ema" or "bf16", by format.
+func variantNames(fsys fs.FS, dir, base string) []string {
+	for _, form := range []string{".*.safetensors", ".safetensors.index.*.json", ".*.bin"} {
+		bases := []string{base}
+		if base == transformersBase && form == ".*.bin" {
+			bases = append(bases, "pytorch_model")
+		}
+		var found []string
+		for _, b := range bases {
+			names, err := fs.Glob(fsys, path.Join(dir, b+form))
+			if err != nil {
+				return nil // dir holds what is no pattern
+			}
+			found = append(found, names...)
+		}
+		if found = slices.DeleteFunc(found, isShard); len(found) > 0 {
+			return found
+		}
+	}
+	return nil
+}
+
+// shardForm is how a file is named that holds a part of some weights.
+var shardForm = regexp.MustCompile(`-\d{5}-of-\d{5}\b`)
+
+func isShard(name string) bool { return shardForm.MatchString(path.Base(name)) }
+
 // OpenWeights finds the weights called base in a folder, such as
-// "diffusion_pytorch_model" or "model", and opens them; see weightsNames.
+// "diffusion_pytorch_model" or "model", and opens them; see weightsNames. A variant
+// of another name is read where it is the only one.
 func OpenWeights(fsys fs.FS, dir, base string) (*Checkpoint, error) {
 	var there []string
 	for _, name := range weightsNames(base) {
 		if name = path.Join(dir, name); exists(fsys, name) {
 			there = append(there, name)
+		}
+	}
+	if len(there) == 0 {
+		if there = variantNames(fsys, dir, base); len(there) > 1 {
+			return nil, fmt.Errorf("%s: there are only variants of it, %s; leave the one that is meant", path.Join(dir, base+".safetensors"), short(strings.Join(there, ", ")))
 		}
 	}
 	if len(there) == 0 {

@@ -84,6 +84,37 @@ func TestOpenWeightsChooses(t *testing.T) {
 	}
 }
 
+// A variant that a folder holds alone is read, whatever it is called, shards or
+// not; of several none is guessed.
+func TestOpenWeightsOfOneVariant(t *testing.T) {
+	average, index := packed(t, Weights{"w": ones(2)}, F16), indexJSON(t, map[string]string{"w": "m.bf16-00001-of-00001.safetensors"})
+	pickle := &fstest.MapFile{Data: archive(t, map[string]string{"a/data.pkl": program(floats4, "K\x00", "K\x04\x85", "K\x01\x85"), "a/data/0": sixteen}, nil)}
+	for want, files := range map[string]fstest.MapFS{
+		"d/m.ema.safetensors":             {"d/m.ema.safetensors": average},
+		"d/m.safetensors.index.bf16.json": {"d/m.safetensors.index.bf16.json": index, "d/m.bf16-00001-of-00001.safetensors": average},
+		"d/m.non_ema.bin":                 {"d/m.non_ema.bin": pickle},
+		"d/m.safetensors":                 {"d/m.safetensors": average, "d/m.ema.safetensors": average},
+	} {
+		c, err := OpenWeights(files, "d", "m")
+		if err != nil || c.File != want {
+			t.Errorf("%s: %+v, %v", want, c, err)
+		}
+	}
+	if c, err := OpenWeights(fstest.MapFS{"d/pytorch_model.ema.bin": pickle}, "d", "model"); err != nil || c.File != "d/pytorch_model.ema.bin" {
+		t.Errorf("transformers' pickle: %+v, %v", c, err)
+	}
+	two := fstest.MapFS{"d/m.ema.safetensors": average, "d/m.bf16.safetensors": average}
+	if _, err := OpenWeights(two, "d", "m"); err == nil || !strings.Contains(err.Error(), "d/m.safetensors: there are only variants of it, d/m.bf16.safetensors, d/m.ema.safetensors; leave") {
+		t.Errorf("two variants: %v", err)
+	}
+	alone := fstest.MapFS{"d/m.bf16-00001-of-00002.safetensors": average, "[d/m.ema.safetensors": average}
+	for _, dir := range []string{"d", "[d"} {
+		if _, err := OpenWeights(alone, dir, "m"); err == nil || !strings.Contains(err.Error(), "the file is missing") {
+			t.Errorf("a shard alone, or a folder that is no pattern: %v", err)
+		}
+	}
+}
+
 func TestShards(t *testing.T) {
 	files := fstest.MapFS{
 		"m-1.safetensors": packed(t, Weights{"a": ones(2, 3), "b": ones(1)}, F16),

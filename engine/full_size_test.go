@@ -39,11 +39,19 @@ func fullSizePipeline(t *testing.T, exec graph.Executor, folder string) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	s := foxSession(t, exec, "model="+folder, "num_images=1", "height=256", "width=256",
+	s, err := NewSession(exec, foxPlan(t, PlanOptions{MaxBuffer: 256 << 20, MaxBinding: 128 << 20}, "model="+folder, "num_images=1", "height=256", "width=256",
 		"sampler.num_inference_steps="+strconv.Itoa(len(golden["timesteps"].Data)),
-		"prompt="+quote(words["prompt"]), "negative_prompt="+quote(words["negative"]), "guidance_scale="+words["guidance"])
+		"prompt="+quote(words["prompt"]), "negative_prompt="+quote(words["negative"]), "guidance_scale="+words["guidance"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	planned := s.Memory(exec)
+	if held := exec.Usage().Params; held != planned.Params {
+		t.Errorf("parameters of %d bytes were planned, %d are held", planned.Params, held)
+	}
 	t.Logf("ready on %s in %v", exec.Device().Name, time.Since(start))
 	start = time.Now()
 	agreesWithDiffusers(t, s, golden, 1e-4)
-	t.Logf("sampled in %v; %+v", time.Since(start), exec.Usage())
+	t.Logf("sampled in %v; %+v; planned %+v", time.Since(start), exec.Usage(), planned)
 }

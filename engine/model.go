@@ -120,7 +120,26 @@ func LoadNetworks(r *recipes.Recipe, open Open) (*Networks, error) {
 	if n.Judge, err = loadClassifier(r.Judge, embeddedJudges, "judge", shape, open); err != nil {
 		return nil, err
 	}
-	return n, n.loadCLIP(r, open)
+	if err := n.loadCLIP(r, open); err != nil {
+		return nil, err
+	}
+	if r.DType == "float16" {
+		n.pack()
+	}
+	return n, nil
+}
+
+// pack lets every network be held in half precision, whatever its file has.
+func (n *Networks) pack() {
+	if n.UNet != nil {
+		n.UNet.Stored = model.F16
+	}
+	if p := n.Pipeline; p != nil {
+		p.UNet.Stored, p.Text.Stored, p.Autoencoder.Stored = model.F16, model.F16, model.F16
+	}
+	if n.CLIP != nil {
+		n.CLIP.Vision.Stored, n.CLIP.Text.Stored = model.F16, model.F16
+	}
 }
 
 // loadCLIP reads what terms look at pictures with; nothing where none does.

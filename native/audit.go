@@ -66,7 +66,7 @@ audit and keeps what is measured.`,
 			return u.auditInto(cmd.Context(), out)
 		},
 	}
-	addRecipeFlags(cmd.Flags(), "seed", "num-images", "model", "guidance-scale", "prompt", "negative-prompt", "height", "width", "decoder", "clip")
+	addRecipeFlags(cmd.Flags(), "seed", "num-images", "model", "guidance-scale", "prompt", "negative-prompt", "height", "width", "decoder", "dtype", "clip")
 	addBudget(cmd.Flags())
 	cmd.Flags().Lookup("num-images").Usage = "pictures in a batch (default " + auditPictures + ")"
 	cmd.Flags().IntVar(&batches, "batches", 1, "batches of fresh pictures")

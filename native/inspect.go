@@ -116,6 +116,7 @@ one tensor at a time.`,
 	flags.IntVar(&options.width, "width", 0, "pixels of a picture")
 	flags.Float64Var(&options.guidance, "guidance-scale", 0, "1 asks the network once a step (default what the model is used with)")
 	flags.StringVar(&options.decoder, "decoder", "", "`FOLDER` of another autoencoder for the pipeline's latents, such as a TAESD")
+	flags.StringVar(&options.dtype, "dtype", "", "`TYPE` that runs hold weights in: float16 packs those of float32 files (default as in their files)")
 	flags.StringVar(&options.budget, "memory-budget", "", "what a run may take in all, such as 6GiB")
 	flags.BoolVar(&options.tensors, "tensors", false, "list every tensor with its statistics")
 	group.AddCommand(inspect, a.pull(), a.merge())
@@ -222,6 +223,7 @@ type inspectOptions struct {
 	images, height, width int
 	guidance              float64 // 0 for what the model is used with
 	decoder               string  // folder; empty for the pipeline's own
+	dtype                 string  // that weights are held in; empty for the files' own
 	budget                string
 	budgetBytes           int64
 	tensors               bool

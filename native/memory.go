@@ -137,6 +137,9 @@ func (o inspectOptions) recipe(name, kind string, latents, prompted bool) (*reci
 	if o.decoder != "" {
 		set("decoder", quoted(o.decoder), "--decoder")
 	}
+	if o.dtype != "" {
+		set("dtype", quoted(o.dtype), "--dtype")
+	}
 	switch {
 	case kind == "sample":
 	case latents:

@@ -33,6 +33,7 @@ var recipeFlags = []struct{ flag, path, usage string }{
 	{"height", "height", "`PIXELS`; default the model's own"},
 	{"width", "width", "`PIXELS`; default the model's own"},
 	{"decoder", "decoder", "`FOLDER` of another autoencoder for the pipeline's latents, such as a TAESD"},
+	{"dtype", "dtype", "hold weights in `TYPE`: float16 packs those of float32 files into half the memory; default as in their files"},
 	{"clip", "clip", "`FOLDER` of a CLIPModel, which clip_similarity, clip_style and aesthetic terms look with"},
 	{"lr", "optimizer.lr", "learning `RATE` of variables without one of their own; without a recipe 0.05"},
 	{"variables", "variables", "`NAMES` of what changes, for example '[latents, noises]'"},
@@ -43,7 +44,7 @@ var recipeFlags = []struct{ flag, path, usage string }{
 }
 
 // textFlags are those whose values are text and not YAML.
-var textFlags = []string{"model", "lora", "prompt", "negative-prompt", "decoder", "clip"}
+var textFlags = []string{"model", "lora", "prompt", "negative-prompt", "decoder", "dtype", "clip"}
 
 // addRecipeFlags registers the flags among names, all of them for none.
 func addRecipeFlags(flags *pflag.FlagSet, names ...string) {

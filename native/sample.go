@@ -80,7 +80,7 @@ unless told otherwise.`,
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("out", "sample"), "output `FOLDER`")
-	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "lora", "lora-scale", "guidance-scale", "prompt", "negative-prompt", "height", "width", "decoder")
+	addRecipeFlags(cmd.Flags(), "steps", "seed", "num-images", "model", "lora", "lora-scale", "guidance-scale", "prompt", "negative-prompt", "height", "width", "decoder", "dtype")
 	addBudget(cmd.Flags())
 	return cmd
 }

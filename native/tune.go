@@ -83,7 +83,7 @@ Recipes: ` + strings.Join(recipes.Tunings(), ", "),
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "`FOLDER` of the run (default out/NAME)")
 	addRecipeFlags(cmd.Flags(), "updates", "steps", "seed", "model", "guidance-scale", "lr", "method", "freeze", "active", "bridge",
-		"prompt", "negative-prompt", "height", "width", "decoder", "clip")
+		"prompt", "negative-prompt", "height", "width", "decoder", "dtype", "clip")
 	addBudget(cmd.Flags())
 	return cmd
 }

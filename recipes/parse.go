@@ -108,6 +108,9 @@ func (c *reader) recipe(root *value) *Recipe {
 	s.text("description", &r.Description)
 	s.text("model", &r.Model)
 	s.text("decoder", &r.Decoder)
+	if s.word("dtype", &r.DType, DTypes); r.DType == "auto" {
+		r.DType = ""
+	}
 	r.LoRA = c.adapter(s)
 	s.text("guide", &r.Guide)
 	s.text("judge", &r.Judge)

@@ -41,6 +41,7 @@ var (
 	Variables   = []string{"latents", "noises", "condition", "guidance_scale", "parameters"}
 	LatentNorms = []string{"project", "penalty", "none"}
 	Whitenesses = []string{"project", "none"}
+	DTypes      = []string{"auto", "float16"}
 	Sides       = []string{"left", "right", "top", "bottom"}
 	Spaces      = []string{"pixels", "latents"}
 )
@@ -55,6 +56,7 @@ type Recipe struct {
 
 	Model     string   `yaml:"model" json:"model"`                             // built-in name or diffusers folder
 	Decoder   string   `yaml:"decoder,omitempty" json:"decoder,omitempty"`     // folder of an autoencoder instead of the pipeline's own; empty: its own
+	DType     string   `yaml:"dtype,omitempty" json:"dtype,omitempty"`         // of DTypes, that weights are held in; empty: auto, as in their files
 	LoRA      *Adapter `yaml:"lora,omitempty" json:"lora,omitempty"`           // merged into the model before anything else; nil: none
 	Guide     string   `yaml:"guide,omitempty" json:"guide,omitempty"`         // classifier that attribute terms differentiate; empty: the model's own
 	Judge     string   `yaml:"judge,omitempty" json:"judge,omitempty"`         // classifier that only reports; empty: the model's own

@@ -238,10 +238,10 @@ func (d *description) model(files fs.FS, r *recipes.Recipe) (*engine.Model, erro
 		return nil, fmt.Errorf("scheduler/%s is missing, so the noise schedule is unknown; fetch the whole folder of the pipeline", schedulerFile)
 	}
 	m := &engine.Model{Name: r.Model, Denoiser: *d.condition, Stored: model.F32, Decoder: &model.AutoencoderModel{Config: d.autoencoder, Stored: model.F32}}
-	if c := d.Components[0]; c.Bytes < 3*int64(c.Parameters) {
+	if c := d.Components[0]; r.DType == "float16" || c.Bytes < 3*int64(c.Parameters) {
 		m.Stored = model.F16
 	}
-	if c := d.Components[1]; c.Bytes < 3*int64(c.Parameters) {
+	if c := d.Components[1]; r.DType == "float16" || c.Bytes < 3*int64(c.Parameters) {
 		m.Decoder.Stored = model.F16
 	}
 	var err error

@@ -169,7 +169,7 @@ type networks struct {
 
 // load reads the networks of a recipe, unless they were read for the latest one.
 func (s *Server) load(r *recipes.Recipe) (*engine.Model, error) {
-	key, err := json.Marshal([]any{r.Model, r.Decoder, r.LoRA, r.Guide, r.Judge, looks(r), r.Height, r.Width})
+	key, err := json.Marshal([]any{r.Model, r.Decoder, r.DType, r.LoRA, r.Guide, r.Judge, looks(r), r.Height, r.Width})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"github.com/sdo-go/sdo/graph"
@@ -183,11 +184,17 @@ func heldBytes[T Float](size int, storage graph.Storage) int64 {
 	return bytesOf[T](size)
 }
 
-// NewParam uploads a parameter. F16 storage rounds it.
+// NewParam uploads a parameter. F16 storage rounds it; a number beyond its range is
+// an error.
 func (e *Executor[T]) NewParam(data []float32, storage graph.Storage) (graph.Tensor, error) {
 	bytes := heldBytes[T](len(data), storage)
 	if err := Room(bytes); err != nil {
 		return nil, err
+	}
+	if storage == graph.F16 {
+		if i := slices.IndexFunc(data, beyondHalf); i >= 0 {
+			return nil, fmt.Errorf("parameter: element %d is %g, beyond the range of half precision", i, data[i])
+		}
 	}
 	v := &vector[T]{size: len(data), param: true}
 	if heldPacked(len(data), storage) {

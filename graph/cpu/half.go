@@ -20,6 +20,9 @@ func roundHalf(x float32) float32 {
 	return math.Float32frombits(bits &^ (1<<dropped - 1))
 }
 
+// beyondHalf reports a number that rounds to none of float16.
+func beyondHalf(x float32) bool { return math.Abs(float64(x)) >= 65520 && !math.IsInf(float64(x), 0) }
+
 // packHalf is the bits of the nearest float16.
 func packHalf(x float32) uint16 {
 	bits := math.Float32bits(x)

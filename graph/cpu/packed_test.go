@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"math"
+	"strings"
 	"testing"
 
 	"github.com/sdo-go/sdo/graph"
@@ -122,4 +124,25 @@ func runWith[T Float](t *testing.T, e *Executor[T], plan *graph.Plan, numbers ma
 		}
 	}
 	return got, held
+}
+
+func TestNumbersBeyondHalfPrecision(t *testing.T) {
+	e := New[float32](Options{})
+	defer e.Close()
+	for _, size := range []int{3, packedFrom} {
+		data := make([]float32, size)
+		for _, fits := range []float32{65519, -65504, float32(math.Inf(1))} { // infinities are what the file has
+			data[2] = fits
+			if _, err := e.NewParam(data, graph.F16); err != nil {
+				t.Errorf("%g: %v", fits, err)
+			}
+		}
+		data[2] = -65520
+		if _, err := e.NewParam(data, graph.F16); err == nil || !strings.Contains(err.Error(), "element 2 is -65520, beyond the range of half precision") {
+			t.Errorf("%d numbers: error %v", size, err)
+		}
+		if _, err := e.NewParam(data, graph.F32); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -25,6 +25,16 @@ type RunState struct {
 	Tensors map[string][]float64 `json:"tensors,omitempty"`
 }
 
+// StateError is why a run does not go on from a state: it is another's, or was
+// changed.
+type StateError struct{ why string }
+
+func (e *StateError) Error() string { return "sdo: the state to resume from " + e.why }
+
+func refuseState(format string, args ...any) error {
+	return &StateError{fmt.Sprintf(format, args...)}
+}
+
 // save reads the state back.
 func (r *run) save(ctx context.Context) (*RunState, error) {
 	s := &RunState{Result: r.result.progress(), Rules: r.options.rules(), Norms: slices.Clone(r.norms)}
@@ -136,24 +146,21 @@ func (p Problem) names(v Variable) (names []string) {
 // fits refuses, with one sentence, a state that is no run's of these options and
 // rows.
 func (s *RunState) fits(o Options, rows int) error {
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("sdo: the state to resume from "+format, args...)
-	}
 	r := s.Result
 	if rules := o.rules(); !maps.Equal(s.Rules, rules) {
-		return refuse("is of a run that moves %s, this one moves %s; resume with the same variables and optimizers", listRules(s.Rules), listRules(rules))
+		return refuseState("is of a run that moves %s, this one moves %s; resume with the same variables and optimizers", listRules(s.Rules), listRules(rules))
 	}
 	switch {
 	case r.Updates < 0:
-		return refuse("is after %d updates, want 0 or more", r.Updates)
+		return refuseState("is after %d updates, want 0 or more", r.Updates)
 	case r.Updates > o.Updates:
-		return refuse("is after %d updates, this run makes %d; raise updates", r.Updates, o.Updates)
+		return refuseState("is after %d updates, this run makes %d; raise updates", r.Updates, o.Updates)
 	case len(r.Losses) != r.Updates+1:
-		return refuse("has losses of %d updates, want those before the first of %d and after each", len(r.Losses), r.Updates)
+		return refuseState("has losses of %d updates, want those before the first of %d and after each", len(r.Losses), r.Updates)
 	case !o.Surrogate.Refresh.stale() && r.Stale != nil:
-		return refuse("is of a run that uses outputs of earlier updates, this one makes every call; resume with the same method")
+		return refuseState("is of a run that uses outputs of earlier updates, this one makes every call; resume with the same method")
 	case o.Surrogate.Refresh.stale() && len(r.Stale) != len(r.Losses):
-		return refuse("says of %d updates whether they used outputs of earlier ones, want %d; resume with the same method", len(r.Stale), len(r.Losses))
+		return refuseState("says of %d updates whether they used outputs of earlier ones, want %d; resume with the same method", len(r.Stale), len(r.Losses))
 	}
 	type count struct {
 		what string
@@ -168,12 +175,12 @@ func (s *RunState) fits(o Options, rows int) error {
 	}
 	for _, list := range perRow {
 		if list.n != rows {
-			return refuse("has %d %s, this run has %d rows; it belongs to another", list.n, list.what, rows)
+			return refuseState("has %d %s, this run has %d rows; it belongs to another", list.n, list.what, rows)
 		}
 	}
 	for row, u := range r.BestUpdate {
 		if u < 0 || u > r.Updates {
-			return refuse("has the best of row %d at update %d, want 0 to %d", row, u, r.Updates)
+			return refuseState("has the best of row %d at update %d, want 0 to %d", row, u, r.Updates)
 		}
 	}
 	return nil
@@ -200,12 +207,12 @@ func (s *RunState) holds(vectors map[string]Vector, size int) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if got := len(s.Tensors[name]); got != want[name] {
-			return fmt.Errorf("sdo: the state to resume from has %d numbers of %s, want %d; it belongs to another run", got, name, want[name])
+			return refuseState("has %d numbers of %s, want %d; it belongs to another run", got, name, want[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Tensors)) {
 		if _, known := want[name]; !known {
-			return fmt.Errorf("sdo: the state to resume from holds %s, which this run has not; it belongs to another", name)
+			return refuseState("holds %s, which this run has not; it belongs to another", name)
 		}
 	}
 	return nil
@@ -220,7 +227,7 @@ func (r *run) beganAt(ctx context.Context, start []float64) error {
 	}
 	for i, x := range own {
 		if !(math.Abs(x-start[i]) <= 1e-6*(1+math.Abs(x))) {
-			return fmt.Errorf("sdo: the state to resume from began with another latent in row %d; resume with the same seed or picture", i/r.Cols)
+			return refuseState("began with another latent in row %d; resume with the same seed or picture", i/r.Cols)
 		}
 	}
 	return nil

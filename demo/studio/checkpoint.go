@@ -107,23 +107,13 @@ func (s *Server) readCheckpoint(file string, r *recipes.Recipe) (model.Weights, 
 	return tensors, metadata, nil
 }
 
-// readEvery is how often a steering run reads its state back: seldom enough to
-// cost little where updates are quick, and then a stop can wait for the next.
-const readEvery = 250 * time.Millisecond
-
 // save reads back where an update event left a steering run, now and then, and
 // writes it to the store more seldom. A store that takes nothing is no reason to
 // end a run: the warning is for the page.
 func (s *steering) save(e sdo.Event) (warning string, err error) {
-	if time.Since(s.read) < readEvery && !s.stopped() {
-		return "", nil
-	}
-	if s.state, err = e.Save(s); err != nil {
+	read, err := s.saver.Update(s, e, s.stopped())
+	if err != nil || !read || time.Since(s.written) < checkpointEvery {
 		return "", err
-	}
-	s.read = time.Now()
-	if time.Since(s.written) < checkpointEvery {
-		return "", nil
 	}
 	return unkept(s.write()), nil
 }
@@ -138,10 +128,10 @@ func unkept(err error) string {
 
 // write keeps the state that was read back.
 func (s *steering) write() error {
-	metadata := map[string]string{metadataUpdate: strconv.Itoa(s.state.Result.Updates), metadataSeconds: seconds(s.job)}
+	metadata := map[string]string{metadataUpdate: strconv.Itoa(s.saver.State.Result.Updates), metadataSeconds: seconds(s.job)}
 	s.written = time.Now()
 	return s.server.writeCheckpoint(steerCheckpoint, s.params.Recipe.Recipe, metadata, func(w io.Writer) error {
-		return engine.WriteState(w, s.state, metadata)
+		return engine.WriteState(w, s.saver.State, metadata)
 	})
 }
 

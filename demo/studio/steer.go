@@ -46,14 +46,12 @@ type steering struct {
 	*job
 	session   *engine.Session
 	params    steerParams
-	pictured  time.Time     // when pictures were last sent
-	firstLook bool          // the rollout whose states are shown
-	state     *sdo.RunState // of the latest update at which it was read back
-	read      time.Time     // when it was
-	written   time.Time     // when it was last written to the store
-	scored    bool          // there was an update
-	current   bool          // state is of the latest
-	err       error         // of what an observer did
+	pictured  time.Time // when pictures were last sent
+	firstLook bool      // the rollout whose states are shown
+	saver     engine.Saver
+	written   time.Time // when a state was last written to the store
+	scored    bool      // there was an update
+	err       error     // of what an observer did
 }
 
 func steer(r *request, p steerParams) (any, error) {
@@ -84,7 +82,7 @@ func steer(r *request, p steerParams) (any, error) {
 		err = run.err
 	}
 	if err != nil {
-		if run.state != nil {
+		if run.saver.State != nil {
 			err = errors.Join(err, run.write()) // the page offers to go on from there
 		}
 		return nil, err
@@ -129,12 +127,9 @@ func (s *steering) observe(e sdo.Event) {
 	s.gate(s)
 	// A run that was told to stop goes on to its next update where its latest was
 	// not read back: it is near, or the state would have been.
-	if e.Kind == sdo.EventUpdate {
-		s.scored = true
-		s.current = s.state != nil && s.state.Result.Updates == e.Update
-	}
-	if s.stopped() && (s.current || !s.scored) {
-		if s.current {
+	s.scored = s.scored || e.Kind == sdo.EventUpdate
+	if s.stopped() && s.saver.MayStop() {
+		if s.saver.Current() {
 			s.write() // which has said so where it cannot
 		}
 		s.cancel()

@@ -29,7 +29,8 @@ func (a *app) steer() *cobra.Command {
 keys the flags override. Without a recipe, what the pictures are steered by is given
 with --objective: a term's name, or the term as a recipe writes it,
 '{term: clip_similarity, prompt: a red fox, weight: 2}'; a clip_similarity without a
-prompt of its own is held to --prompt. Ctrl-C ends the run and saves the best so far.
+prompt of its own is held to --prompt. Ctrl-C ends the run and saves the best so far;
+after it, or anything worse, the same command continues the run.
 
 Recipes: ` + strings.Join(recipes.List(), ", ") + `
 Terms: ` + strings.Join(recipes.Terms, ", "),
@@ -124,7 +125,12 @@ func (a *app) planFor(args []string, cmd *cobra.Command) (*engine.Plan, error) {
 // interrupted or failed half way and there is something to save.
 func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) error {
 	r := plan.Recipe
-	if err := report.Ready(out, 4*int64(plan.Shape.Size())+8*int64(plan.Pictures().Size())); err != nil {
+	// Of latents, what is found and the seven vectors of a checkpoint.
+	if err := report.Ready(out, (1+7)*4*int64(plan.Shape.Size())+8*int64(plan.Pictures().Size())); err != nil {
+		return usageError{err}
+	}
+	keep, err := readSteering(out, r)
+	if err != nil {
 		return usageError{err}
 	}
 	a.say("%s: %s, %d steps, up to %s", r.Name, noun(r.NumImages, "picture"), r.Sampler.NumInferenceSteps, noun(r.Updates, "update"))
@@ -157,21 +163,36 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 	if plan.Model.Pipeline != nil {
 		run.Latent = plan.Shape[1:]
 	}
+	done := 0
+	if keep.resumes != nil {
+		made := keep.resumes.Result.Updates
+		a.say("continues after %s", noun(made, "update"))
+		done = plan.Inversion() + made*plan.Calls()
+	}
 	bar := a.newDisplay(plan.Inversion()+(r.Updates+1)*plan.Calls(), "steps")
+	bar.begin(done)
 	show := bar.observe(plan.Inversion(), plan.Calls())
 	var previewErr error
-	run.Result, err = session.Steer(ctx, func(e sdo.Event) {
+	running, over := keep.begin(ctx)
+	defer over()
+	run.Result, err = session.SteerFrom(running, keep.resumes, func(e sdo.Event) {
 		show(e)
-		if err := keepFrame(ctx, run, session, e); err != nil && previewErr == nil {
+		if err := keepFrame(ctx, run, session, e, keep.resumes == nil); err != nil && previewErr == nil {
 			previewErr = err
 		}
+		keep.observe(e)
 	})
 	bar.end()
-	run.Seconds = time.Since(run.Started).Seconds()
+	run.Seconds = keep.seconds()
 	run.PeakBytes = exec.Usage().PeakActivations
+	err = keep.ended(err, run.Result != nil && run.Result.Cancelled)
 	if run.Result == nil {
 		if errors.Is(err, context.Canceled) {
-			a.say("interrupted before the first pictures; there is nothing to save")
+			goesOn := keep.goesOn()
+			if goesOn == "" {
+				goesOn = "; there is nothing to save"
+			}
+			a.say("interrupted before the first pictures%s", goesOn)
 			return errInterrupted
 		}
 		return err
@@ -182,21 +203,39 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 		}
 		return fmt.Errorf("%w; what was found is in %s", err, filepath.Join(out, report.VariablesFile))
 	}
-	if err == nil && previewErr != nil && !run.Result.Cancelled {
-		err = previewErr
+	if err == nil && !run.Result.Cancelled {
+		err = errors.Join(previewErr, keep.failed())
 	}
 	if err == nil {
 		err = judge(context.WithoutCancel(ctx), session, run)
 	}
-	return errors.Join(err, a.finish(run, out))
+	if err == nil && keep.resumes != nil {
+		err = beginFilm(run)
+	}
+	if ended := a.finish(run, out, keep.goesOn()); err != nil || ended != nil {
+		return errors.Join(err, ended)
+	}
+	return keep.remove()
 }
 
-// keepFrame keeps the pictures of every update, and of every step of the first
-// rollout unless looking at it takes longer than making it, for the film and the
-// page. A run that was cancelled meanwhile keeps what it has.
-func keepFrame(ctx context.Context, run *report.Run, session *engine.Session, e sdo.Event) error {
+// beginFilm puts what the first command of a continued run began with before the
+// updates of this one.
+func beginFilm(run *report.Run) error {
+	if len(run.Updates) == 0 || run.Updates[0].At == 0 {
+		return nil
+	}
+	first, err := run.Frame(0, run.Result.Before)
+	run.Updates = append([]report.Frame{first}, run.Updates...)
+	return err
+}
+
+// keepFrame keeps the pictures of every update, and of every step of a rollout
+// before any, which first may be, unless looking at it takes longer than making
+// it, for the film and the page. A run that was cancelled meanwhile keeps what it
+// has.
+func keepFrame(ctx context.Context, run *report.Run, session *engine.Session, e sdo.Event, first bool) error {
 	update := e.Kind == sdo.EventUpdate && run.Films(e.Update)
-	if !update && (e.Kind != sdo.EventStep || len(run.Updates) > 0 || !session.Cheap()) {
+	if !update && (e.Kind != sdo.EventStep || !first || len(run.Updates) > 0 || !session.Cheap()) {
 		return nil
 	}
 	images, err := session.Look(ctx, e.State)
@@ -238,8 +277,9 @@ func judge(ctx context.Context, session *engine.Session, run *report.Run) error 
 	return nil
 }
 
-// finish writes the folder, tells the result and says how the run ended.
-func (a *app) finish(run *report.Run, out string) error {
+// finish writes the folder, tells the result and says how the run ended, and how
+// it goes on.
+func (a *app) finish(run *report.Run, out, goesOn string) error {
 	if _, err := report.Write(out, run); err != nil {
 		return err
 	}
@@ -252,7 +292,7 @@ func (a *app) finish(run *report.Run, out string) error {
 		tell(a, run, s, out)
 	}
 	if s.Interrupted {
-		a.say("interrupted; the best so far is saved")
+		a.say("interrupted; the best so far is saved%s", goesOn)
 		return errInterrupted
 	}
 	return nil

@@ -24,18 +24,14 @@ import (
 )
 
 // Names of the files in the folder of a tuning, beside what report.WriteTuning
-// writes. An adapter is PEFT's folder and kohya-ss' file.
+// and checkpoints write. An adapter is PEFT's folder and kohya-ss' file.
 const (
-	tuneCheckpoint = "checkpoint.safetensors"
-	tuneLog        = "log.jsonl"
-	tuneRecipe     = "recipe.yaml"
-	kohyaFile      = "lora_kohya.safetensors"
-	peftFile       = "adapter_model.safetensors"
-	tunedModel     = "model" // a diffusers folder, where the network's own parameters were trained
+	tuneLog    = "log.jsonl"
+	tuneRecipe = "recipe.yaml"
+	kohyaFile  = "lora_kohya.safetensors"
+	peftFile   = "adapter_model.safetensors"
+	tunedModel = "model" // a diffusers folder, where the network's own parameters were trained
 )
-
-// metadataRecipe is the checkpoint's record of the recipe it belongs to.
-const metadataRecipe = "recipe"
 
 func (a *app) tune() *cobra.Command {
 	out := ""
@@ -110,7 +106,7 @@ func (t *tuneRun) run(ctx context.Context) error {
 	if err := report.Ready(t.out, 4*4*int64(t.plan.Trained())); err != nil { // values, two moments and what is published
 		return usageError{err}
 	}
-	tensors, metadata, err := t.readCheckpoint()
+	tensors, metadata, err := readCheckpoint(t.out, "tuning", t.recipe)
 	if err != nil {
 		return usageError{err}
 	}
@@ -140,7 +136,7 @@ func (t *tuneRun) run(ctx context.Context) error {
 	t.exec.ResetPeak()
 	if tensors != nil {
 		if err := t.tuning.Restore(ctx, tensors, metadata); err != nil {
-			return usageError{fmt.Errorf("%s: %w", t.path(tuneCheckpoint), err)}
+			return usageError{fmt.Errorf("%s: %w", t.path(checkpointFile), err)}
 		}
 		t.say("continues after %s", noun(t.tuning.Update(), "update"))
 	}
@@ -279,46 +275,11 @@ func (t *tuneRun) save(ctx context.Context) error {
 		return err
 	}
 	metadata[metadataRecipe] = string(t.recipe.Canonical())
-	if err := model.SaveSafetensors(t.path(tuneCheckpoint), tensors, model.F32, metadata); err != nil {
+	if err := model.SaveSafetensors(t.path(checkpointFile), tensors, model.F32, metadata); err != nil {
 		return fmt.Errorf("checkpoint after %s: %w; what was there before is as it was, and the same command continues", noun(t.tuning.Update(), "update"), err)
 	}
 	return nil
 }
-
-// readCheckpoint reads the folder's checkpoint, nil where there is none, and
-// refuses one of another recipe. How many updates there shall be may change: what
-// is made is the same.
-func (t *tuneRun) readCheckpoint() (model.Weights, map[string]string, error) {
-	if _, err := os.Stat(t.path(tuneCheckpoint)); err != nil {
-		return nil, nil, nil
-	}
-	tensors, metadata, err := model.LoadSafetensors(os.DirFS(t.out), tuneCheckpoint)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w; remove it to begin again", t.out, err)
-	}
-	other := func(format string, args ...any) (model.Weights, map[string]string, error) {
-		return nil, nil, fmt.Errorf("%s: %s; give another folder with --out, or remove it to begin again", t.path(tuneCheckpoint), fmt.Sprintf(format, args...))
-	}
-	r, err := recipes.Parse([]byte(metadata[metadataRecipe]), tuneCheckpoint)
-	if err != nil {
-		return other("is no checkpoint of a tuning")
-	}
-	if made, _ := engine.CheckpointUpdate(metadata); made > t.recipe.Updates {
-		return other("has made %s, the recipe wants %d", noun(made, "update"), t.recipe.Updates)
-	}
-	r.Updates = t.recipe.Updates
-	if now, then := lines(t.recipe), lines(r); !slices.Equal(now, then) {
-		for i, line := range now {
-			if i >= len(then) || then[i] != line {
-				return other("belongs to another recipe than %q, which differs in %q", t.recipe.Name, strings.TrimSpace(line))
-			}
-		}
-		return other("belongs to another recipe than %q", t.recipe.Name)
-	}
-	return tensors, metadata, nil
-}
-
-func lines(r *recipes.Recipe) []string { return strings.Split(string(r.Canonical()), "\n") }
 
 // finish writes what the tuning has come to, and tells.
 func (t *tuneRun) finish(ctx context.Context) error {

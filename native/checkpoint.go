@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sdo-go/sdo/engine"
+	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/recipes"
+)
+
+// checkpointFile is what a run is continued from, in its folder.
+const checkpointFile = "checkpoint.safetensors"
+
+// metadataRecipe is the checkpoint's record of the recipe it belongs to.
+const metadataRecipe = "recipe"
+
+// readCheckpoint reads a folder's checkpoint of a tuning, or of what else there is
+// to continue; nil where there is none. It refuses one of another recipe, but how
+// many updates there shall be may change: what is made is the same.
+func readCheckpoint(out, what string, recipe *recipes.Recipe) (model.Weights, map[string]string, error) {
+	if _, err := os.Stat(filepath.Join(out, checkpointFile)); err != nil {
+		return nil, nil, nil
+	}
+	tensors, metadata, err := model.LoadSafetensors(os.DirFS(out), checkpointFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w; remove it to begin again", out, err)
+	}
+	other := func(format string, args ...any) (model.Weights, map[string]string, error) {
+		return nil, nil, fmt.Errorf("%s: %s; give another folder with --out, or remove it to begin again", filepath.Join(out, checkpointFile), fmt.Sprintf(format, args...))
+	}
+	r, err := recipes.Parse([]byte(metadata[metadataRecipe]), checkpointFile)
+	if err != nil {
+		return other("is no checkpoint of a %s", what)
+	}
+	if made, _ := engine.CheckpointUpdate(metadata); made > recipe.Updates {
+		return other("has made %s, the recipe wants %d", noun(made, "update"), recipe.Updates)
+	}
+	r.Updates = recipe.Updates
+	if now, then := lines(recipe), lines(r); !slices.Equal(now, then) {
+		for i, line := range now {
+			if i >= len(then) || then[i] != line {
+				return other("belongs to another recipe than %q, which differs in %q", recipe.Name, strings.TrimSpace(line))
+			}
+		}
+		return other("belongs to another recipe than %q", recipe.Name)
+	}
+	return tensors, metadata, nil
+}
+
+func lines(r *recipes.Recipe) []string { return strings.Split(string(r.Canonical()), "\n") }

@@ -131,7 +131,7 @@ func TestProblems(t *testing.T) {
 		{"- a\n", "test.yaml:1: recipe: expected a mapping that begins with version: 1, got a list of 1"},
 		{"name: x\n", "test.yaml:1: version: expected version: 1, got nothing"},
 		{"version: 2\nname: x\n", "test.yaml:1: version: expected a whole number from 1 to 1, got 2"},
-		{minimal + "update: 3\n", "test.yaml:4: update: expected one of the keys version, name, description, model, decoder, lora, guide, judge, clip, aesthetic, seed, num_images, height, width, sampler, guidance_scale, condition, prompt, negative_prompt, start, variables, objective, method, optimizer, updates, guards, tune, got an unknown key; did you mean updates?"},
+		{minimal + "update: 3\n", "test.yaml:4: update: expected one of the keys version, name, description, model, decoder, dtype, lora, guide, judge, clip, aesthetic, seed, num_images, height, width, sampler, guidance_scale, condition, prompt, negative_prompt, start, variables, objective, method, optimizer, updates, guards, tune, got an unknown key; did you mean updates?"},
 		{minimal + "updates: many\n", `test.yaml:4: updates: expected a whole number from 0 to 10000, got "many"`},
 		{minimal + "updates: 1.5\n", "test.yaml:4: updates: expected a whole number from 0 to 10000, got 1.5"},
 		{minimal + "updates: 10001\n", "test.yaml:4: updates: expected a whole number from 0 to 10000, got 10001"},

@@ -165,7 +165,7 @@ func BadLoRAs(t testing.TB) []Upload {
 		{"alpha 0", alpha(0), "one positive number"},
 		{"alpha not a number", alpha(nan), "holds NaN"},
 		{"alpha untold", written(t, Adapter(t, "avatars-16-s", 2, 2, "to_q").Weights, "base_model.model.", nil), "does not say its alpha"},
-		{"another kind of adapter", with(`{"r":2,"lora_alpha":2,"use_dora":true}`), "use_dora true is not supported"},
+		{"another kind of adapter", with(`{"r":2,"lora_alpha":2,"use_dora":true}`), `"use_dora": true is not supported`},
 		{"metadata of another file", with(`{"r":4,"lora_alpha":2}`), "config says rank 4"},
 		{"metadata that is no JSON", with(`{`), "JSON"},
 	}

@@ -4,17 +4,20 @@
 // q, y: [N,Lq,C]; k, v: [N,Lk,C]. An invocation owns a few queries and streams
 // over the keys with a running maximum (arXiv 2205.14135): no score is ever
 // stored. The weighted sum is kept in y itself, so the width of a head is not
-// limited by registers. Saved for backward: one log-sum-exp per query, by
+// limited by registers; where several dispatches share the keys, state [N,heads,Lq]
+// has the log-sum-exp of those before. Saved for backward: one log-sum-exp per query, by
 // attention_lse.wgsl. Cost: 4*N*Lq*Lk*C FLOP.
 // use: flat_index.wgsl
 // use: attention_tile.wgsl
 
 const WORKGROUP = 64u; // param
+const PARTS = false;   // param
 
 @group(0) @binding(1) var<storage, read_write> q: array<T>;
 @group(0) @binding(2) var<storage, read_write> k: array<T>;
 @group(0) @binding(3) var<storage, read_write> v: array<T>;
 @group(0) @binding(4) var<storage, read_write> y: array<T>;
+@group(0) @binding(5) var<storage, read_write> state: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -25,8 +28,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   var tops = array<f32, OWN>();
   var sums = array<f32, OWN>();
   for (var r = 0u; r < OWN; r++) { tops[r] = LOWEST; }
-  let end = last_key(tile.first);
-  for (var first = 0u; first < end; first += OTHERS) {
+  let end = min(last_key(tile.first), block.end);
+  if (PARTS && block.start > 0u) {
+    if (end <= block.start) { return; }
+    for (var r = 0u; r < OWN; r++) {
+      tops[r] = state[tile.pair * block.rows + own_row(tile.first, r)];
+      sums[r] = 1.0;
+    }
+  }
+  for (var first = block.start; first < end; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
     for (var d = 0u; d < block.width; d++) {
@@ -43,7 +53,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       var top = tops[r];
       for (var j = 0u; j < OTHERS; j++) {
         let key = first + j;
-        let counts = key < block.others && seen(own_row(tile.first, r), key);
+        let counts = key < end && seen(own_row(tile.first, r), key);
         let score = select(LOWEST, block.scale * total(dots[j * OWN + r]), counts);
         weights[j * OWN + r] = score;
         top = max(top, score);
@@ -72,6 +82,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   // A repeated last row must not be divided twice.
   for (var r = 0u; r < OWN; r++) {
     if (tile.first + r >= block.rows) { break; }
+    if (PARTS) { state[tile.pair * block.rows + tile.first + r] = tops[r] + log(sums[r]); }
     for (var d = 0u; d < block.width; d++) { y[tile.own[r] + d] = y[tile.own[r] + d] / sums[r]; }
   }
 }

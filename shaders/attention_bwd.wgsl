@@ -28,9 +28,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   var tile = locate(index);
 
   var start = 0u;
-  var end = block.others;
-  if (OWN_QUERY) { end = last_key(tile.first); } else { start = first_query(tile.first); }
-  for (var first = start; first < end; first += OTHERS) {
+  var end = block.end;
+  if (OWN_QUERY) { end = min(last_key(tile.first), end); } else { start = first_query(tile.first); }
+  for (var first = max(start, block.start); first < end; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
     var slopes = array<T, CELLS>();
@@ -63,7 +63,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         }
         let p = exp(block.scale * total(dots[j * OWN + r]) - lse[query]);
         let ds = block.scale * p * (total(slopes[j * OWN + r]) - delta[query]);
-        weights[j * OWN + r] = select(0.0, ds, counts && first + j < block.others);
+        weights[j * OWN + r] = select(0.0, ds, counts && first + j < end);
       }
     }
     for (var d = 0u; d < block.width; d++) {

@@ -21,8 +21,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   var tops = array<f32, OWN>();
   var sums = array<f32, OWN>();
   for (var r = 0u; r < OWN; r++) { tops[r] = LOWEST; }
-  let end = last_key(tile.first);
-  for (var first = 0u; first < end; first += OTHERS) {
+  let end = min(last_key(tile.first), block.end);
+  if (block.start > 0u) {
+    if (end <= block.start) { return; }
+    for (var r = 0u; r < OWN; r++) {
+      tops[r] = lse[tile.pair * block.rows + own_row(tile.first, r)];
+      sums[r] = 1.0;
+    }
+  }
+  for (var first = block.start; first < end; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
     for (var d = 0u; d < block.width; d++) {
@@ -38,7 +45,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       var top = tops[r];
       for (var j = 0u; j < OTHERS; j++) {
         let key = first + j;
-        let counts = key < block.others && seen(own_row(tile.first, r), key);
+        let counts = key < end && seen(own_row(tile.first, r), key);
         scores[j] = select(LOWEST, block.scale * total(dots[j * OWN + r]), counts);
         top = max(top, scores[j]);
       }

@@ -4,6 +4,10 @@
 // are [N,rows,C], head h owns C/heads contiguous channels, and all extents of
 // channels count Ts. The last rows are repeated where an extent does not divide.
 //
+// A dispatch streams over rows start..end of the other side and goes on from what
+// those before it left: some adapters end an invocation's loops after 65535 turns,
+// without a word, and others a dispatch that takes seconds.
+//
 // Sums declared inside a loop are set to zero in so many words: naga 0.19, inside
 // the native library, zeroes a plain var once and not on every turn.
 // use: element.wgsl
@@ -14,7 +18,7 @@ const CAUSAL = false; // param
 const CELLS = OWN * OTHERS;
 const LOWEST = -1.0e30; // below every score; exp takes it to 0 without overflowing
 
-struct Block { n: u32, rows: u32, others: u32, heads: u32, channels: u32, width: u32, scale: f32 }
+struct Block { n: u32, rows: u32, others: u32, heads: u32, channels: u32, width: u32, scale: f32, start: u32, end: u32 }
 
 @group(0) @binding(0) var<uniform> block: Block;
 

@@ -22,7 +22,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   var tile = locate(index);
 
   let start = first_query(tile.first);
-  for (var first = start; first < block.others; first += OTHERS) {
+  for (var first = max(start, block.start); first < block.end; first += OTHERS) {
     var rows = other_rows(tile.others, first);
     var dots = array<T, CELLS>();
     for (var d = 0u; d < block.width; d++) {
@@ -39,7 +39,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
       let level = lse[tile.pair * block.others + query];
       for (var r = 0u; r < OWN; r++) {
         let p = exp(block.scale * total(dots[j * OWN + r]) - level);
-        let counts = first + j < block.others && seen(query, own_row(tile.first, r));
+        let counts = first + j < block.end && seen(query, own_row(tile.first, r));
         weights[j * OWN + r] = select(0.0, p, counts);
       }
     }

@@ -196,6 +196,8 @@ func (t *table) attention() {
 		{1, 65, 77, 2, 80},
 		{1, 9, 10, 2, 160},
 		{1, 33, 33, 1, 512},
+		{1, 6, 1030, 1, 129}, // more keys than one dispatch visits, in the backward more queries
+		{1, 1030, 6, 1, 129},
 	} {
 		t.add("attention", fmt.Sprintf("%dx%dx%d_h%dx%d", s.n, s.lq, s.lk, s.heads, s.width), Row{
 			Build: func(g *graph.Graph) *graph.Node {
@@ -240,7 +242,7 @@ func (t *table) geglu() {
 
 // causal attention, with as many keys as queries.
 func (t *table) causal() {
-	for _, s := range []struct{ n, l, heads, width int }{{1, 1, 1, 1}, {2, 7, 3, 5}, {1, 77, 2, 16}, {1, 64, 1, 8}, {1, 33, 1, 80}} {
+	for _, s := range []struct{ n, l, heads, width int }{{1, 1, 1, 1}, {2, 7, 3, 5}, {1, 77, 2, 16}, {1, 64, 1, 8}, {1, 33, 1, 80}, {1, 830, 1, 129}} {
 		t.add("attention", fmt.Sprintf("causal_%dx%d_h%dx%d", s.n, s.l, s.heads, s.width), Row{Build: func(g *graph.Graph) *graph.Node {
 			c := s.heads * s.width
 			q, k, v := g.Input("q", s.n, s.l, c), g.Input("k", s.n, s.l, c), g.Input("v", s.n, s.l, c)

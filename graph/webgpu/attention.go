@@ -16,21 +16,48 @@ func newHeads(x graph.Shape, attrs any) heads {
 	return heads{x[0], a.Heads, x[2] / width, x[2] / a.Heads / width, width, a.Scale, a.Causal}
 }
 
+// maxTurns bounds the turns of an invocation's loops. Mesa's llvmpipe ends them
+// after 65535 and says nothing; drivers of GPUs end a dispatch that takes too long.
+const maxTurns = 1 << 15
+
+// part is how many rows of the other side one launch visits.
+func (h heads) part(p *preset) int {
+	const besides = 64 // turns of the small loops, where they are not unrolled
+	return max(1, maxTurns/(2*h.perHead+besides)) * p.others
+}
+
 // launch runs one invocation per image, head and few own rows, each of which
-// visits all rows of the other side.
-func (h heads) launch(p *preset, shader string, rows, others int, bind []operand, pairs ...any) ([]launch, error) {
+// visits all rows of the other side, a part in each launch.
+func (h heads) launch(p *preset, shader string, rows, others int, bind []operand, pairs ...any) (launches []launch, err error) {
 	count := h.images * h.count * ceil(rows, p.own)
-	return one(launch{
-		shader:  shader,
-		consts:  elements(h.width, append([]any{"WORKGROUP", p.lanes, "OWN", p.own, "OTHERS", p.others, "CAUSAL", h.causal}, pairs...)...),
-		uniform: append(words(count, rows, others, h.count, h.channels, h.perHead), floatWord(h.scale)),
-		bind:    bind,
-		groups:  fold(count, p.lanes),
-	})
+	for start := 0; start < others; start += h.part(p) {
+		uniform := append(words(count, rows, others, h.count, h.channels, h.perHead), floatWord(h.scale))
+		launches = append(launches, launch{
+			shader:  shader,
+			consts:  elements(h.width, append([]any{"WORKGROUP", p.lanes, "OWN", p.own, "OTHERS", p.others, "CAUSAL", h.causal}, pairs...)...),
+			uniform: append(uniform, words(start, min(start+h.part(p), others))...),
+			bind:    bind,
+			groups:  fold(count, p.lanes),
+		})
+	}
+	return launches, nil
+}
+
+// attentionStateBytes is what the launches of one attention hand on, 0 where it is
+// one.
+func attentionStateBytes(n *graph.Node, p *preset) int64 {
+	if h := newHeads(n.Shape, n.Attrs); n.Inputs[1].Shape[1] > h.part(p) {
+		return 4 * int64(h.images*h.count*n.Shape[1])
+	}
+	return 0
 }
 
 func attention(n *graph.Node, p *preset) ([]launch, error) {
-	return newHeads(n.Shape, n.Attrs).launch(p, "attention", n.Shape[1], n.Inputs[1].Shape[1], operands(n))
+	state, parts := unread(), attentionStateBytes(n, p) > 0
+	if parts {
+		state = temp(0)
+	}
+	return newHeads(n.Shape, n.Attrs).launch(p, "attention", n.Shape[1], n.Inputs[1].Shape[1], append(operands(n), state), "PARTS", parts)
 }
 
 func attentionLSE(n *graph.Node, p *preset) ([]launch, error) {

@@ -120,11 +120,12 @@ func conv2dGradInput(n *graph.Node, p *preset) ([]launch, error) {
 }
 
 // splitRows cuts the rows of pixels that a weight gradient sums over, so that
-// there are enough invocations. It returns the rows of a part and the parts.
+// there are enough invocations, and few enough turns for each. It returns the rows of a part and the parts.
 func (g convolution) splitRows(p *preset) (rows, splits int) {
 	threads := g.w[2] * g.w[3] * ceil(g.w[0], tile) * ceil(g.w[1], tile)
 	total := g.y[0] * g.y[2]
 	rows = ceil(total, max(1, min(total, p.crew/threads)))
+	rows = min(rows, max(1, maxTurns/g.y[3]))
 	return rows, ceil(total, rows)
 }
 

@@ -100,6 +100,10 @@ func temps(n *graph.Node, p *preset) []int64 {
 		if !p.tiles {
 			return []int64{newProduct(n).panel().bytes()}
 		}
+	case "attention":
+		if bytes := attentionStateBytes(n, p); bytes > 0 {
+			return []int64{bytes}
+		}
 	case "reduce_sum":
 		if r := newReduction(n, p); r.splits() > 1 {
 			return []int64{4 * int64(r.splits()*r.p)}

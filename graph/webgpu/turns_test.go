@@ -1,0 +1,42 @@
+package webgpu
+
+import (
+	"testing"
+
+	"github.com/sdo-go/sdo/graph"
+)
+
+// No invocation's loops take more turns than every adapter grants, whatever the
+// sizes of the networks that people bring.
+func TestTurnsOfLoops(t *testing.T) {
+	for _, p := range []*preset{&softwarePreset, &hardwarePreset} {
+		for _, channels := range []int{40, 64, 129, 512, 2048} {
+			h := newHeads(graph.Shape{1, 16384, channels}, &graph.AttentionAttrs{Heads: 1})
+			launches, err := h.launch(p, "attention", 16384, 16384, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := uint32(0)
+			for _, l := range launches {
+				start, end := l.uniform[len(l.uniform)-2], l.uniform[len(l.uniform)-1]
+				if start != next || end <= start {
+					t.Fatalf("%d channels: a launch visits rows %d to %d after %d", channels, start, end, next)
+				}
+				next = end
+				if turns := ceil(int(end-start), p.others) * 2 * h.perHead; turns > maxTurns {
+					t.Errorf("%d channels: %d turns", channels, turns)
+				}
+			}
+			if next != 16384 {
+				t.Errorf("%d channels: the launches end at row %d", channels, next)
+			}
+		}
+		for _, side := range []int{64, 256, 512, 2048} {
+			g := convolution{w: graph.Shape{512, 512, 3, 3}, y: graph.Shape{2, 512, side, side}}
+			rows, splits := g.splitRows(p)
+			if rows*side > maxTurns || rows*splits < 2*side {
+				t.Errorf("side %d: %d splits of %d rows", side, splits, rows)
+			}
+		}
+	}
+}

@@ -183,7 +183,7 @@ func TestTooLarge(t *testing.T) {
 	p.panel("goal")
 	p.set("method", "full")
 	p.wait("refusal")
-	p.waitText("refusal", "the CPU executor of a page has at most 3072")
+	p.waitText("refusal", "the CPU executor of a page has at most 3 GiB")
 	if !evaluate[bool](p, "return document.querySelector('[data-testid=start]').disabled") {
 		t.Error("a run that does not fit can be started")
 	}

@@ -168,7 +168,10 @@ func (t *table) groupNorm() {
 		{[]int{4, 6}, 2},
 		{[]int{1, 7, 3}, 1},
 		{[]int{1, 24, 16, 16}, 2},
-		{[]int{65600, 2, 3}, 1}, // a workgroup for each group would be too many
+		{[]int{65600, 2, 3}, 1},  // a workgroup for each group would be too many
+		{[]int{1, 5, 33, 31}, 1}, // groups in parts
+		{[]int{2, 3, 91, 93}, 1}, // in parts on GPUs, too
+		{[]int{1, 8, 64, 128}, 1},
 	} {
 		for _, silu := range []bool{false, true} {
 			name := fmt.Sprintf("%s_g%d", dims(s.x...), s.groups)

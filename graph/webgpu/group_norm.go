@@ -16,16 +16,50 @@ func newNormalisation(x graph.Shape, attrs any) normalisation {
 	return normalisation{a, x[0], x[1], x[1] / a.Groups, pixels / width, width}
 }
 
+func (g normalisation) runs() int { return g.images * g.Groups }
+
+// parts cuts a reduction over lines of so many elements, many times over, into
+// parts of each line: as many as keep the adapter busy where workgroups are few,
+// and at least so many that no invocation turns too often.
+func (p *preset) parts(sums, lines, length int) (part, parts int) {
+	rows := teamRows(p.team, length)
+	lines = ceil(lines, rows)
+	columns := p.team / rows
+	parts = min(p.crew/(p.team*sums), lines*length/(columns*shortSum))
+	part = ceil(length, max(1, min(parts, length)))
+	part = min(part, max(1, maxTurns/(2*lines))*columns)
+	return part, ceil(length, part)
+}
+
+// statsParts cuts a group, a contiguous run, for its statistics.
+func (g normalisation) statsParts(p *preset) (part, parts int) {
+	return p.parts(g.runs(), 1, g.perGroup*g.pixels)
+}
+
 func groupNormStats(n *graph.Node, p *preset) ([]launch, error) {
 	g := newNormalisation(n.Inputs[0].Shape, n.Attrs)
-	runs := g.images * g.Groups
-	return one(launch{
+	part, parts := g.statsParts(p)
+	block := func(count int) []uint32 {
+		return append(words(count, g.perGroup*g.pixels, part, parts), floatWord(g.Eps))
+	}
+	sums := launch{
 		shader:  "group_norm_stats",
-		consts:  elements(g.width, "TEAM", p.team),
-		uniform: append(words(runs, g.perGroup*g.pixels), floatWord(g.Eps)),
+		consts:  elements(g.width, "TEAM", p.team, "PARTS", parts > 1),
+		uniform: block(g.runs() * parts),
 		bind:    operands(n),
-		groups:  fold(runs, 1),
-	})
+		groups:  fold(g.runs()*parts, 1),
+	}
+	if parts == 1 {
+		return one(sums)
+	}
+	sums.bind = []operand{tensor(n.Inputs[0]), temp(0)}
+	return []launch{sums, {
+		shader:  "group_norm_merge",
+		consts:  consts("WORKGROUP", p.lanes),
+		uniform: block(g.runs()),
+		bind:    []operand{temp(0), tensor(n)},
+		groups:  fold(g.runs(), p.lanes),
+	}}, nil
 }
 
 func groupNorm(n *graph.Node, p *preset) ([]launch, error) {
@@ -40,25 +74,75 @@ func groupNorm(n *graph.Node, p *preset) ([]launch, error) {
 	})
 }
 
+// gradParts cuts the pixels of a group for the gradient of its input.
+func (g normalisation) gradParts(p *preset) (part, parts int) {
+	return p.parts(g.runs(), g.perGroup, g.pixels)
+}
+
 func groupNormGradInput(n *graph.Node, p *preset) ([]launch, error) {
 	g := newNormalisation(n.Shape, n.Attrs)
-	runs := g.images * g.Groups
-	return one(launch{
-		shader:  "group_norm_bwd",
-		consts:  elements(g.width, "TEAM", p.team, "ROWS", teamRows(p.team, g.pixels), "SILU", g.SiLU),
-		uniform: words(runs, g.Groups, g.perGroup, g.pixels),
-		bind:    operands(n),
-		groups:  fold(runs, 1),
-	})
+	part, parts := g.gradParts(p)
+	slots := g.runs() * parts
+	pass := func(sum, write bool, sums operand) launch {
+		return launch{
+			shader:  "group_norm_bwd",
+			consts:  elements(g.width, "TEAM", p.team, "ROWS", teamRows(p.team, g.pixels), "SILU", g.SiLU, "SUM", sum, "WRITE", write),
+			uniform: words(g.runs(), g.Groups, g.perGroup, g.pixels, part, slots),
+			bind:    append(operands(n), sums),
+			groups:  fold(slots, 1),
+		}
+	}
+	if parts == 1 {
+		return one(pass(true, true, unread()))
+	}
+	return []launch{
+		pass(true, false, temp(0)),
+		addSplits(p, parts, 2*g.runs(), temp(0), temp(1)),
+		pass(false, true, temp(1)),
+	}, nil
+}
+
+// paramParts cuts the pixels of a channel for the gradients of its parameters.
+func (g normalisation) paramParts(p *preset) (part, parts int) {
+	return p.parts(g.channels, g.images, g.pixels)
 }
 
 func groupNormGradParams(n *graph.Node, p *preset) ([]launch, error) {
 	g := newNormalisation(n.Inputs[1].Shape, n.Attrs)
-	return one(launch{
+	part, parts := g.paramParts(p)
+	slots := g.channels * parts
+	sums := launch{
 		shader:  "group_norm_params_bwd",
 		consts:  elements(g.width, "TEAM", p.team, "ROWS", teamRows(p.team, g.pixels), "SILU", g.SiLU),
-		uniform: words(g.images, g.channels, g.perGroup, g.pixels),
+		uniform: words(g.images, g.channels, g.perGroup, g.pixels, part, slots),
 		bind:    operands(n),
-		groups:  fold(g.channels, 1),
-	})
+		groups:  fold(slots, 1),
+	}
+	if parts == 1 {
+		return one(sums)
+	}
+	sums.bind[len(sums.bind)-1] = temp(0)
+	return []launch{sums, addSplits(p, parts, n.Shape.Size(), temp(0), tensor(n))}, nil
+}
+
+// normalisationTemps are the bytes of scratch space of a group norm's launches.
+func normalisationTemps(n *graph.Node, p *preset) []int64 {
+	switch n.Op {
+	case "group_norm_stats":
+		g := newNormalisation(n.Inputs[0].Shape, n.Attrs)
+		if _, parts := g.statsParts(p); parts > 1 {
+			return []int64{8 * int64(g.runs()*parts)}
+		}
+	case "group_norm_grad_input":
+		g := newNormalisation(n.Shape, n.Attrs)
+		if _, parts := g.gradParts(p); parts > 1 {
+			return []int64{8 * int64(g.runs()*parts), 8 * int64(g.runs())}
+		}
+	case "group_norm_grad_params":
+		g := newNormalisation(n.Inputs[1].Shape, n.Attrs)
+		if _, parts := g.paramParts(p); parts > 1 {
+			return []int64{4 * int64(parts*n.Shape.Size())}
+		}
+	}
+	return nil
 }

@@ -104,6 +104,8 @@ func temps(n *graph.Node, p *preset) []int64 {
 		if bytes := attentionStateBytes(n, p); bytes > 0 {
 			return []int64{bytes}
 		}
+	case "group_norm_stats", "group_norm_grad_input", "group_norm_grad_params":
+		return normalisationTemps(n, p)
 	case "reduce_sum":
 		if r := newReduction(n, p); r.splits() > 1 {
 			return []int64{4 * int64(r.splits()*r.p)}

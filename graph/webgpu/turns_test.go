@@ -38,5 +38,19 @@ func TestTurnsOfLoops(t *testing.T) {
 				t.Errorf("side %d: %d splits of %d rows", side, splits, rows)
 			}
 		}
+		for _, lines := range []int{1, 4, 50, 1 << 13} {
+			for _, length := range []int{1, 3, 63, 4096, 1023 * 1025, 1 << 24} {
+				for _, sums := range []int{1, 32, 1 << 20} {
+					part, parts := p.parts(sums, lines, length)
+					rows := teamRows(p.team, length)
+					if turns := 2 * ceil(lines, rows) * ceil(part, p.team/rows); turns > maxTurns {
+						t.Errorf("%d lines of %d: %d turns", lines, length, turns)
+					}
+					if part*parts < length || part*(parts-1) >= length {
+						t.Errorf("%d lines of %d: %d parts of %d", lines, length, parts, part)
+					}
+				}
+			}
+		}
 	}
 }

@@ -4,26 +4,23 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/model/tokenizer"
 	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/tools/marked"
 )
 
-const (
-	begin = "<!-- memory:begin -->\n"
-	end   = "<!-- memory:end -->"
-)
+// markers are those of the table.
+const markers = "memory"
 
 func main() {
 	file := flag.String("w", "", "file to write the table into, between its markers")
@@ -44,25 +41,7 @@ func run(root, file string) error {
 		fmt.Print(table)
 		return nil
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	updated, err := splice(text, table)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return os.WriteFile(file, updated, 0o644)
-}
-
-// splice replaces what stands between the markers.
-func splice(text []byte, table string) ([]byte, error) {
-	head, rest, ok := bytes.Cut(text, []byte(begin))
-	_, tail, closed := bytes.Cut(rest, []byte(end))
-	if !ok || !closed {
-		return nil, fmt.Errorf("the markers %q and %q are missing", strings.TrimSpace(begin), end)
-	}
-	return slices.Concat(head, []byte(begin), []byte(table), []byte(end), tail), nil
+	return marked.Write(file, markers, table)
 }
 
 // checkpoint reads the released configs of Stable Diffusion 1.5, with weights as

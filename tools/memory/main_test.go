@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/tools/marked"
 )
 
 func TestTableOfMemoryIsCurrent(t *testing.T) {
@@ -17,11 +18,11 @@ func TestTableOfMemoryIsCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := splice(text, table)
+	shown, err := marked.Between(string(text), markers)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(want) != string(text) {
+	if shown != table {
 		t.Errorf("docs/models.md's table of memory is out of date; run make memory. It should read\n%s", table)
 	}
 	for line := range strings.Lines(table) {
@@ -47,11 +48,5 @@ func TestSinglePrecisionIsPlanned(t *testing.T) {
 	}
 	if single.Params < packed.Params*19/10 || single.Params > 2*packed.Params {
 		t.Errorf("weights take %d bytes, packed %d", single.Params, packed.Params)
-	}
-}
-
-func TestSpliceWantsMarkers(t *testing.T) {
-	if _, err := splice([]byte("no markers"), "x"); err == nil || !strings.Contains(err.Error(), "missing") {
-		t.Errorf("got %v", err)
 	}
 }

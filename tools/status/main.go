@@ -5,7 +5,6 @@
 package main
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -24,13 +23,12 @@ import (
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/model/builtin"
 	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/tools/marked"
 	"github.com/sdo-go/sdo/train"
 )
 
-const (
-	begin = "<!-- status:begin -->\n"
-	end   = "<!-- status:end -->"
-)
+// markers are those of the table.
+const markers = "status"
 
 func main() {
 	write := flag.String("w", "", "file to write the status table into")
@@ -51,29 +49,11 @@ func run(root, file string) error {
 		fmt.Print(matrix(ops))
 		return nil
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
 	table, err := status(root, ops)
 	if err != nil {
 		return err
 	}
-	updated, err := splice(text, table)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return os.WriteFile(file, updated, 0o644)
-}
-
-// splice replaces what stands between the markers.
-func splice(text []byte, table string) ([]byte, error) {
-	head, rest, ok := bytes.Cut(text, []byte(begin))
-	_, tail, closed := bytes.Cut(rest, []byte(end))
-	if !ok || !closed {
-		return nil, fmt.Errorf("the markers %q and %q are missing", strings.TrimSpace(begin), end)
-	}
-	return slices.Concat(head, []byte(begin), []byte(table), []byte(end), tail), nil
+	return marked.Write(file, markers, table)
 }
 
 // operation is one row of the matrix.

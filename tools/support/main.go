@@ -5,7 +5,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -18,12 +17,11 @@ import (
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/graph/webgpu"
 	"github.com/sdo-go/sdo/model/modeltest"
+	"github.com/sdo-go/sdo/tools/marked"
 )
 
-const (
-	begin = "<!-- support:begin -->\n"
-	end   = "<!-- support:end -->"
-)
+// markers are those of the table.
+const markers = "support"
 
 func main() {
 	file := flag.String("w", "", "file to write the table into, between its markers")
@@ -66,15 +64,7 @@ func run(root, file string) error {
 		fmt.Print(t.String())
 		return nil
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	updated, err := splice(text, t.String())
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return os.WriteFile(file, updated, 0o644)
+	return marked.Write(file, markers, t.String())
 }
 
 func stored(s graph.Storage) string {
@@ -87,16 +77,6 @@ func stored(s graph.Storage) string {
 func describe(ex graph.Executor) string {
 	d := ex.Device()
 	return strings.TrimSpace(d.Name + " " + d.Driver)
-}
-
-// splice replaces what stands between the markers.
-func splice(text []byte, table string) ([]byte, error) {
-	head, rest, ok := bytes.Cut(text, []byte(begin))
-	_, tail, closed := bytes.Cut(rest, []byte(end))
-	if !ok || !closed {
-		return nil, fmt.Errorf("the markers %q and %q are missing", strings.TrimSpace(begin), end)
-	}
-	return slices.Concat(head, []byte(begin), []byte(table), []byte(end), tail), nil
 }
 
 // table is the support table: the executors and, by architecture and storage of

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/sdo-go/sdo/graph"
@@ -98,7 +97,7 @@ type Networks struct {
 
 // LoadNetworks reads the networks a recipe names; see LoadModel.
 func LoadNetworks(r *recipes.Recipe, open Open) (*Networks, error) {
-	files, err := openFolder(r.Model, "model", open)
+	files, err := OpenFolder(r.Model, "model", open)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +147,7 @@ func (n *Networks) loadCLIP(r *recipes.Recipe, open Open) error {
 	if !clip {
 		return nil
 	}
-	files, err := openFolder(r.CLIP, "clip", open)
+	files, err := OpenFolder(r.CLIP, "clip", open)
 	if err != nil {
 		return err
 	}
@@ -159,7 +158,7 @@ func (n *Networks) loadCLIP(r *recipes.Recipe, open Open) error {
 		return nil
 	}
 	name := filepath.ToSlash(filepath.Clean(r.Aesthetic))
-	if files, err = openFolder(path.Dir(name), "folder of the aesthetic head", open); err != nil {
+	if files, err = OpenFolder(path.Dir(name), "folder of the aesthetic head", open); err != nil {
 		return err
 	}
 	if n.Aesthetic, err = model.LoadAestheticHead(files, path.Base(name)); err != nil {
@@ -200,7 +199,7 @@ func (n *Networks) load(files fs.FS, r *recipes.Recipe, open Open) error {
 		return adapt(n.UNet, r.LoRA, open)
 	}
 	if r.Decoder != "" {
-		folder, err := openFolder(r.Decoder, "decoder", open)
+		folder, err := OpenFolder(r.Decoder, "decoder", open)
 		if err != nil {
 			return err
 		}
@@ -351,7 +350,10 @@ func loadAdapter(a *recipes.Adapter, network model.Adaptable, open Open, load fu
 		return nil, nil
 	}
 	name := filepath.ToSlash(filepath.Clean(a.Path))
-	folder, err := openFolder(path.Dir(name), "folder of the lora", open)
+	folder, err := OpenFolder(path.Dir(name), "folder of the lora", open)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = Missing{"lora", a.Path}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -510,7 +512,7 @@ func loadClassifier(name string, embedded []string, role string, shape graph.Sha
 		embedded = []string{name}
 	}
 	for _, name := range embedded {
-		files, err := openFolder(name, role, open)
+		files, err := OpenFolder(name, role, open)
 		if !explicit && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -532,14 +534,28 @@ func loadClassifier(name string, embedded []string, role string, shape graph.Sha
 	return nil, nil
 }
 
-func openFolder(name, role string, open Open) (fs.FS, error) {
+// OpenFolder opens what a recipe names in some role, such as "model" or "clip".
+func OpenFolder(name, role string, open Open) (fs.FS, error) {
 	files, err := open(name)
-	if errors.Is(err, fs.ErrNotExist) && !slices.Contains([]string{"model", "guide", "judge"}, role) { // none of which is built in
-		return nil, fmt.Errorf("%s %q does not exist; give the folder that holds it: %w", role, name, fs.ErrNotExist)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, Missing{role, name}
+	case err != nil:
+		return nil, fmt.Errorf("%s %s: %w", role, name, err)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s %q does not exist: it is neither a folder nor one of the built-in models (%s): %w",
-			role, name, builtin.Names(), fs.ErrNotExist)
+	return files, nil
+}
+
+// Missing is a folder that a recipe names and that is not there; it is
+// fs.ErrNotExist.
+type Missing struct{ Role, Name string }
+
+func (e Missing) Is(target error) bool { return target == fs.ErrNotExist }
+
+func (e Missing) Error() string {
+	known := map[string][]string{"model": builtin.Denoisers, "guide": builtin.Guides, "judge": builtin.Judges}[e.Role]
+	if known == nil {
+		return fmt.Sprintf("%s %q does not exist; give the folder that holds it", e.Role, e.Name)
 	}
-	return files, err
+	return fmt.Sprintf("%s %q does not exist: it is neither a folder nor one of the built-in ones (%s)", e.Role, e.Name, strings.Join(known, ", "))
 }

@@ -162,7 +162,7 @@ func TestStartsThatAreRefused(t *testing.T) {
 	for _, c := range []struct{ want, overrides string }{
 		{"picture big.png: is 32x32 pixels, the model draws 16x16", "start={image: big.png}"},
 		{"picture text.png: not a PNG file", "start={image: text.png}"},
-		{"picture none.png: open none.png: file does not exist", "start={image: none.png}"},
+		{"picture none.png: there is no such file", "start={image: none.png}"},
 		{"the picture has transparent pixels, and every pixel is needed; fill them", "start={image: glass.png}"},
 		{"has neither the spectrum nor the norm of noise", "start={seed: 7};guards.whiteness=project"},
 		{"has neither the spectrum nor the norm of noise", "start={seed: 7};guards.latent_norm=penalty"},

@@ -214,10 +214,14 @@ func ClassName(fsys fs.FS) (string, error) {
 		return "", err
 	}
 	var config struct {
-		ClassName string `json:"_class_name"`
+		ClassName     string   `json:"_class_name"`
+		Architectures []string `json:"architectures"` // of transformers' models
 	}
 	if err := json.Unmarshal(text, &config); err != nil {
 		return "", fmt.Errorf("%s: %w", name, plain(err))
+	}
+	if config.ClassName == "" && len(config.Architectures) > 0 {
+		return config.Architectures[0], nil
 	}
 	return config.ClassName, nil
 }

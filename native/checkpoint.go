@@ -25,7 +25,7 @@ func readCheckpoint(out, what string, recipe *recipes.Recipe) (model.Weights, ma
 	if _, err := os.Stat(filepath.Join(out, checkpointFile)); err != nil {
 		return nil, nil, nil
 	}
-	tensors, metadata, err := model.LoadSafetensors(os.DirFS(out), checkpointFile)
+	tensors, metadata, err := model.LoadSafetensors(plainFiles(out), checkpointFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w; remove it to begin again", out, err)
 	}

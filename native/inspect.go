@@ -23,27 +23,6 @@ import (
 	"github.com/sdo-go/sdo/recipes"
 )
 
-// openFolder finds a model by the name a recipe gives it: a built-in one, or
-// else a folder on disk, or else one that was pulled from a hub under this name.
-func openFolder(name string) (fs.FS, error) {
-	folder, err := engine.OpenBuiltin(name)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return folder, err
-	}
-	info, statErr := os.Stat(name)
-	if kept, keptErr := keptModels(); statErr != nil && keptErr == nil && strings.Contains(name, "/") && fs.ValidPath(name) {
-		name = filepath.Join(kept, filepath.FromSlash(name))
-		info, statErr = os.Stat(name)
-	}
-	switch {
-	case statErr != nil:
-		return nil, err
-	case !info.IsDir():
-		return nil, fmt.Errorf("model %s: is a file; give the folder that holds config.json (diffusers makes one of a checkpoint in one file: from_single_file, then save_pretrained)", name)
-	}
-	return os.DirFS(name), nil
-}
-
 // inspection is what `sdo model inspect --json` prints. Keys are stable.
 type inspection struct {
 	Folder     string           `json:"folder"`
@@ -138,23 +117,27 @@ type loraInspection struct {
 
 // isAdapter reports whether a path is a file, or PEFT's folder.
 func isAdapter(name string) bool {
-	info, err := os.Stat(name)
+	path, info, err := onDisk(name)
 	if err != nil {
 		return false
 	}
-	_, err = os.Stat(filepath.Join(name, "adapter_config.json"))
+	_, err = os.Stat(filepath.Join(path, "adapter_config.json"))
 	return !info.IsDir() || err == nil
 }
 
 // inspectFile tells of an adapter, an aesthetic head or any other file of
 // weights.
 func (a *app) inspectFile(name string, o inspectOptions) error {
-	folder, file := os.DirFS(filepath.Dir(name)), filepath.Base(filepath.Clean(name))
+	path, stat, err := onDisk(name)
+	if err != nil {
+		return usageError{err}
+	}
+	folder, file := plainFiles(filepath.Dir(path)), filepath.Base(path)
 	info, err := model.InspectLoRA(folder, file)
 	if err == nil {
 		return a.printLoRA(name, folder, file, info, o)
 	}
-	if stat, statErr := os.Stat(name); statErr != nil || stat.IsDir() {
+	if stat.IsDir() {
 		return usageError{fmt.Errorf("lora %s: %w", name, err)}
 	}
 	weights, openErr := model.OpenCheckpoint(folder, file)
@@ -252,11 +235,8 @@ func (o *inspectOptions) check() (err error) {
 }
 
 func inspectFolder(name string, o inspectOptions) (*inspection, error) {
-	folder, err := openFolder(name)
+	folder, err := engine.OpenFolder(name, "model", openFolder)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("model %s: there is no such folder or built-in model", name)
-		}
 		return nil, err
 	}
 	i := &inspection{Folder: name, Images: o.images}

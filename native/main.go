@@ -19,9 +19,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/gpu"
 	"github.com/sdo-go/sdo/graph"
 	"github.com/sdo-go/sdo/graph/cpu"
+	"github.com/sdo-go/sdo/native/hub"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -74,7 +76,10 @@ func exitCode(err error) int {
 // line.
 func advise(err error) string {
 	message := strings.TrimRight(err.Error(), ".\n")
+	missing := engine.Missing{}
 	switch {
+	case errors.As(err, &missing) && hub.CheckName(missing.Name) == nil:
+		message += fmt.Sprintf("; if a hub has it, sdo model pull %s brings it", missing.Name)
 	case errors.Is(err, gpu.ErrOutOfMemory):
 		message += "; try fewer pictures with --num-images, or --device cpu"
 	case errors.Is(err, gpu.ErrLost):

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,10 +65,7 @@ type part struct {
 
 func (a *app) mergeInto(ctx context.Context, name, lora string, scale float64, to string) error {
 	start := time.Now()
-	folder, err := openFolder(filepath.Clean(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("model %s: there is no such folder or built-in model", name)
-	}
+	folder, err := engine.OpenFolder(filepath.Clean(name), "model", openFolder)
 	if err != nil {
 		return badInput(err)
 	}
@@ -141,7 +139,13 @@ func mergeParts(folder fs.FS, lora string, scale float64) ([]*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, file := os.DirFS(filepath.Dir(filepath.Clean(lora))), filepath.Base(filepath.Clean(lora))
+	path, _, _ := onDisk(filepath.Clean(lora)) // whoever opens it says that it is missing
+	files, file := plainFiles(filepath.Dir(path)), filepath.Base(path)
+	// The denoiser comes first: its part of the adapter says whether there is one of
+	// the text encoder.
+	if at := slices.IndexFunc(all, func(c *component) bool { return c.denoiser != nil }); at > 0 {
+		all[0], all[at] = all[at], all[0]
+	}
 	var parts []*part
 	for _, c := range all {
 		p := &part{component: c.Name, dir: c.dir, base: "diffusion_pytorch_model"}
@@ -151,7 +155,7 @@ func mergeParts(folder fs.FS, lora string, scale float64) ([]*part, error) {
 		case c.denoiser != nil:
 			load, network = model.LoadLoRA, c.denoiser
 			p.weights, p.dtype, err = denoiserWeights(folder, c)
-		case strings.HasPrefix(c.Class, "CLIPTextModel") && c.Fault == "":
+		case strings.HasPrefix(c.Class, "CLIPTextModel") && c.Fault == "" && len(parts) > 0 && parts[0].lora.Beside > 0:
 			text, textErr := model.LoadCLIPText(folder, c.dir)
 			if err = textErr; err == nil {
 				load, network, p.base = model.LoadTextLoRA, text.Config, "model"
@@ -220,22 +224,9 @@ func (p *part) file() string {
 var weightsOf = regexp.MustCompile(`^(diffusion_pytorch_model|model|pytorch_model|flax_model|tf_model|openvino_model)[.-]`)
 
 // copyBeside copies all of a folder but the weights of the parts and what a
-// download keeps for itself.
+// download keeps for itself. Links are copied as what they lead to.
 func copyBeside(ctx context.Context, folder fs.FS, to string, parts []*part) error {
-	return fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && strings.HasPrefix(path.Base(name), ".") && name != ".":
-			return fs.SkipDir
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(to, filepath.FromSlash(name)), 0o755)
-		}
-		for _, p := range parts {
-			if path.Dir(name) == p.dir && weightsOf.MatchString(path.Base(name)) {
-				return nil
-			}
-		}
+	file := func(name string) error {
 		from, err := folder.Open(name)
 		if err != nil {
 			return err
@@ -245,7 +236,41 @@ func copyBeside(ctx context.Context, folder fs.FS, to string, parts []*part) err
 			_, err := io.Copy(w, contextReader{ctx, from})
 			return err
 		})
-	})
+	}
+	var inside func(dir string, within []fs.FileInfo) error
+	inside = func(dir string, within []fs.FileInfo) error {
+		entries, err := fs.ReadDir(folder, dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			name := path.Join(dir, e.Name())
+			info, err := fs.Stat(folder, name)
+			switch {
+			case err != nil:
+			case !info.IsDir():
+				if !slices.ContainsFunc(parts, func(p *part) bool { return dir == p.dir && weightsOf.MatchString(e.Name()) }) {
+					err = file(name)
+				}
+			case strings.HasPrefix(e.Name(), "."):
+			case slices.ContainsFunc(within, func(outer fs.FileInfo) bool { return os.SameFile(outer, info) }):
+				err = fmt.Errorf("%s: links to a folder that it is in; remove the link", name)
+			default:
+				if err = os.MkdirAll(filepath.Join(to, filepath.FromSlash(name)), 0o755); err == nil {
+					err = inside(name, append(within, info))
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	root, err := fs.Stat(folder, ".")
+	if err != nil {
+		return err
+	}
+	return inside(".", []fs.FileInfo{root})
 }
 
 // contextReader ends with its context.

@@ -159,6 +159,59 @@ func TestMergeKeepsTheRestOfAPipeline(t *testing.T) {
 	}
 }
 
+// Of a pipeline put together by links the copy holds what they lead to, and is
+// merged with an adapter that was pulled.
+func TestMergeFollowsLinks(t *testing.T) {
+	whole, err := filepath.Abs(filepath.Join(testdata, "stable-diffusion"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, to := filepath.Join(t.TempDir(), "linked"), filepath.Join(t.TempDir(), "merged")
+	t.Setenv("SDO_MODELS", t.TempDir())
+	kept := filepath.Join(os.Getenv("SDO_MODELS"), "some-one")
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.Mkdir(kept, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae"} {
+		if err := os.Symlink(filepath.Join(whole, name), filepath.Join(dir, name)); err != nil {
+			t.Skip(err) // not every system lets everybody make links
+		}
+	}
+	pipeline, err := model.LoadPipeline(os.DirFS(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lora, err := model.NewLoRA(model.LoRAConfig{Rank: 1, Alpha: 1, Targets: []string{"**.to_q"}}, pipeline.UNet.Config, 3)
+	if err == nil {
+		err = lora.SavePEFT(filepath.Join(kept, "adapter"), model.F32)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := invoke(t, "model", "inspect", "some-one/adapter"); code != exitOK {
+		t.Error(stderr)
+	}
+	merge := []string{"model", "merge", dir, "--lora", "some-one/adapter", "-q", "--to"}
+	if code, _, stderr := invoke(t, append(merge, to)...); code != exitOK {
+		t.Fatal(stderr)
+	}
+	if info, err := os.Lstat(filepath.Join(to, "vae")); err != nil || !info.IsDir() {
+		t.Errorf("vae is %v, %v", info, err)
+	}
+	if code, _, stderr := invoke(t, "sample", "--model", to, "--device", "cpu", "--steps", "1", "--prompt", "a fox", "--out", t.TempDir()); code != exitOK {
+		t.Error(stderr)
+	}
+	if code, _, stderr := invoke(t, "sample", "--model", dir, "--lora", "some-one/adapter", "--device", "cpu", "--steps", "1", "--prompt", "a fox", "--out", t.TempDir()); code != exitOK {
+		t.Error(stderr)
+	}
+	if err := os.Symlink(dir, filepath.Join(dir, "again")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := invoke(t, append(merge, to+"2")...); code == exitOK || !strings.Contains(stderr, "again: links to a folder that it is in; remove the link") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
 func TestMergesThatCannotBe(t *testing.T) {
 	folder := filepath.Join(testdata, "unet2d-condition-sd1")
 	lora := filepath.Join(folder, "lora")
@@ -170,7 +223,7 @@ func TestMergesThatCannotBe(t *testing.T) {
 		{"no adapter", []string{folder, "--to", "x"}, "needs an adapter, --lora"},
 		{"no folder to write", []string{folder, "--lora", lora}, "a folder to write, --to"},
 		{"a folder that is there", []string{folder, "--lora", lora, "--to", t.TempDir()}, "is there already"},
-		{"no model", []string{"nowhere", "--lora", lora, "--to", "x"}, "there is no such folder or built-in model"},
+		{"no model", []string{"nowhere", "--lora", lora, "--to", "x"}, `model "nowhere" does not exist`},
 		{"adapter of another network", []string{"avatars-16-s", "--lora", lora, "--to", "x"}, "lora " + lora},
 		{"model without a denoiser", []string{filepath.Join(testdata, "taesd"), "--lora", lora, "--to", "x"}, "holds no denoiser"},
 		{"adapter that is none", []string{folder, "--lora", "merge_test.go", "--to", "x"}, "lora merge_test.go"},

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -169,12 +168,6 @@ func findRecipe(name string, flags *pflag.FlagSet) (*recipes.Recipe, fs.FS, erro
 	r, err := recipes.Find(filepath.ToSlash(name), files, list...)
 	return r, files, badInput(err)
 }
-
-// disk is the file system as the user names it: relative to the working folder
-// or absolute. os.DirFS would refuse "..".
-type disk struct{}
-
-func (disk) Open(name string) (fs.File, error) { return os.Open(filepath.FromSlash(name)) }
 
 func (a *app) recipes() *cobra.Command {
 	cmd := &cobra.Command{

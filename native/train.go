@@ -91,7 +91,7 @@ func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, data, dir str
 	a.say("training %s on %s: %s", recipe.Name, describe(exec.Device()), why)
 
 	var bar *display
-	session := &train.Session{Recipe: recipe, Dir: dir, Data: os.DirFS(data), Progress: func(p train.Progress) {
+	session := &train.Session{Recipe: recipe, Dir: dir, Data: plainFiles(data), Progress: func(p train.Progress) {
 		if bar == nil {
 			bar = a.newDisplay(p.Steps, "steps")
 		}

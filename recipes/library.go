@@ -1,8 +1,11 @@
 package recipes
 
 import (
+	"cmp"
 	"embed"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -43,26 +46,19 @@ func Find(name string, files fs.FS, overrides ...Override) (*Recipe, error) {
 		return Parse(data, name+".yaml", overrides...)
 	}
 	all := append(List(), tunings...)
-	unknown := fmt.Errorf("recipe %s: not found; the built-in recipes are %s", cut(name, 80), list(all))
+	unknown := fmt.Errorf("recipe %s: not found; the built-in recipes are %s", cut(cmp.Or(name, `""`), 80), list(all))
 	if hint := nearest(name, all); hint != "" {
 		unknown = fmt.Errorf("recipe %s: not found; %s", name, hint)
 	}
 	if files == nil {
 		return nil, unknown
 	}
-	info, err := fs.Stat(files, name)
-	if err != nil {
+	data, err := read(files, name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
 		return nil, unknown
 	}
-	if info.IsDir() {
-		return nil, fmt.Errorf("recipe %s: is a folder; give a YAML or JSON file", name)
-	}
-	if info.Size() > maxBytes {
-		return nil, tooLong(name, int(info.Size()))
-	}
-	data, err := fs.ReadFile(files, name)
 	if err != nil {
-		return nil, fmt.Errorf("recipe %s: %w", name, err)
+		return nil, err
 	}
 	r, err := Parse(data, name, overrides...)
 	if err != nil {
@@ -85,4 +81,29 @@ func Find(name string, files fs.FS, overrides ...Override) (*Recipe, error) {
 		}
 	}
 	return r, nil
+}
+
+// read reads a recipe's file, of which a pipe is as good as any, and no more of it
+// than a recipe may have.
+func read(files fs.FS, name string) ([]byte, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("recipe %s: %w", name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("recipe %s: %w", name, err)
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("recipe %s: is a folder; give a YAML or JSON file", name)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("recipe %s: %w", name, err)
+	}
+	if size := max(len(data), int(info.Size())); size > maxBytes {
+		return nil, tooLong(name, size)
+	}
+	return data, nil
 }

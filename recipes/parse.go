@@ -222,9 +222,7 @@ func (c *reader) adapter(s *section) *Adapter {
 		return nil
 	}
 	t, a := s.mapping("lora"), &Adapter{Scale: 1}
-	if t.need("path", "a PEFT folder or a safetensors file") {
-		t.text("path", &a.Path)
-	}
+	t.some("path", &a.Path, "a PEFT folder or a safetensors file")
 	t.float("scale", &a.Scale, "a finite number", any1)
 	t.done()
 	return a

@@ -3,10 +3,12 @@ package recipes
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	_ "image/png" // pictures named by a recipe
+	"io"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -197,19 +199,27 @@ func picture(files fs.FS, name string, fits func(width, height int) error) (imag
 	if files == nil {
 		return nil, fmt.Errorf("picture %s: this recipe came without files; draw it with rows and palette instead", name)
 	}
-	data, err := fs.ReadFile(files, name)
+	file, err := files.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("picture %s: there is no such file", name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("picture %s: %w", name, err)
 	}
+	defer file.Close()
 	// The size is checked before decoding so that a lying header costs nothing.
-	config, _, err := image.DecodeConfig(bytes.NewReader(data))
+	var head bytes.Buffer
+	config, _, err := image.DecodeConfig(io.TeeReader(file, &head))
+	if pathError := (*fs.PathError)(nil); errors.As(err, &pathError) {
+		return nil, fmt.Errorf("picture %s: %w", name, pathError.Err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("picture %s: not a PNG file: %w", name, err)
 	}
 	if err := fits(config.Width, config.Height); err != nil {
 		return nil, fmt.Errorf("picture %s: %w", name, err)
 	}
-	img, _, err := image.Decode(bytes.NewReader(data))
+	img, _, err := image.Decode(io.MultiReader(&head, file))
 	if err != nil {
 		return nil, fmt.Errorf("picture %s: %w", name, err)
 	}

@@ -191,6 +191,7 @@ func TestProblems(t *testing.T) {
 		{minimal + "prompt: " + strings.Repeat("a", MaxPrompt+1) + "\n", "test.yaml:4: prompt: expected at most 2000 bytes, got 2001; a text encoder reads no more than its first words"},
 		{minimal + "prompt: a fox\ncondition: {a: b}\n", `test.yaml:4: prompt: expected no prompt beside condition, got "a fox"; a model takes attributes or text`},
 		{minimal + "negative_prompt: blurry\n", `test.yaml:4: negative_prompt: expected none where guidance_scale is 1, got "blurry"; guidance leads away from it, and 1 is no guidance`},
+		{minimal + "lora: {path: ''}\n", `test.yaml:4: lora.path: expected a PEFT folder or a safetensors file, got ""`},
 		{minimal + "height: 0\n", "test.yaml:4: height: expected a whole number from 1 to 4096, got 0"},
 		{minimal + "width: 4097\n", "test.yaml:4: width: expected a whole number from 1 to 4096, got 4097"},
 		{term("term: region_color, space: latents"), `test.yaml:4: objective.0.region: expected [x, y, width, height], got nothing` + "\n" + `test.yaml:4: objective.0.color: expected a colour "#rrggbb", got nothing` + "\n" + "test.yaml:4: objective.0.space: expected one of the keys term, weight, stop_below, region, color, got an unknown key"},

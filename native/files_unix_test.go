@@ -39,6 +39,12 @@ func TestNoFileIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	pipe(filepath.Join(out, checkpointFile))
+	hubOf(t)
+	pulled := filepath.Join(here, "pulled")
+	if err := os.Mkdir(pulled, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pipe(filepath.Join(pulled, "config.json"))
 	for name, tt := range map[string]struct {
 		args []string
 		want string
@@ -53,6 +59,7 @@ func TestNoFileIsWaitedFor(t *testing.T) {
 		"inspecting a pipeline": {[]string{"model", "inspect", "--device", "cpu", pipeline("vae/diffusion_pytorch_model.safetensors")}, "vae/diffusion_pytorch_model.safetensors: is a pipe, want a file"},
 		"merging an adapter":    {[]string{"model", "merge", "avatars-16-s", "--lora", lora, "--to", filepath.Join(here, "to")}, "lora.safetensors: is a pipe, want a file"},
 		"a checkpoint":          {[]string{"steer", "dark-glasses", "--device", "cpu", "--out", out}, checkpointFile + ": is a pipe, want a file"},
+		"a pulled file":         {[]string{"model", "pull", "some-one/avatars", "--to", pulled}, "config.json is there and is not a file; move it away, or give another folder with --to"},
 		"a recipe without end":  {[]string{"steer", "/dev/zero"}, "/dev/zero: recipe: expected at most 256 KiB"},
 		"a picture without end": {[]string{"sample", "--device", "cpu", "--out", here, "--set", "start.image=/dev/zero"}, "picture /dev/zero: not a PNG file"},
 	} {

@@ -193,18 +193,18 @@ func (p *pull) check(ctx context.Context, files []File) (missing map[string]bool
 
 // sum is the checksum of a file that is there, in the form of another.
 func (p *pull) sum(ctx context.Context, name string, like Digest, at func(int64)) (Digest, error) {
+	stat, err := p.root.Stat(filepath.FromSlash(name)) // a pipe would not even open
+	if err != nil {
+		return "", err
+	}
+	if !stat.Mode().IsRegular() {
+		return "", Refusal{fmt.Errorf("%s is there and is not a file; move it away, or give another folder with --to", name)}
+	}
 	file, err := p.root.Open(filepath.FromSlash(name))
 	if err != nil {
 		return "", err
 	}
 	defer file.Close()
-	stat, err := file.Stat()
-	if err != nil {
-		return "", err
-	}
-	if !stat.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is there and is not a file", name)
-	}
 	h := like.hash(stat.Size())
 	_, err = io.Copy(h, &watched{ctx: ctx, r: file, at: at})
 	return like.sum(h), err

@@ -21,7 +21,7 @@ import (
 )
 
 func (a *app) steer() *cobra.Command {
-	out := ""
+	out, restart := "", false
 	cmd := &cobra.Command{
 		Use:   "steer [RECIPE]",
 		Short: "Steer pictures by a recipe, a file or one of the built-in ones",
@@ -30,7 +30,8 @@ keys the flags override. Without a recipe, what the pictures are steered by is g
 with --objective: a term's name, or the term as a recipe writes it,
 '{term: clip_similarity, prompt: a red fox, weight: 2}'; a clip_similarity without a
 prompt of its own is held to --prompt. Ctrl-C ends the run and saves the best so far;
-after it, or anything worse, the same command continues the run.
+after it, or anything worse, the same command continues the run; --restart begins
+it anew.
 
 Recipes: ` + strings.Join(recipes.List(), ", ") + `
 Terms: ` + strings.Join(recipes.Terms, ", "),
@@ -50,13 +51,14 @@ Terms: ` + strings.Join(recipes.Terms, ", "),
 				}
 			}
 			a.sayNotes(plan)
-			return a.steerInto(cmd.Context(), plan, out)
+			return a.steerInto(cmd.Context(), plan, out, restart)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "output `FOLDER` (default out/NAME)")
 	cmd.Flags().StringArray("objective", nil, "`TERM` to steer by, in place of the recipe's; may be given several times")
 	addRecipeFlags(cmd.Flags())
 	addBudget(cmd.Flags())
+	addRestart(cmd.Flags(), &restart)
 	return cmd
 }
 
@@ -123,13 +125,13 @@ func (a *app) planFor(args []string, cmd *cobra.Command) (*engine.Plan, error) {
 
 // steerInto runs a plan and fills the output folder, also when it was
 // interrupted or failed half way and there is something to save.
-func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) error {
+func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string, restart bool) error {
 	r := plan.Recipe
 	// Of latents, what is found and the seven vectors of a checkpoint.
 	if err := report.Ready(out, (1+7)*4*int64(plan.Shape.Size())+8*int64(plan.Pictures().Size())); err != nil {
 		return usageError{err}
 	}
-	keep, err := readSteering(out, r)
+	keep, err := readSteering(out, r, restart)
 	if err != nil {
 		return usageError{err}
 	}
@@ -162,6 +164,9 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string) erro
 	}
 	if plan.Model.Pipeline != nil {
 		run.Latent = plan.Shape[1:]
+	}
+	if err := keep.discard(); err != nil {
+		return err
 	}
 	done := 0
 	if keep.resumes != nil {

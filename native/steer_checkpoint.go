@@ -32,6 +32,7 @@ const (
 type steerKeeper struct {
 	out     string
 	recipe  *recipes.Recipe
+	restart bool          // whatever the folder holds
 	resumes *sdo.RunState // what this command goes on from; nil for a new run
 	spent   float64       // seconds of the commands before
 
@@ -48,15 +49,15 @@ type steerKeeper struct {
 	err      error // of reading the state
 }
 
-// readSteering reads where a folder's run goes on.
-func readSteering(out string, r *recipes.Recipe) (*steerKeeper, error) {
-	k := &steerKeeper{out: out, recipe: r, begun: time.Now()}
-	tensors, metadata, err := readCheckpoint(out, "steering", r)
+// readSteering reads where a folder's run goes on, unless it shall begin anew.
+func readSteering(out string, r *recipes.Recipe, restart bool) (*steerKeeper, error) {
+	k := &steerKeeper{out: out, recipe: r, restart: restart, begun: time.Now()}
+	tensors, metadata, err := readCheckpoint(out, "steering", r, restart)
 	if err != nil || tensors == nil {
 		return k, err
 	}
 	if k.resumes, err = engine.ReadState(tensors, metadata); err != nil {
-		return nil, fmt.Errorf("%s: %w; remove it to begin again", k.path(), err)
+		return nil, fmt.Errorf("%s: %w; begin anew with --restart", k.path(), err)
 	}
 	k.kept = k.resumes
 	if s, err := strconv.ParseFloat(metadata[metadataSeconds], 64); err == nil && s >= 0 {
@@ -66,6 +67,14 @@ func readSteering(out string, r *recipes.Recipe) (*steerKeeper, error) {
 }
 
 func (k *steerKeeper) path() string { return filepath.Join(k.out, checkpointFile) }
+
+// discard removes the checkpoint that a restarted run begins without.
+func (k *steerKeeper) discard() error {
+	if !k.restart {
+		return nil
+	}
+	return discardCheckpoint(k.out)
+}
 
 // begin returns the context to run in. It ends soon after the command's: at once
 // where the latest update is read back or there is none, or else with the next,
@@ -119,7 +128,7 @@ func (k *steerKeeper) ended(err error, cancelled bool) error {
 		return fmt.Errorf("%w%s", err, k.goesOn())
 	}
 	if state := (*sdo.StateError)(nil); errors.As(err, &state) {
-		return usageError{fmt.Errorf("%s: %w; remove it to begin again", k.path(), err)}
+		return usageError{fmt.Errorf("%s: %w; begin anew with --restart", k.path(), err)}
 	}
 	return err
 }
@@ -144,7 +153,7 @@ func (k *steerKeeper) write() {
 // seconds is how long the run has taken, over all its commands.
 func (k *steerKeeper) seconds() float64 { return k.spent + time.Since(k.begun).Seconds() }
 
-// goesOn says, as the end of a sentence, from where the same command continues;
+// goesOn says, as the end of a sentence, which command continues from where;
 // empty where there is nothing to continue from.
 func (k *steerKeeper) goesOn() string {
 	why := ""
@@ -154,7 +163,7 @@ func (k *steerKeeper) goesOn() string {
 	if k.kept == nil {
 		return why
 	}
-	return fmt.Sprintf("%s; %s holds a checkpoint, and the same command continues after %s", why, k.out, noun(k.kept.Result.Updates, "update"))
+	return fmt.Sprintf("%s; %s holds a checkpoint, and %s continues after %s", why, k.out, toContinue(k.restart), noun(k.kept.Result.Updates, "update"))
 }
 
 // failed is why a state could not be read.

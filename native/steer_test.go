@@ -262,16 +262,16 @@ func TestSteerRefusesWhatItCannotContinue(t *testing.T) {
 		spoil func()
 		args  []string
 	}{
-		`belongs to another recipe than "dark-glasses", which differs in "seed: 5"; give another folder with --out, or remove it to begin again`: {nil, tinySteering(dir, 10000, "--seed", "5")},
+		`belongs to another recipe than "dark-glasses", which differs in "seed: 5"; give another folder with --out, or begin anew with --restart`: {nil, tinySteering(dir, 10000, "--seed", "5")},
 		fmt.Sprintf("has made %s, the recipe wants %d; give another folder", noun(made, "update"), made-1):                                       {nil, tinySteering(dir, made-1)},
-		"remove it to begin again": {func() {
+		"begin anew with --restart": {func() {
 			if err := os.WriteFile(path, sound[:len(sound)/2], 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}, nil},
 		"is no checkpoint of a steering; give another folder": {with(func(_ model.Weights, m map[string]string) { delete(m, metadataRecipe) }), nil},
 		"the saved run cannot be read":                        {with(func(_ model.Weights, m map[string]string) { delete(m, "state") }), nil},
-		"the state to resume from has 0 numbers of exp_avg/latents, want 768; it belongs to another run; remove it to begin again": {
+		"the state to resume from has 0 numbers of exp_avg/latents, want 768; it belongs to another run; begin anew with --restart": {
 			with(func(w model.Weights, _ map[string]string) { delete(w, "exp_avg/latents") }), nil},
 		"began with another latent in row 0": {with(func(w model.Weights, _ map[string]string) { w["start"] = w["best_sample"] }), nil},
 	} {
@@ -295,6 +295,20 @@ func TestSteerRefusesWhatItCannotContinue(t *testing.T) {
 		if err := os.WriteFile(path, sound, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// --restart needs none of it: whatever the checkpoint is of, and whole or not.
+	for _, text := range [][]byte{sound, sound[:len(sound)/2]} {
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := invoke(t, tinySteering(dir, 1, "--seed", "5", "--restart")...)
+		if code != exitOK || strings.Contains(stderr, "continues") || len(steeredIn(t, dir).Result.Losses) != 2 {
+			t.Errorf("exit code %d: %s", code, stderr)
+		}
+		wantNoCheckpoint(t, dir)
+	}
+	if err := os.WriteFile(path, sound, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	// A continuation that is interrupted before it has made anything leaves it, too.
 	ctx, cancel := context.WithCancel(t.Context())
@@ -329,7 +343,7 @@ func TestSteerKeepsWhatItCan(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := func(dir string) *steerKeeper {
-		k, err := readSteering(dir, r)
+		k, err := readSteering(dir, r, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,7 +361,11 @@ func TestSteerKeepsWhatItCan(t *testing.T) {
 	if err := k.ended(lost, false); !errors.Is(err, gpu.ErrLost) || !strings.HasSuffix(err.Error(), "; "+dir+" holds a checkpoint, and the same command continues after 2 updates") {
 		t.Error(err)
 	}
-	if k, err := readSteering(dir, r); err != nil || k.resumes == nil || k.resumes.Result.Updates != 2 {
+	k.restart = true
+	if says := k.goesOn(); says != "; "+dir+" holds a checkpoint, and the same command without --restart continues after 2 updates" {
+		t.Errorf("says %q", says)
+	}
+	if k, err := readSteering(dir, r, false); err != nil || k.resumes == nil || k.resumes.Result.Updates != 2 {
 		t.Errorf("the state of a lost device is not there: %v", err)
 	}
 	gone := filepath.Join(dir, "gone")
@@ -364,7 +382,7 @@ func TestSteerEndsWithWhatIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	k, err := readSteering(t.TempDir(), r)
+	k, err := readSteering(t.TempDir(), r, false)
 	if err != nil {
 		t.Fatal(err)
 	}

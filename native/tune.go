@@ -34,15 +34,15 @@ const (
 )
 
 func (a *app) tune() *cobra.Command {
-	out := ""
+	out, restart := "", false
 	cmd := &cobra.Command{
 		Use:   "tune RECIPE",
 		Short: "Train a model's parameters towards a recipe's objective, as a LoRA or its own",
 		Long: `Train a model's parameters so that all its pictures do what the objective of a recipe
 asks for, a YAML or JSON file or one of the built-in ones. Every update is made on
 fresh noise. The run logs and checkpoints into its folder; after Ctrl-C, or anything
-worse, the same command continues it. What it leaves is used with
-sdo sample --lora FOLDER.
+worse, the same command continues it; --restart begins it anew. What it leaves is
+used with sdo sample --lora FOLDER.
 
 Recipes: ` + strings.Join(recipes.Tunings(), ", "),
 		Example: `  sdo tune everyone-wears-glasses
@@ -73,7 +73,7 @@ Recipes: ` + strings.Join(recipes.Tunings(), ", "),
 				}
 			}
 			a.sayNotes(plan.Plan)
-			t := &tuneRun{app: a, recipe: r, plan: plan, out: out}
+			t := &tuneRun{app: a, recipe: r, plan: plan, out: out, restart: restart}
 			return t.run(cmd.Context())
 		},
 	}
@@ -81,15 +81,17 @@ Recipes: ` + strings.Join(recipes.Tunings(), ", "),
 	addRecipeFlags(cmd.Flags(), "updates", "steps", "seed", "model", "guidance-scale", "lr", "method", "freeze", "active", "bridge",
 		"prompt", "negative-prompt", "height", "width", "decoder", "dtype", "clip")
 	addBudget(cmd.Flags())
+	addRestart(cmd.Flags(), &restart)
 	return cmd
 }
 
 // tuneRun is one command's part of a tuning in a folder.
 type tuneRun struct {
 	*app
-	recipe *recipes.Recipe
-	plan   *engine.TuningPlan
-	out    string
+	recipe  *recipes.Recipe
+	plan    *engine.TuningPlan
+	out     string
+	restart bool // whatever the folder holds
 
 	exec   graph.Executor
 	why    string
@@ -106,7 +108,7 @@ func (t *tuneRun) run(ctx context.Context) error {
 	if err := report.Ready(t.out, 4*4*int64(t.plan.Trained())); err != nil { // values, two moments and what is published
 		return usageError{err}
 	}
-	tensors, metadata, err := readCheckpoint(t.out, "tuning", t.recipe)
+	tensors, metadata, err := readCheckpoint(t.out, "tuning", t.recipe, t.restart)
 	if err != nil {
 		return usageError{err}
 	}
@@ -136,9 +138,14 @@ func (t *tuneRun) run(ctx context.Context) error {
 	t.exec.ResetPeak()
 	if tensors != nil {
 		if err := t.tuning.Restore(ctx, tensors, metadata); err != nil {
-			return usageError{fmt.Errorf("%s: %w", t.path(checkpointFile), err)}
+			return usageError{fmt.Errorf("%s: %w; begin anew with --restart", t.path(checkpointFile), err)}
 		}
 		t.say("continues after %s", noun(t.tuning.Update(), "update"))
+	}
+	if t.restart {
+		if err := discardCheckpoint(t.out); err != nil {
+			return err
+		}
 	}
 	if err := t.openLog(); err != nil {
 		return err
@@ -173,7 +180,7 @@ func (t *tuneRun) train(ctx context.Context) error {
 				return err
 			}
 			bar.end()
-			t.say("interrupted after %s; %s holds a checkpoint, and the same command continues from it", noun(t.tuning.Update(), "update"), t.out)
+			t.say("interrupted after %s; %s holds a checkpoint, and %s continues from it", noun(t.tuning.Update(), "update"), t.out, toContinue(t.restart))
 			return errInterrupted
 		}
 		if err != nil {
@@ -276,7 +283,7 @@ func (t *tuneRun) save(ctx context.Context) error {
 	}
 	metadata[metadataRecipe] = string(t.recipe.Canonical())
 	if err := model.SaveSafetensors(t.path(checkpointFile), tensors, model.F32, metadata); err != nil {
-		return fmt.Errorf("checkpoint after %s: %w; what was there before is as it was, and the same command continues", noun(t.tuning.Update(), "update"), err)
+		return fmt.Errorf("checkpoint after %s: %w; what was there before is as it was, and %s continues", noun(t.tuning.Update(), "update"), err, toContinue(t.restart))
 	}
 	return nil
 }

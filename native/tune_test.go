@@ -155,6 +155,23 @@ func TestTuneGoesOnWithMoreUpdates(t *testing.T) {
 	wantSameResults(t, dir, whole, results...)
 }
 
+// --restart begins in a folder what another recipe has left there.
+func TestTuneRestarts(t *testing.T) {
+	dir, whole := tunedFolder(t), filepath.Join(t.TempDir(), "whole")
+	if code, _, stderr := invoke(t, tinyTuning(dir, "-q", "--seed", "5")...); code != exitUsage || !strings.Contains(stderr, "or begin anew with --restart") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	for _, out := range []string{dir, whole} {
+		if code, _, stderr := invoke(t, tinyTuning(out, "--seed", "5", "--restart")...); code != exitOK || strings.Contains(stderr, "continues") {
+			t.Fatalf("exit code %d: %s", code, stderr)
+		}
+	}
+	wantSameResults(t, dir, whole, results...)
+	if got, want := logged(t, dir), logged(t, whole); !slices.Equal(got, want) {
+		t.Errorf("log of %d lines, want the same %d", len(got), len(want))
+	}
+}
+
 // Parameters of the network itself are left as a model that opens.
 func TestTuneOfSelectedParameters(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")

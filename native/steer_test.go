@@ -263,7 +263,7 @@ func TestSteerRefusesWhatItCannotContinue(t *testing.T) {
 		args  []string
 	}{
 		`belongs to another recipe than "dark-glasses", which differs in "seed: 5"; give another folder with --out, or begin anew with --restart`: {nil, tinySteering(dir, 10000, "--seed", "5")},
-		fmt.Sprintf("has made %s, the recipe wants %d; give another folder", noun(made, "update"), made-1):                                       {nil, tinySteering(dir, made-1)},
+		fmt.Sprintf("has made %s, the recipe wants %d; give another folder", noun(made, "update"), made-1):                                        {nil, tinySteering(dir, made-1)},
 		"begin anew with --restart": {func() {
 			if err := os.WriteFile(path, sound[:len(sound)/2], 0o644); err != nil {
 				t.Fatal(err)

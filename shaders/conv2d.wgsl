@@ -11,6 +11,8 @@
 // padding mask are made once per tap, outside the loop over channels.
 // A matrix product a[M,K] b[K,N] is the case of M one-pixel images with K
 // channels; a transposed left operand only changes the strides image and plane.
+// Where outputs are few, the channels are cut into splits of part, each with its
+// own invocations and its own [N,O,OH,OW] of y, which another launch adds.
 // Saved for backward: nothing beyond x and w.
 // Cost: 2*N*O*OH*OW*C*KH*KW FLOP; per 64 multiply-adds 8 words of x and 8 of
 // the panel are read. GRAD with stride 2 multiplies by masked zeros 3 of 4
@@ -34,7 +36,9 @@ struct Block {
   stride: i32,
   top: i32,
   left: i32,
-  tiles: u32,     // pixel tiles, spread over groups x and z
+  part: u32,      // channels of a split
+  tiles: u32,     // pixel tiles
+  slots: u32,     // tiles of all splits, spread over groups x and z
 }
 
 @group(0) @binding(0) var<uniform> block: Block;
@@ -72,8 +76,12 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) me: u32,
 ) {
-  let tile = group.x + group.z * groups.x;
-  if (tile >= block.tiles) { return; }
+  let slot = group.x + group.z * groups.x;
+  if (slot >= block.slots) { return; }
+  let tile = slot % block.tiles;
+  let split = slot / block.tiles;
+  let begin = split * block.part;
+  let end = min(begin + block.part, block.channels);
   let p0 = tile * WORKGROUP * 8u + me + vec4<u32>(0u, 1u, 2u, 3u) * WORKGROUP;
   let p1 = p0 + 4u * WORKGROUP;
 
@@ -91,12 +99,13 @@ fn main(
   let y1 = first(row1, block.top);
   let x0 = first(r0 - row0 * block.out_width, block.left);
   let x1 = first(r1 - row1 * block.out_width, block.left);
-  let base0 = n0 * block.image;
-  let base1 = n1 * block.image;
+  let base0 = n0 * block.image + begin * block.plane;
+  let base1 = n1 * block.image + begin * block.plane;
 
   let rows = u32(block.taps_y * block.taps_x) * block.channels + 1u;
-  var k = group.y * rows * 2u;
-  var a0 = panel[k + rows * 2u - 2u];
+  let strip = group.y * rows * 2u;
+  let first_split = split == 0u; // adds the bias
+  var a0 = select(vec4<f32>(0.0), panel[strip + rows * 2u - 2u], first_split);
   var a1 = a0;
   var a2 = a0;
   var a3 = a0;
@@ -104,7 +113,7 @@ fn main(
   var a5 = a0;
   var a6 = a0;
   var a7 = a0;
-  var b0 = panel[k + rows * 2u - 1u];
+  var b0 = select(vec4<f32>(0.0), panel[strip + rows * 2u - 1u], first_split);
   var b1 = b0;
   var b2 = b0;
   var b3 = b0;
@@ -123,7 +132,8 @@ fn main(
       let in1 = (sy1 >= vec4<i32>(0)) & (sx1 >= vec4<i32>(0));
       var at0 = base0 + select(vec4<u32>(0u), vec4<u32>(sy0 * block.width + sx0), in0);
       var at1 = base1 + select(vec4<u32>(0u), vec4<u32>(sy1 * block.width + sx1), in1);
-      for (var c = 0u; c < block.channels; c++) {
+      var k = strip + (u32(i * block.taps_x + j) * block.channels + begin) * 2u;
+      for (var c = begin; c < end; c++) {
         let w0 = panel[k];
         let w1 = panel[k + 1u];
         let s = select(vec4<f32>(0.0), vec4<f32>(x[at0.x], x[at0.y], x[at0.z], x[at0.w]), in0);
@@ -153,8 +163,9 @@ fn main(
 
   // One output channel of each half at a time: component x, then the rest move up.
   let o = group.y * 8u;
-  var to0 = (n0 * block.outs + o) * image + r0;
-  var to1 = (n1 * block.outs + o) * image + r1;
+  let to = split * block.pixels * block.outs + o * image;
+  var to0 = to + n0 * block.outs * image + r0;
+  var to1 = to + n1 * block.outs * image + r1;
   let half = 4u * image;
   for (var i = o; i < min(o + 4u, block.outs); i++) {
     put(p0, to0, vec4<f32>(a0.x, a1.x, a2.x, a3.x));

@@ -3,8 +3,10 @@
 // a: [M,K], or [K,M] with TRANS_A; b: [K,N], or [N,K] with TRANS_B, f32 or
 // halves; y: [M,N]; all row-major. Tiles of 64x16 of a and 16x64 of b are
 // staged in workgroup memory (8 KiB), 256 invocations hold 4x4 outputs each.
-// Positions outside the matrices are staged as zeros. For hardware adapters;
-// software ones pack b and use conv2d.wgsl.
+// Positions outside the matrices are staged as zeros. Where outputs are few, k is
+// cut into splits of part, a multiple of 16, each with workgroups and a [M,N] of
+// y of its own, which another launch adds. For hardware adapters; software ones
+// pack b and use conv2d.wgsl.
 // Saved for backward: nothing beyond a and b. Cost: 2*M*N*K FLOP.
 // use: weight.wgsl
 
@@ -12,7 +14,8 @@ const TRANS_A = false; // param
 const TRANS_B = false; // param
 const BIAS = false;    // param
 
-struct Block { m: u32, n: u32, k: u32, tiles: u32 } // tiles of 64 rows, spread over groups y and z
+// tiles of 64 rows; slots are those of all splits, spread over groups y and z.
+struct Block { m: u32, n: u32, k: u32, part: u32, tiles: u32, slots: u32 }
 
 @group(0) @binding(0) var<uniform> block: Block;
 @group(0) @binding(1) var<storage, read_write> a: array<f32>;
@@ -36,14 +39,14 @@ fn load_b(k: u32, n: u32) -> f32 {
   return weight_value(b[weight_word(i)], i);
 }
 
-fn put(m: u32, n: u32, sum: vec4<f32>) {
+fn put(split: u32, m: u32, n: u32, sum: vec4<f32>) {
   if (m >= block.m) { return; }
   for (var i = 0u; i < 4u; i++) {
     if (n + i >= block.n) { return; }
     var v = sum;
     var value = v[i];
-    if (BIAS) { value += bias[n + i]; }
-    y[m * block.n + n + i] = value;
+    if (BIAS && split == 0u) { value += bias[n + i]; }
+    y[(split * block.m + m) * block.n + n + i] = value;
   }
 }
 
@@ -53,9 +56,10 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) me: u32,
 ) {
-  let tile = group.y + group.z * groups.y;
-  if (tile >= block.tiles) { return; }
-  let m0 = tile * 64u;
+  let slot = group.y + group.z * groups.y;
+  if (slot >= block.slots) { return; }
+  let split = slot / block.tiles;
+  let m0 = slot % block.tiles * 64u;
   let n0 = group.x * 64u;
   let row = me / 16u;
   let column = me % 16u;
@@ -76,7 +80,7 @@ fn main(
   var s1 = s0;
   var s2 = s0;
   var s3 = s0;
-  for (var k = 0u; k < block.k; k += 16u) {
+  for (var k = split * block.part; k < min((split + 1u) * block.part, block.k); k += 16u) {
     let m = m0 + ma;
     let n = n0 + nb;
     tile_a[ka * 16u + ma / 4u] =
@@ -96,8 +100,8 @@ fn main(
   }
   let m = m0 + row * 4u;
   let n = n0 + column * 4u;
-  put(m, n, s0);
-  put(m + 1u, n, s1);
-  put(m + 2u, n, s2);
-  put(m + 3u, n, s3);
+  put(split, m, n, s0);
+  put(split, m + 1u, n, s1);
+  put(split, m + 2u, n, s2);
+  put(split, m + 3u, n, s3);
 }

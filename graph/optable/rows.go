@@ -98,6 +98,8 @@ func (t *table) conv2d() {
 	row("valid", shape{2, 2, 6, 5, 3, 3, 3}, graph.Conv2DAttrs{Stride: 1}, false, false)
 	row("stride4_patch", shape{1, 3, 16, 16, 8, 4, 4}, graph.Conv2DAttrs{Stride: 4}, true, false)
 	row("stride14_patch", shape{2, 3, 28, 42, 5, 14, 14}, graph.Conv2DAttrs{Stride: 14}, false, false)
+	row("few_pixels", shape{1, 70, 3, 5, 11, 3, 3}, graph.Same(3), true, false)
+	row("few_pixels_stride2", shape{2, 90, 4, 4, 9, 3, 3}, down, true, true)
 	row("stride16_patch", shape{1, 3, 32, 32, 5, 16, 16}, graph.Conv2DAttrs{Stride: 16}, true, false)
 }
 
@@ -112,7 +114,7 @@ func weight(g *graph.Graph, half bool, shape ...int) *graph.Node {
 }
 
 func (t *table) matmul() {
-	for _, s := range [][3]int{{1, 1, 1}, {3, 5, 7}, {67, 2, 33}, {65, 130, 17}, {1, 96, 384}} {
+	for _, s := range [][3]int{{1, 1, 1}, {3, 5, 7}, {67, 2, 33}, {65, 130, 17}, {1, 96, 384}, {5, 1037, 9}} {
 		for _, attrs := range []graph.MatMulAttrs{{}, {TransA: true}, {TransB: true}, {TransA: true, TransB: true}} {
 			for _, bias := range []bool{false, true} {
 				m, k, n := s[0], s[1], s[2]
@@ -146,6 +148,13 @@ func (t *table) matmul() {
 			}
 		}
 	}
+	// More terms than an invocation may add; their rounding is too much for Linear.
+	t.add("matmul", "long", Row{Build: func(g *graph.Graph) *graph.Node {
+		return g.MatMul(g.Input("a", 3, 70000), g.Input("b", 70000, 2), nil, graph.MatMulAttrs{})
+	}})
+	t.add("matmul", "long_ta", Row{Build: func(g *graph.Graph) *graph.Node {
+		return g.MatMul(g.Input("a", 70000, 3), g.Input("b", 70000, 2), nil, graph.MatMulAttrs{TransA: true})
+	}})
 	t.add("matmul", "linear_3d", Row{Build: func(g *graph.Graph) *graph.Node {
 		return g.Linear(g.Input("x", 2, 5, 6), g.Input("w", 7, 6), g.Input("bias", 7))
 	}})

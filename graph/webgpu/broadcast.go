@@ -42,12 +42,12 @@ const shortSum = 32
 func newReduction(n *graph.Node, p *preset) reduction {
 	a := n.Attrs.(*graph.BroadcastAttrs)
 	r := reduction{r: a.R, p: a.P, q: a.Q, splitR: a.R, splitQ: a.Q, splitsR: 1, splitsQ: 1}
-	if r.serial = a.R*a.Q <= shortSum || a.Q == 1 && a.P >= p.crew; r.serial {
+	if r.serial = a.R*a.Q <= shortSum || a.Q == 1 && a.P >= p.crew && a.R <= maxTurns; r.serial {
 		return r
 	}
 	// Parts are worth a second launch only when workgroups are few and each
-	// invocation has plenty to add.
-	parts := min(p.crew/(p.team*a.P), a.R*a.Q/(p.team*shortSum))
+	// invocation has plenty to add, or too much.
+	parts := max(min(p.crew/(p.team*a.P), a.R*a.Q/(p.team*shortSum)), ceil(a.R*a.Q, p.team*maxTurns/2))
 	if parts > 1 && a.R >= parts {
 		r.splitR = ceil(a.R, parts)
 		r.splitsR = ceil(a.R, r.splitR)

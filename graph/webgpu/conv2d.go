@@ -70,18 +70,58 @@ type gather struct {
 	tapsY, tapsX, stride, top, left               int
 }
 
+// shortProduct is the number of terms from which on a sum of products is worth
+// being taken apart.
+const shortProduct = 256
+
+// parts cuts terms of repeats multiply-adds each, which threads invocations would
+// add up, into parts: so many that the adapter is busy, and no invocation turns
+// too often.
+func (p *preset) parts(threads, terms, repeats int) (part, parts int) {
+	parts = max(1, min(p.crew/threads, terms*repeats/shortProduct, terms))
+	part = min(ceil(terms, parts), max(1, maxTurns/repeats))
+	return part, ceil(terms, part)
+}
+
+// splits cuts the channels of x.
+func (g gather) splits(p *preset) (part, splits int) {
+	return p.parts(ceil(g.pixels, tile)*ceil(g.outs, tile), g.channels, g.tapsY*g.tapsX)
+}
+
+// temps are the sums of the splits, in temp 1, where there are several.
+func (g gather) temps(p *preset) []int64 {
+	if _, splits := g.splits(p); splits > 1 {
+		return []int64{4 * int64(splits*g.pixels*g.outs)}
+	}
+	return nil
+}
+
 // launch multiplies x by the panel in temp 0.
-func (g gather) launch(p *preset, grad bool, x, y *graph.Node) launch {
+func (g gather) launch(p *preset, grad bool, x, y *graph.Node) []launch {
+	part, splits := g.splits(p)
 	tiles := ceil(g.pixels, tile*p.lanes)
-	spread := fold(tiles, 1)
-	return launch{
+	spread := fold(tiles*splits, 1)
+	l := launch{
 		shader: "conv2d",
 		consts: consts("WORKGROUP", p.lanes, "GRAD", grad),
 		uniform: words(g.pixels, g.channels, g.height, g.width, g.image, g.plane, g.outs, g.outHeight, g.outWidth,
-			g.tapsY, g.tapsX, g.stride, g.top, g.left, tiles),
+			g.tapsY, g.tapsX, g.stride, g.top, g.left, part, tiles, tiles*splits),
 		bind:   []operand{tensor(x), temp(0), tensor(y)},
 		groups: [3]uint32{spread[0], uint32(ceil(g.outs, tile)), spread[1]},
 	}
+	if splits == 1 {
+		return []launch{l}
+	}
+	l.bind[2] = temp(1)
+	return []launch{l, addSplits(p, splits, g.pixels*g.outs, temp(1), tensor(y))}
+}
+
+// forward gathers x, backward dy.
+func (g convolution) gathered() gather {
+	if g.grad {
+		return g.gather(g.y, g.x)
+	}
+	return g.gather(g.x, g.y)
 }
 
 // gather reads from images of shape from and writes images of shape to.
@@ -107,7 +147,7 @@ func conv2d(n *graph.Node, p *preset) ([]launch, error) {
 		return nil, err
 	}
 	g := newConvolution(n)
-	return []launch{g.panel().pack(p, w, bias), g.gather(g.x, g.y).launch(p, false, x, n)}, nil
+	return append([]launch{g.panel().pack(p, w, bias)}, g.gathered().launch(p, false, x, n)...), nil
 }
 
 func conv2dGradInput(n *graph.Node, p *preset) ([]launch, error) {
@@ -116,7 +156,7 @@ func conv2dGradInput(n *graph.Node, p *preset) ([]launch, error) {
 		return nil, err
 	}
 	g := newConvolution(n)
-	return []launch{g.panel().pack(p, w, nil), g.gather(g.y, g.x).launch(p, true, dy, n)}, nil
+	return append([]launch{g.panel().pack(p, w, nil)}, g.gathered().launch(p, true, dy, n)...), nil
 }
 
 // splitRows cuts the rows of pixels that a weight gradient sums over, so that

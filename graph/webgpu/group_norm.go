@@ -21,7 +21,7 @@ func (g normalisation) runs() int { return g.images * g.Groups }
 // parts cuts a reduction over lines of so many elements, many times over, into
 // parts of each line: as many as keep the adapter busy where workgroups are few,
 // and at least so many that no invocation turns too often.
-func (p *preset) parts(sums, lines, length int) (part, parts int) {
+func (p *preset) partsOfLines(sums, lines, length int) (part, parts int) {
 	rows := teamRows(p.team, length)
 	lines = ceil(lines, rows)
 	columns := p.team / rows
@@ -33,7 +33,7 @@ func (p *preset) parts(sums, lines, length int) (part, parts int) {
 
 // statsParts cuts a group, a contiguous run, for its statistics.
 func (g normalisation) statsParts(p *preset) (part, parts int) {
-	return p.parts(g.runs(), 1, g.perGroup*g.pixels)
+	return p.partsOfLines(g.runs(), 1, g.perGroup*g.pixels)
 }
 
 func groupNormStats(n *graph.Node, p *preset) ([]launch, error) {
@@ -76,7 +76,7 @@ func groupNorm(n *graph.Node, p *preset) ([]launch, error) {
 
 // gradParts cuts the pixels of a group for the gradient of its input.
 func (g normalisation) gradParts(p *preset) (part, parts int) {
-	return p.parts(g.runs(), g.perGroup, g.pixels)
+	return p.partsOfLines(g.runs(), g.perGroup, g.pixels)
 }
 
 func groupNormGradInput(n *graph.Node, p *preset) ([]launch, error) {
@@ -104,7 +104,7 @@ func groupNormGradInput(n *graph.Node, p *preset) ([]launch, error) {
 
 // paramParts cuts the pixels of a channel for the gradients of its parameters.
 func (g normalisation) paramParts(p *preset) (part, parts int) {
-	return p.parts(g.channels, g.images, g.pixels)
+	return p.partsOfLines(g.channels, g.images, g.pixels)
 }
 
 func groupNormGradParams(n *graph.Node, p *preset) ([]launch, error) {

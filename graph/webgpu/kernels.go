@@ -91,15 +91,14 @@ var kernels = map[string]kernel{
 func temps(n *graph.Node, p *preset) []int64 {
 	switch n.Op {
 	case "conv2d", "conv2d_grad_input":
-		return []int64{newConvolution(n).panel().bytes()}
+		g := newConvolution(n)
+		return append([]int64{g.panel().bytes()}, g.gathered().temps(p)...)
 	case "conv2d_grad_weight":
 		if _, splits := newConvolution(n).splitRows(p); splits > 1 {
 			return []int64{4 * int64(splits*n.Shape.Size())}
 		}
 	case "matmul":
-		if !p.tiles {
-			return []int64{newProduct(n).panel().bytes()}
-		}
+		return newProduct(n).temps(p)
 	case "attention":
 		if bytes := attentionStateBytes(n, p); bytes > 0 {
 			return []int64{bytes}

@@ -38,10 +38,31 @@ func TestTurnsOfLoops(t *testing.T) {
 				t.Errorf("side %d: %d splits of %d rows", side, splits, rows)
 			}
 		}
+		for _, a := range []graph.BroadcastAttrs{{R: 1, P: 1, Q: 1 << 26}, {R: 2, P: 320, Q: 1 << 20}, {R: 1 << 20, P: 2000, Q: 1}, {R: 3, P: 4, Q: 1 << 21}, {R: 1 << 18, P: 1, Q: 5}, {R: 70_000, P: 1 << 17, Q: 1}} {
+			r := newReduction(&graph.Node{Attrs: &a}, p)
+			rows := teamRows(p.team, r.splitQ)
+			turns := ceil(r.splitR, rows) * ceil(r.splitQ, p.team/rows)
+			if r.serial {
+				turns = r.splitR * r.splitQ
+			}
+			if turns > maxTurns || r.splits() > maxTurns || r.splitR*r.splitsR < a.R || r.splitQ*r.splitsQ < a.Q {
+				t.Errorf("%+v: %+v takes %d turns", a, r, turns)
+			}
+		}
+		for _, repeats := range []int{1, 9, 16, 256} {
+			for _, terms := range []int{1, 40, 1280, 200_000} {
+				for _, threads := range []int{1, 500, 1 << 20} {
+					part, parts := p.parts(threads, terms, repeats)
+					if part*repeats > maxTurns || part*parts < terms || part*(parts-1) >= terms {
+						t.Errorf("%d terms of %d: %d parts of %d", terms, repeats, parts, part)
+					}
+				}
+			}
+		}
 		for _, lines := range []int{1, 4, 50, 1 << 13} {
 			for _, length := range []int{1, 3, 63, 4096, 1023 * 1025, 1 << 24} {
 				for _, sums := range []int{1, 32, 1 << 20} {
-					part, parts := p.parts(sums, lines, length)
+					part, parts := p.partsOfLines(sums, lines, length)
 					rows := teamRows(p.team, length)
 					if turns := 2 * ceil(lines, rows) * ceil(part, p.team/rows); turns > maxTurns {
 						t.Errorf("%d lines of %d: %d turns", lines, length, turns)

@@ -12,6 +12,7 @@ import (
 	"github.com/x448/float16"
 
 	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/spelling"
 )
 
 // maxLoRARank bounds the rank a file or a recipe can ask for.
@@ -235,7 +236,7 @@ func nearest(pattern string, names []string) []string {
 	for _, name := range names {
 		e := end(name)
 		if _, seen := first[e]; !seen {
-			first[e], distance[e] = name, edits(pattern, e)
+			first[e], distance[e] = name, spelling.Distance(pattern, e)
 			ends = append(ends, e)
 		}
 	}
@@ -245,28 +246,6 @@ func nearest(pattern string, names []string) []string {
 		quoted = append(quoted, strconv.Quote(first[e]))
 	}
 	return quoted
-}
-
-// edits is the number of insertions, deletions and replacements of a byte that
-// turn a into b (Levenshtein's distance).
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // Modules lists the layers of a network that the config adapts.

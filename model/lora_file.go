@@ -176,7 +176,7 @@ type loraFile struct {
 func openLoRA(fsys fs.FS, name string) (f *loraFile, err error) {
 	f = &loraFile{configs: map[loraPart]*adapterConfig{}}
 	if stat, err := fs.Stat(fsys, name); errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("there is no such file or folder; name a PEFT folder or a safetensors file")
+		return nil, fmt.Errorf("%s: there is no such file or folder; name a PEFT folder or a safetensors file", name)
 	} else if err != nil {
 		return nil, fmt.Errorf("%s: cannot be opened (%w); name a PEFT folder or a safetensors file", name, err)
 	} else if !stat.IsDir() {

@@ -183,7 +183,7 @@ func TestBadInput(t *testing.T) {
 		{"tuning into another recipe's folder", []string{"tune", "blue-palette", "--device", "cpu", "--out", tuned}, exitUsage, "belongs to another recipe than \"blue-palette\""},
 		{"tuning fewer updates than made", append(tinyTuning(tuned), "--updates", "1"), exitUsage, "has made 2 updates, the recipe wants 1; give another folder with --out, or begin anew with --restart"},
 		{"tuning on a damaged checkpoint", []string{"tune", "blue-palette", "--device", "cpu", "--out", filepath.Dir(file("damaged/checkpoint.safetensors", "xxxxxxxxxxxxxxxx"))}, exitUsage, "begin anew with --restart"},
-		{"lora that is not there", []string{"sample", "--lora", "nowhere.safetensors"}, exitUsage, "lora nowhere.safetensors: there is no such file or folder; name a PEFT folder or a safetensors file"},
+		{"lora that is not there", []string{"sample", "--lora", "nowhere.safetensors"}, exitUsage, "nowhere.safetensors: there is no such file or folder; name a PEFT folder or a safetensors file"},
 		{"lora in a folder that is not there", []string{"sample", "--lora", "nowhere/a.safetensors"}, exitUsage, `lora "nowhere/a.safetensors" does not exist`},
 		{"lora without a name", []string{"sample", "--lora", ""}, exitUsage, `--lora: lora.path: expected a PEFT folder or a safetensors file, got ""`},
 		{"lora that is none", []string{"sample", "--lora", file("text.safetensors", "not a safetensors file")}, exitUsage, "lora " + dir},

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sdo-go/sdo/spelling"
 )
 
 func contains(words []string, w string) bool { return slices.Contains(words, w) }
@@ -40,40 +42,10 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// nearest suggests the allowed word within two edits, or nothing.
+// nearest asks whether an allowed word was meant, or says nothing.
 func nearest(word string, allowed []string) string {
-	best, bestAt := "", 3
-	for _, a := range allowed {
-		if d := distance(word, a); d < bestAt && d < len(a) {
-			best, bestAt = a, d
-		}
+	if meant := spelling.Nearest(word, allowed); meant != "" {
+		return "did you mean " + meant + "?"
 	}
-	if best == "" {
-		return ""
-	}
-	return "did you mean " + best + "?"
-}
-
-// distance is the Levenshtein distance, capped at 3 by length difference.
-func distance(a, b string) int {
-	if len(a) > len(b)+2 || len(b) > len(a)+2 {
-		return 3
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

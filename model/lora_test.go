@@ -452,7 +452,7 @@ func TestLoRARefusesWhatDoesNotFit(t *testing.T) {
 	if _, err := model.LoadLoRA(cut, "a", network.Config); err == nil || !strings.Contains(err.Error(), "adapter_config.json: the file is missing") {
 		t.Errorf("a folder without a config: %v", err)
 	}
-	if _, err := model.LoadLoRA(cut, "b", network.Config); err == nil || !strings.Contains(err.Error(), "b: cannot be opened") {
+	if _, err := model.LoadLoRA(cut, "b", network.Config); err == nil || !strings.Contains(err.Error(), "b: there is no such file or folder") {
 		t.Errorf("no file: %v", err)
 	}
 }

@@ -2,9 +2,12 @@ package model
 
 import (
 	"bufio"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // WriteFileAtomic writes a file so that path holds either its old contents or
@@ -15,12 +18,13 @@ func WriteFileAtomic(path string, write func(w io.Writer) error) (err error) {
 	dir := filepath.Dir(path)
 	file, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
-		return err
+		return named(path, err)
 	}
 	defer func() {
 		if err != nil {
 			file.Close()
 			os.Remove(file.Name())
+			err = named(path, err)
 		}
 	}()
 	buffered := bufio.NewWriterSize(file, 1<<16)
@@ -47,4 +51,17 @@ func WriteFileAtomic(path string, write func(w io.Writer) error) (err error) {
 		folder.Close()
 	}
 	return nil
+}
+
+// named is an error of the temporary file as one of the file that it stands for.
+func named(path string, err error) error {
+	var of *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &link):
+		return &fs.PathError{Op: "write", Path: path, Err: link.Err}
+	case errors.As(err, &of) && strings.HasPrefix(filepath.Base(of.Path), "."+filepath.Base(path)+"."):
+		return &fs.PathError{Op: "write", Path: path, Err: of.Err}
+	}
+	return err
 }

@@ -155,6 +155,17 @@ func TestWriteFileAtomicKeepsTheOldFile(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("a failed write left %v", entries)
 	}
+	// What goes wrong is told of the file, not of the one that would become it.
+	taken := filepath.Join(dir, "taken")
+	if err := os.Mkdir(taken, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{filepath.Join(dir, "missing", "w.safetensors"), filepath.Join(path, "w.safetensors"), taken} {
+		err := SaveSafetensors(at, Weights{"a": {[]int{1}, []float32{1}}}, F32, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), "write "+at+": ") {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
 }
 
 // FuzzSafetensors: whatever the bytes, opening ends in an error or in a file

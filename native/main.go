@@ -16,8 +16,10 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sdo-go/sdo/engine"
 	"github.com/sdo-go/sdo/gpu"
@@ -25,6 +27,7 @@ import (
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/native/hub"
 	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/spelling"
 )
 
 // Exit codes. They are part of the interface; README lists them.
@@ -92,8 +95,13 @@ func advise(err error) string {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first Ctrl-C asks for an orderly end, a second one ends at once.
-	context.AfterFunc(ctx, stop)
+	// The first Ctrl-C asks for an orderly end, a second one ends at once. A network
+	// call may take minutes.
+	context.AfterFunc(ctx, func() {
+		stop()
+		time.Sleep(2 * time.Second)
+		fmt.Fprintln(os.Stderr, "\nends as soon as what is under way is done and saved; Ctrl-C again ends at once and saves nothing more")
+	})
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -114,7 +122,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	root.SetArgs(args)
 	root.SetOut(a.stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd.Flags(), err) })
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.started {
 		// cobra refused the command line, and suggests over several lines.
 		message, hint, hinted := strings.Cut(err.Error(), "\n\nDid you mean this?")
@@ -135,10 +144,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			fmt.Fprintf(stderr, "sdo: %s\n", strings.TrimPrefix(line, "sdo: "))
 		}
 		if !a.started {
-			fmt.Fprintln(stderr, "Run sdo --help for what there is.")
+			fmt.Fprintf(stderr, "Run %s --help for what there is.\n", cmd.CommandPath())
 		}
 	}
 	return code
+}
+
+// flagError says what is wrong with a flag in a person's words.
+func flagError(flags *pflag.FlagSet, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "":
+		var names []string
+		flags.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if meant := spelling.Nearest(unknown.GetSpecifiedName(), names); meant != "" {
+			return fmt.Errorf("%w; did you mean --%s?", err, meant)
+		}
+	case errors.As(err, &invalid):
+		want := map[string]string{"int": "a whole number", "intSlice": "whole numbers with commas in between",
+			"float64": "a number", "bool": "true or false"}[invalid.GetFlag().Value.Type()]
+		if want != "" {
+			return fmt.Errorf("--%s is %q, want %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+		}
+	}
+	return err
 }
 
 // sink is standard output, which may be a full disk: it remembers that a write

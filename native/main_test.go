@@ -146,7 +146,11 @@ func TestBadInput(t *testing.T) {
 		want string
 	}{
 		{"unknown command", []string{"stir"}, exitUsage, `unknown command "stir" for "sdo"; did you mean steer?`},
-		{"unknown flag", []string{"steer", "x", "--fast"}, exitUsage, "unknown flag: --fast"},
+		{"unknown flag", []string{"steer", "x", "--fast"}, exitUsage, "unknown flag: --fast\nRun sdo steer --help for what there is.\n"},
+		{"misspelt flag", []string{"steer", "x", "--updatess", "3"}, exitUsage, "unknown flag: --updatess; did you mean --updates?"},
+		{"unknown part of a command", []string{"model", "inspekt"}, exitUsage, "unknown command \"inspekt\" for \"sdo model\"\nRun sdo model --help"},
+		{"flag that is no number", []string{"model", "inspect", "x", "--num-images", "many"}, exitUsage, `--num-images is "many", want a whole number`},
+		{"flag that are no numbers", []string{"bench", "memory", "--steps", "5,few"}, exitUsage, `--steps is "5,few", want whole numbers with commas in between`},
 		{"no recipe", []string{"steer"}, exitUsage, "there is nothing to steer by; name a recipe, or give a term with --objective"},
 		{"wrong device", []string{"doctor", "--device", "tpu"}, exitUsage, `--device is "tpu", want auto, webgpu or cpu`},
 		{"misspelt recipe", steer("drak-glasses"), exitUsage, "not found; did you mean dark-glasses?"},
@@ -518,5 +522,15 @@ func TestExitCodesAreTheDocumentedOnes(t *testing.T) {
 	got := []int{exitOK, exitFailure, exitUsage, exitDevice, exitInterrupted}
 	if want := []int{0, 1, 2, 3, 130}; !slices.Equal(got, want) {
 		t.Errorf("exit codes are %v, want %v", got, want)
+	}
+}
+
+// In a narrow terminal a label ends where the line does.
+func TestLabelsFitTheTerminal(t *testing.T) {
+	const label = "update 5/8, loss 0.0702, 1/2 done, 0s left"
+	for columns, want := range map[int]string{0: label, 80: label, 50: label, 49: "update 5/8, loss 0.0702, 1/2 done, 0s le…", 20: "update 5/8,…", 3: "…"} {
+		if got := shortened(label, columns); got != want {
+			t.Errorf("of %d columns: %q, want %q", columns, got, want)
+		}
 	}
 }

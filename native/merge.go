@@ -78,12 +78,13 @@ func (a *app) mergeInto(ctx context.Context, name, lora string, scale float64, t
 	}
 	// Whole or not at all: what is half written has another name.
 	parent := filepath.Dir(filepath.Clean(to))
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return usageError{err}
+	err = os.MkdirAll(parent, 0o755)
+	unfinished := ""
+	if err == nil {
+		unfinished, err = os.MkdirTemp(parent, ".merge-*")
 	}
-	unfinished, err := os.MkdirTemp(parent, ".merge-*")
-	if err != nil {
-		return usageError{err}
+	if of := (*fs.PathError)(nil); errors.As(err, &of) {
+		return usageError{fmt.Errorf("%s cannot be made: %w; give another folder with --to", to, of.Err)}
 	}
 	defer os.RemoveAll(unfinished)
 	if err := os.Chmod(unfinished, 0o755); err != nil {
@@ -91,7 +92,7 @@ func (a *app) mergeInto(ctx context.Context, name, lora string, scale float64, t
 	}
 	result := mergedModel{Folder: to}
 	if err := copyBeside(ctx, folder, unfinished, parts); err != nil {
-		return err
+		return unfilled(to, unfinished, err)
 	}
 	tensors := 0
 	for _, p := range parts {
@@ -120,7 +121,7 @@ func (a *app) mergeInto(ctx context.Context, name, lora string, scale float64, t
 	}
 	bar.end()
 	if err != nil {
-		return err
+		return unfilled(to, unfinished, err)
 	}
 	if err := os.Rename(unfinished, to); err != nil {
 		return err
@@ -131,6 +132,19 @@ func (a *app) mergeInto(ctx context.Context, name, lora string, scale float64, t
 	}
 	fmt.Fprintf(a.stdout, "%s merged, %s of weights, in %s: %s\n", noun(result.Layers, "layer"), engine.Bytes(result.Bytes), duration(result.Seconds), to)
 	return nil
+}
+
+// unfilled tells of the folder that was asked for what went wrong in the unfinished
+// one.
+func unfilled(to, unfinished string, err error) error {
+	var of *fs.PathError
+	if !errors.As(err, &of) {
+		return err
+	}
+	if name, inside := strings.CutPrefix(of.Path, unfinished); inside {
+		return fmt.Errorf("%s: %w; nothing of it was kept; give another folder with --to", to+name, of.Err)
+	}
+	return err
 }
 
 // mergeParts loads the denoiser and what else the adapter changes.

@@ -227,7 +227,7 @@ func TestBadPipelineInput(t *testing.T) {
 		"clip: expected the folder of a CLIPModel for objective.0 (clip_si": slices.Concat([]string{"steer"}, tinyPipeline, []string{"--objective", "clip_similarity"}),
 	} {
 		code, _, stderr := invoke(t, append(args, "--device", "cpu", "--out", filepath.Join(t.TempDir(), "o"))...)
-		if code != exitUsage || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1+strings.Count(stderr, "Run sdo --help") {
+		if code != exitUsage || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1+strings.Count(stderr, "\nRun sdo ") {
 			t.Errorf("%v: exit code %d, %q, want %d and %q", args, code, stderr, exitUsage, want)
 		}
 	}

@@ -20,6 +20,7 @@ type display struct {
 	unit  string // what the numbers of sparse lines count
 
 	bar     *progressbar.ProgressBar // on a terminal
+	columns int                      // of the terminal, 0 where it does not say
 	started time.Time
 	spoke   time.Time // of the last sparse line
 	done    int
@@ -37,7 +38,8 @@ func (a *app) newDisplay(total int, unit string) *display {
 		d.out = nil
 		return d
 	}
-	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		d.columns, _, _ = term.GetSize(int(f.Fd()))
 		d.bar = progressbar.NewOptions(total,
 			progressbar.OptionSetWriter(f),
 			progressbar.OptionSetWidth(28),
@@ -66,12 +68,25 @@ func (d *display) set(done int, label string) {
 	switch {
 	case d.out == nil:
 	case d.bar != nil:
-		d.bar.Describe(fmt.Sprintf("%s, %s left", label, d.left()))
+		d.bar.Describe(shortened(fmt.Sprintf("%s, %s left", label, d.left()), d.columns))
 		d.bar.Set(done)
 	case time.Since(d.spoke) >= sparse:
 		d.spoke = time.Now()
 		fmt.Fprintf(d.out, "%s, %d of %d %s, %s left\n", label, done, d.total, d.unit, d.left())
 	}
+}
+
+// beside is what a bar writes beside its label: the share that is done.
+const beside = len(" 100%   ")
+
+// shortened cuts a label to what fits into a line beside the bar. A line that
+// wraps could not be written over.
+func shortened(label string, columns int) string {
+	runes := []rune(label)
+	if room := columns - beside; columns > 0 && len(runes) > room {
+		return string(runes[:max(0, room-1)]) + "…"
+	}
+	return label
 }
 
 // left estimates the time to the end from the pace so far.

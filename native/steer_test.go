@@ -369,7 +369,7 @@ func TestSteerKeepsWhatItCan(t *testing.T) {
 		t.Errorf("the state of a lost device is not there: %v", err)
 	}
 	gone := filepath.Join(dir, "gone")
-	if k = begin(gone); k.ended(nil, true) != nil || !strings.HasPrefix(k.goesOn(), "; its checkpoint could not be written: open ") || strings.Contains(k.goesOn(), "continues") {
+	if k = begin(gone); k.ended(nil, true) != nil || !strings.HasPrefix(k.goesOn(), "; its checkpoint could not be written: write ") || strings.Contains(k.goesOn(), "continues") {
 		t.Errorf("says %q", k.goesOn())
 	}
 }

@@ -152,7 +152,9 @@ var classDefaults = map[string]func(*Config){
 	"HeunDiscreteScheduler":           heunDefaults,
 	"KDPM2DiscreteScheduler":          heunDefaults,
 	"KDPM2AncestralDiscreteScheduler": heunDefaults,
+	"DPMSolverSDEScheduler":           heunDefaults,
 	"DPMSolverMultistepScheduler":     linspaceDefaults,
+	"DPMSolverSinglestepScheduler":    linspaceDefaults,
 	"DEISMultistepScheduler":          linspaceDefaults,
 	"UniPCMultistepScheduler":         linspaceDefaults,
 	"LCMScheduler":                    lcmDefaults,
@@ -165,49 +167,94 @@ var classDefaults = map[string]func(*Config){
 // classSolvers are the solvers of diffusers' scheduler classes; of those without
 // one here, the deterministic solver nearest to them.
 var classSolvers = map[string]string{
-	"DDIMScheduler": "ddim", "DDPMScheduler": "ddim", "PNDMScheduler": "ddim", "LMSDiscreteScheduler": "euler",
+	"DDIMScheduler": "ddim", "DDIMParallelScheduler": "ddim", "DDPMScheduler": "ddim", "DDPMParallelScheduler": "ddim",
+	"PNDMScheduler": "ddim", "LMSDiscreteScheduler": "euler",
 	"EulerDiscreteScheduler": "euler", "EulerAncestralDiscreteScheduler": "euler", "EDMEulerScheduler": "euler",
-	"HeunDiscreteScheduler": "heun", "KDPM2DiscreteScheduler": "heun", "KDPM2AncestralDiscreteScheduler": "heun",
-	"DPMSolverMultistepScheduler": "dpmpp-2m", "EDMDPMSolverMultistepScheduler": "dpmpp-2m",
+	"HeunDiscreteScheduler": "heun", "KDPM2DiscreteScheduler": "heun", "KDPM2AncestralDiscreteScheduler": "heun", "DPMSolverSDEScheduler": "heun",
+	"DPMSolverMultistepScheduler": "dpmpp-2m", "DPMSolverSinglestepScheduler": "dpmpp-2m", "EDMDPMSolverMultistepScheduler": "dpmpp-2m",
 	"DEISMultistepScheduler": "dpmpp-2m", "UniPCMultistepScheduler": "unipc", "LCMScheduler": "lcm", "TCDScheduler": "lcm", "FlowMatchEulerDiscreteScheduler": "flow-euler",
 }
 
 // SolverOf is the solver that a scheduler_config.json was saved with, or one
 // near to it; empty for a class that is not known.
 func SolverOf(data []byte) Solver {
-	class, _ := classOf(data)
+	class, _ := keysOf(data)
 	return Solver(classSolvers[class])
 }
 
 // standIns are the classes whose solver is not here, so that SolverOf gives one
 // near to it.
 var standIns = []string{
-	"DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerAncestralDiscreteScheduler",
-	"KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler", "TCDScheduler",
+	"DDPMScheduler", "DDPMParallelScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerAncestralDiscreteScheduler",
+	"KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler",
+	"DPMSolverSinglestepScheduler", "DEISMultistepScheduler", "TCDScheduler",
+}
+
+// variants are the keys by which a class of diffusers is one of several solvers,
+// or walks other noise levels, with the values of the one that is here. Networks
+// do not depend on them. Solvers share classes' files and leave keys of others in
+// them, so that each reads its own, and of solver_type what others call theirs as
+// its default.
+var variants = []struct {
+	key    string
+	of     []string // solvers; nil for all
+	values []string
+}{
+	{"algorithm_type", []string{"dpmpp-2m"}, []string{`"dpmsolver++"`, `"deis"`}},
+	{"disable_corrector", []string{"unipc"}, []string{"[]"}},
+	{"euler_at_final", []string{"dpmpp-2m"}, []string{"false"}},
+	{"interpolation_type", []string{"euler"}, []string{`"linear"`}},
+	{"lambda_min_clipped", []string{"dpmpp-2m"}, []string{"null"}},
+	{"predict_x0", []string{"unipc"}, []string{"true"}},
+	{"rho", nil, []string{"7.0", "7"}},
+	{"sigma_schedule", nil, []string{`"karras"`}},
+	{"solver_order", []string{"dpmpp-2m", "unipc"}, []string{"2"}},
+	{"solver_p", []string{"unipc"}, []string{"null"}},
+	{"solver_type", []string{"dpmpp-2m"}, []string{`"midpoint"`, `"logrho"`, `"bh1"`, `"bh2"`}},
+	{"solver_type", []string{"unipc"}, []string{`"bh2"`, `"midpoint"`, `"heun"`, `"logrho"`}},
+	{"stochastic_sampling", []string{"flow-euler"}, []string{"false"}},
+	{"use_beta_sigmas", nil, []string{"false", "null"}},
+	{"use_exponential_sigmas", nil, []string{"false", "null"}},
+	{"use_lu_lambdas", []string{"dpmpp-2m"}, []string{"false", "null"}},
+}
+
+func isVariant(key string) bool {
+	for _, v := range variants {
+		if v.key == key {
+			return true
+		}
+	}
+	return false
 }
 
 // StandIn is the sampler that a scheduler_config.json was saved with where
 // SolverOf gives another in its place; empty where it gives the same, or none.
 func StandIn(data []byte) string {
-	class, algorithm := classOf(data)
+	class, keys := keysOf(data)
 	if slices.Contains(standIns, class) {
 		return class
 	}
-	if class == "DPMSolverMultistepScheduler" && algorithm != "" && algorithm != "dpmsolver++" {
-		return fmt.Sprintf("%s of %q", class, algorithm)
+	solver, known := classSolvers[class]
+	if !known {
+		return ""
+	}
+	for _, v := range variants {
+		value, said := keys[v.key]
+		if said && (v.of == nil || slices.Contains(v.of, solver)) && !slices.Contains(v.values, string(value)) {
+			return fmt.Sprintf("%s with %s %.40s", class, v.key, value)
+		}
 	}
 	return ""
 }
 
-// classOf reads the class of a scheduler_config.json, and which of its solvers it
-// is where the class has several.
-func classOf(data []byte) (class, algorithm string) {
-	var config struct {
-		Class     string `json:"_class_name"`
-		Algorithm string `json:"algorithm_type"`
+// keysOf reads the class of a scheduler_config.json and all its keys.
+func keysOf(data []byte) (class string, keys map[string]json.RawMessage) {
+	var line bytes.Buffer // what is no JSON names no class
+	if json.Compact(&line, unclippedLambda.ReplaceAll(data, []byte("${1}null"))) != nil || json.Unmarshal(line.Bytes(), &keys) != nil {
+		return "", nil
 	}
-	_ = json.Unmarshal(unclippedLambda.ReplaceAll(data, []byte("${1}null")), &config) // what is no JSON names no class
-	return config.Class, config.Algorithm
+	_ = json.Unmarshal(keys["_class_name"], &class)
+	return class, keys
 }
 
 func linspaceDefaults(c *Config) { c.ClipSample, c.TimestepSpacing = false, SpacingLinspace }
@@ -231,35 +278,23 @@ func edmDefaults(c *Config) {
 // values that describe what this package does. A key without values says
 // nothing to any solver here.
 var foreignKeys = map[string][]string{
-	"skip_prk_steps":         nil,
-	"tensor_format":          nil, // of files from before 2023, like the next
-	"timestep_values":        {"null"},
-	"algorithm_type":         {`"dpmsolver++"`, `"sde-dpmsolver++"`, `"dpmsolver"`, `"sde-dpmsolver"`, `"deis"`}, // see StandIn
-	"solver_order":           {"2"},
-	"solver_type":            {`"midpoint"`, `"bh2"`, `"logrho"`}, // DPM-Solver++'s, UniPC's, DEIS's; each reads the others' as its own
-	"predict_x0":             {"true"},
-	"disable_corrector":      {"[]"},
-	"solver_p":               {"null"},
-	"euler_at_final":         {"false"},
-	"use_exponential_sigmas": {"false", "null"},
-	"use_beta_sigmas":        {"false", "null"},
-	"use_lu_lambdas":         {"false", "null"},
-	"use_flow_sigmas":        {"false", "null"},
-	"use_dynamic_shifting":   {"false"},
-	"flow_shift":             nil, // of flow sigmas
-	"time_shift_type":        nil, // of dynamic shifting, like the next four
-	"base_shift":             nil,
-	"max_shift":              nil,
-	"base_image_seq_len":     nil,
-	"max_image_seq_len":      nil,
-	"invert_sigmas":          {"false"},
-	"shift_terminal":         {"null"},
-	"stochastic_sampling":    {"false"},
-	"rho":                    {"7.0", "7"},
-	"sigma_schedule":         {`"karras"`},
-	"interpolation_type":     {`"linear"`},
-	"timestep_type":          {`"discrete"`},
-	"lambda_min_clipped":     {"null"},
+	"skip_prk_steps":       nil,
+	"noise_sampler_seed":   nil,
+	"tensor_format":        nil, // of files from before 2023, like the next three
+	"timesteps":            nil, // how many; num_train_timesteps says so, too
+	"timestep_values":      {"null"},
+	"predict_epsilon":      {"true"},
+	"use_flow_sigmas":      {"false", "null"},
+	"use_dynamic_shifting": {"false"},
+	"flow_shift":           nil, // of flow sigmas
+	"time_shift_type":      nil, // of dynamic shifting, like the next four
+	"base_shift":           nil,
+	"max_shift":            nil,
+	"base_image_seq_len":   nil,
+	"max_image_seq_len":    nil,
+	"invert_sigmas":        {"false"},
+	"shift_terminal":       {"null"},
+	"timestep_type":        {`"discrete"`},
 }
 
 // unclippedLambda is how Python writes the value of lambda_min_clipped that
@@ -267,8 +302,9 @@ var foreignKeys = map[string][]string{
 var unclippedLambda = regexp.MustCompile(`("lambda_min_clipped"\s*:\s*)-Infinity`)
 
 // ParseConfig reads a scheduler_config.json. Absent keys take the defaults of
-// the diffusers class that _class_name names, of DDIMScheduler where it names
-// none of those known here; other keys that begin with an underscore are
+// the diffusers class that _class_name names, of DDIMScheduler where there is no
+// _class_name; a class that is not known here is an error, for its noise schedule
+// may follow from other numbers. Other keys that begin with an underscore are
 // ignored, an unknown key is an error. It does not call Validate, so that a
 // caller may first change what it means to (ClipSample above all).
 func ParseConfig(data []byte) (Config, error) {
@@ -280,8 +316,12 @@ func ParseConfig(data []byte) (Config, error) {
 	}
 	var class string
 	_ = json.Unmarshal(keys["_class_name"], &class) // what is no string names no class
+	if class != "" && classSolvers[class] == "" {
+		return Config{}, fmt.Errorf("scheduler config: %.100q is not a sampler whose noise schedule is known here; if the network was trained on a schedule of betas, write them into a config of DDIMScheduler", class)
+	}
 	for key, value := range keys {
 		accepted, foreign := foreignKeys[key]
+		foreign = foreign || isVariant(key)
 		if foreign && accepted != nil && !slices.Contains(accepted, string(value)) {
 			return Config{}, fmt.Errorf("scheduler config: %s is %s, but only %s is supported", key, value, accepted[0])
 		}
@@ -306,9 +346,6 @@ func ParseConfig(data []byte) (Config, error) {
 	decoder := json.NewDecoder(bytes.NewReader(known))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&config); err != nil {
-		if _, known := classSolvers[class]; !known && class != "" {
-			return Config{}, fmt.Errorf("scheduler config: %.100q is not a sampler whose noise schedule is known here (%w)", class, plain(err))
-		}
 		return Config{}, plain(err)
 	}
 	return config, nil

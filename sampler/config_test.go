@@ -65,13 +65,13 @@ func TestParseConfigOfOtherNetworks(t *testing.T) {
 func TestParseConfigRefuses(t *testing.T) {
 	for in, want := range map[string]string{
 		`{"beta_shedule": "linear"}`:      `scheduler config: unknown key "beta_shedule"`,
-		`{"solver_order": 3}`:             "scheduler config: solver_order is 3, but only 2 is supported",
+		`{"predict_epsilon": false}`:      "scheduler config: predict_epsilon is false, but only true is supported",
 		`{"steps_offset": "one"}`:         "scheduler config: steps_offset is a string, want int",
 		`[1]`:                             "scheduler config: a JSON array stands where an object should",
 		`{"num_train_timesteps": 1000.5}`: "scheduler config: num_train_timesteps is a number 1000.5, want int",
-		`{"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true}`: "scheduler config: use_dynamic_shifting is true, but only false is supported",
-		`{"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}`:          `scheduler config: prediction_type of EDMEulerScheduler is "v_prediction", but only "epsilon" is supported`,
-		`{"_class_name": "EDMEulerScheduler", "sigma_schedule": "exponential"}`:            `scheduler config: sigma_schedule is "exponential", but only "karras" is supported`,
+		`{"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true}`:      "scheduler config: use_dynamic_shifting is true, but only false is supported",
+		`{"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}`:               `scheduler config: prediction_type of EDMEulerScheduler is "v_prediction", but only "epsilon" is supported`,
+		`{"_class_name": "IPNDMScheduler", "num_train_timesteps": 1000, "trained_betas": null}`: `scheduler config: "IPNDMScheduler" is not a sampler whose noise schedule is known here; if the network was trained on a schedule of betas, write them into a config of DDIMScheduler`,
 	} {
 		_, err := ParseConfig([]byte(in))
 		wantError(t, err, want)

@@ -49,8 +49,44 @@ func TestReleasedSchedules(t *testing.T) {
 			t.Errorf("%s with %s: %v", name, solver, err)
 		}
 	}
-	stochastic := []byte(`{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "lambda_min_clipped": -Infinity}`)
-	if got := StandIn(stochastic); got != `DPMSolverMultistepScheduler of "sde-dpmsolver++"` || SolverOf(stochastic) != "dpmpp-2m" {
-		t.Errorf("the stochastic solver is taken for %q, in place of %q", SolverOf(stochastic), got)
+}
+
+// A class of diffusers is several solvers, of which one is here: the others are
+// told, and so is what else differs, unless the key is a sibling's that the class
+// does not read.
+func TestStandIn(t *testing.T) {
+	for text, want := range map[string]struct{ solver, standIn string }{
+		`{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "lambda_min_clipped": -Infinity}`:               {"dpmpp-2m", `DPMSolverMultistepScheduler with algorithm_type "sde-dpmsolver++"`},
+		`{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "deis", "solver_type": "logrho", "lambda_min_clipped": -Infinity}`: {"dpmpp-2m", ""},
+		`{"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3, "solver_type": "bh2"}`:                                            {"dpmpp-2m", "DPMSolverMultistepScheduler with solver_order 3"},
+		`{"_class_name": "DPMSolverMultistepScheduler", "solver_type": "heun"}`:                                                              {"dpmpp-2m", `DPMSolverMultistepScheduler with solver_type "heun"`},
+		`{"_class_name": "DPMSolverMultistepScheduler", "use_lu_lambdas": true}`:                                                             {"dpmpp-2m", "DPMSolverMultistepScheduler with use_lu_lambdas true"},
+		`{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -5.1}`:                                                         {"dpmpp-2m", "DPMSolverMultistepScheduler with lambda_min_clipped -5.1"},
+		`{"_class_name": "UniPCMultistepScheduler", "solver_order": 3}`:                                                                      {"unipc", "UniPCMultistepScheduler with solver_order 3"},
+		`{"_class_name": "UniPCMultistepScheduler", "solver_type": "bh1"}`:                                                                   {"unipc", `UniPCMultistepScheduler with solver_type "bh1"`},
+		`{"_class_name": "UniPCMultistepScheduler", "solver_type": "midpoint", "disable_corrector": [  ]}`:                                   {"unipc", ""},
+		`{"_class_name": "UniPCMultistepScheduler", "disable_corrector": [0, 1]}`:                                                            {"unipc", "UniPCMultistepScheduler with disable_corrector [0,1]"},
+		`{"_class_name": "EulerDiscreteScheduler", "solver_order": 3, "solver_type": "heun", "algorithm_type": "sde-dpmsolver++"}`:           {"euler", ""},
+		`{"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": true}`:                                                                 {"euler", "EulerDiscreteScheduler with use_beta_sigmas true"},
+		`{"_class_name": "EDMEulerScheduler", "sigma_schedule": "exponential"}`:                                                              {"euler", `EDMEulerScheduler with sigma_schedule "exponential"`},
+		`{"_class_name": "DPMSolverSinglestepScheduler", "solver_order": 2, "lower_order_final": false}`:                                     {"dpmpp-2m", "DPMSolverSinglestepScheduler"},
+		`{"_class_name": "DPMSolverSDEScheduler", "noise_sampler_seed": null}`:                                                               {"heun", "DPMSolverSDEScheduler"},
+		`{"_class_name": "DDIMParallelScheduler"}`:                                                                                           {"ddim", ""},
+		`{"_class_name": "DDPMParallelScheduler"}`:                                                                                           {"ddim", "DDPMParallelScheduler"},
+		`{"_class_name": "DDIMScheduler", "timesteps": 1000, "predict_epsilon": true}`:                                                       {"ddim", ""},
+	} {
+		data := []byte(text)
+		if solver, standIn := SolverOf(data), StandIn(data); string(solver) != want.solver || standIn != want.standIn {
+			t.Errorf("%s is sampled with %q in place of %q, want %q and %q", text, solver, standIn, want.solver, want.standIn)
+		}
+		config, err := ParseConfig(data)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		config.ClipSample = false
+		if _, err := SolverOf(data).Table(config, 5, 0); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }

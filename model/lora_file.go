@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,15 @@ const (
 	adapterWeightsFile = "adapter_model.safetensors"
 	adapterMetadata    = "lora_adapter_metadata"
 )
+
+// loraWeightsFiles are what diffusers' save_lora_weights calls the one file of its
+// folder.
+var loraWeightsFiles = []string{"pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"}
+
+// IsLoRAFolder reports whether a folder is an adapter's.
+func IsLoRAFolder(fsys fs.FS, name string) bool {
+	return slices.ContainsFunc(append([]string{adapterConfigFile}, loraWeightsFiles...), func(file string) bool { return exists(fsys, path.Join(name, file)) })
+}
 
 // peftFolderPrefix stands before module names in PEFT's folders.
 const peftFolderPrefix = "base_model.model."
@@ -122,9 +132,9 @@ func (l *LoRA) check() error {
 	return nil
 }
 
-// LoadLoRA reads the adapter of a denoiser: PEFT's folder, or a file under PEFT's
-// names (with diffusers' metadata or without), kohya-ss' or those of diffusers
-// before it used PEFT. A branch's alpha is what the file says, or else its rank,
+// LoadLoRA reads the adapter of a denoiser: PEFT's folder or diffusers', or a file
+// under PEFT's names (with diffusers' metadata or without), kohya-ss' or those of
+// diffusers before it used PEFT. A branch's alpha is what the file says, or else its rank,
 // as diffusers has it. The targets of what it returns are the modules the file
 // holds. What the file holds for a text encoder is counted in Beside and left
 // alone; see LoadTextLoRA. Modules that the network lacks, shapes that do not fit
@@ -172,7 +182,7 @@ type loraFile struct {
 	configs map[loraPart]*adapterConfig // of PEFT's folder under anyPart
 }
 
-// openLoRA opens PEFT's folder or a file.
+// openLoRA opens PEFT's folder, diffusers' folder or a file.
 func openLoRA(fsys fs.FS, name string) (f *loraFile, err error) {
 	f = &loraFile{configs: map[loraPart]*adapterConfig{}}
 	if stat, err := fs.Stat(fsys, name); errors.Is(err, fs.ErrNotExist) {
@@ -200,6 +210,13 @@ func openLoRA(fsys fs.FS, name string) (f *loraFile, err error) {
 		return f, nil
 	}
 	config := path.Join(name, adapterConfigFile)
+	if !exists(fsys, config) {
+		for _, file := range loraWeightsFiles {
+			if file = path.Join(name, file); exists(fsys, file) {
+				return openLoRA(fsys, file)
+			}
+		}
+	}
 	text, err := readLimited(fsys, config, maxAdapterConfigBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: the file is missing; name a folder that PEFT's save_pretrained wrote, or a safetensors file", config)

@@ -455,6 +455,13 @@ func TestLoRARefusesWhatDoesNotFit(t *testing.T) {
 	if _, err := model.LoadLoRA(cut, "b", network.Config); err == nil || !strings.Contains(err.Error(), "b: there is no such file or folder") {
 		t.Errorf("no file: %v", err)
 	}
+	if contents, err = fs.ReadFile(testdata, kohya); err != nil {
+		t.Fatal(err)
+	}
+	saved := fstest.MapFS{"a/pytorch_lora_weights.safetensors": {Data: contents}}
+	if _, err := model.LoadLoRA(saved, "a", network.Config); err != nil || !model.IsLoRAFolder(saved, "a") || model.IsLoRAFolder(saved, ".") {
+		t.Errorf("a folder that diffusers saved: %v", err)
+	}
 }
 
 // An adapter of another network is refused by Merge, too.

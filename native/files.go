@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sdo-go/sdo/engine"
 )
@@ -83,6 +84,9 @@ func openFolder(name string) (fs.FS, error) {
 		return nil, diskErr
 	case !info.IsDir():
 		return nil, errors.New("is a file; give the folder that holds config.json (diffusers makes one of a checkpoint in one file: from_single_file, then save_pretrained)")
+	}
+	if snapshots, err := filepath.Glob(filepath.Join(path, "snapshots", "*")); err == nil && len(snapshots) > 0 && !there(plainFiles(path), "config.json") {
+		return nil, fmt.Errorf("is a hub's cache; the model in it is %s", strings.Join(snapshots, " or "))
 	}
 	return plainFiles(path), nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -115,14 +114,13 @@ type loraInspection struct {
 	Modules    []string `json:"modules"`
 }
 
-// isAdapter reports whether a path is a file, or PEFT's folder.
+// isAdapter reports whether a path is a file, or an adapter's folder.
 func isAdapter(name string) bool {
 	path, info, err := onDisk(name)
-	if err != nil {
-		return false
+	if err != nil || !info.IsDir() {
+		return err == nil
 	}
-	_, err = os.Stat(filepath.Join(path, "adapter_config.json"))
-	return !info.IsDir() || err == nil
+	return !there(plainFiles(path), hub.IndexFile) && model.IsLoRAFolder(plainFiles(path), ".")
 }
 
 // inspectFile tells of an adapter, an aesthetic head or any other file of

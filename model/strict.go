@@ -99,6 +99,7 @@ func onOneLine(value json.RawMessage) string {
 // plain words an error of encoding/json for the person who wrote the file.
 func plain(err error) error {
 	var wrong *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &wrong) && wrong.Field != "":
 		return fmt.Errorf("%s is a %s, want %s", short(wrong.Field), short(wrong.Value), wrong.Type)
@@ -106,6 +107,8 @@ func plain(err error) error {
 		return fmt.Errorf("a JSON %s stands where an object should", short(wrong.Value))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the JSON is cut short")
+	case errors.As(err, &syntax):
+		return fmt.Errorf("not JSON: %s", short(err.Error()))
 	}
 	text := strings.TrimPrefix(err.Error(), "json: ")
 	return errors.New(short(strings.Replace(text, "unknown field", "unknown key", 1)))

@@ -43,7 +43,7 @@ audit and keeps what is measured.`,
 		Example: `  sdo audit dark-glasses
   sdo audit mine.yaml --variables latents,condition --steps 5,10,20 --batches 4
   sdo audit dark-glasses --variables parameters --actives importance,last`,
-		Args: cobra.ExactArgs(1),
+		Args: one("RECIPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if batches < 1 {
 				return usageError{fmt.Errorf("--batches is %d, want 1 or more", batches)}

@@ -53,7 +53,7 @@ func (a *app) bench() *cobra.Command {
 	memory := &cobra.Command{
 		Use:   "memory [RECIPE]",
 		Short: "Activation bytes of an update over the number of steps, planned and measured",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  optional("RECIPE"),
 	}
 	steps, images, methods := benchFlags(memory, []int{5, 10, 20, 50, 100}, 1, []string{"sdo", "full", "full-checkpoint", "identity"})
 	memory.RunE = func(cmd *cobra.Command, args []string) error {
@@ -73,7 +73,7 @@ func (a *app) bench() *cobra.Command {
 	update := &cobra.Command{
 		Use:   "update [RECIPE]",
 		Short: "Network calls and wall time of an update, methods in turn, medians",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  optional("RECIPE"),
 	}
 	updateSteps, updateImages, updateMethods := benchFlags(update, []int{20}, 4, []string{"sdo", "full", "identity"})
 	repeats := update.Flags().Int("repeats", 5, "updates timed of each")

@@ -60,6 +60,7 @@ func TestNoFileIsWaitedFor(t *testing.T) {
 		"merging an adapter":    {[]string{"model", "merge", "avatars-16-s", "--lora", lora, "--to", filepath.Join(here, "to")}, "lora.safetensors: is a pipe, want a file"},
 		"a checkpoint":          {[]string{"steer", "dark-glasses", "--device", "cpu", "--out", out}, checkpointFile + ": is a pipe, want a file"},
 		"a pulled file":         {[]string{"model", "pull", "some-one/avatars", "--to", pulled}, "config.json is there and is not a file; move it away, or give another folder with --to"},
+		"training without end":  {[]string{"train", "/dev/zero"}, "/dev/zero: has more than"},
 		"a recipe without end":  {[]string{"steer", "/dev/zero"}, "/dev/zero: recipe: expected at most 256 KiB"},
 		"a picture without end": {[]string{"sample", "--device", "cpu", "--out", here, "--set", "start.image=/dev/zero"}, "picture /dev/zero: not a PNG file"},
 	} {

@@ -173,7 +173,7 @@ func (a *app) recipes() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recipes [NAME]",
 		Short: "List the built-in recipes, or print one to start from",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  optional("NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 && a.json {
 				r, err := recipes.Find(args[0], nil)

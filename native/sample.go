@@ -44,7 +44,12 @@ unless told otherwise.`,
   sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
   sdo sample --condition mood=happy --condition clothing=red --guidance-scale 3
   sdo sample --model sd15 --prompt "a red fox in the snow" --height 512 --width 768 --memory-budget 6GiB`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("sdo sample takes flags alone, got %q; a text is given by --prompt, a model by --model", args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" {
 				out = filepath.Join("out", "sample")

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -68,11 +68,15 @@ type trained struct {
 }
 
 func trainingRecipe(name string) (*train.Recipe, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return train.FindRecipe(name)
+	text, err := model.ReadConfig(disk{}, name)
+	if err == nil {
+		return train.ParseRecipe(text, name)
 	}
-	return train.ParseRecipe(text, name)
+	recipe, unknown := train.FindRecipe(name)
+	if unknown != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return recipe, unknown
 }
 
 func (a *app) trainInto(ctx context.Context, recipe *train.Recipe, data, dir string) error {

@@ -10,7 +10,7 @@ import (
 	"github.com/sdo-go/sdo/model"
 )
 
-// Both heads from state dicts as torch.save writes them, scores and the way back
+// Heads of every kind from state dicts as torch.save writes them, scores and the way back
 // to the embeddings. The fixture is made by tools/golden/clip.py.
 func TestAestheticHeadsAgainstPyTorch(t *testing.T) {
 	files := os.DirFS("testdata/aesthetic")
@@ -19,14 +19,14 @@ func TestAestheticHeadsAgainstPyTorch(t *testing.T) {
 		t.Fatal(err)
 	}
 	values["seed"] = model.Tensor{Shape: []int{4}, Data: []float32{1, 2, 3, 4}}
-	for name, layers := range map[string]int{"linear": 1, "improved": 5} {
+	for name, layers := range map[string]int{"linear": 1, "improved": 5, "relu": 5} {
 		t.Run(name, func(t *testing.T) {
 			head, err := model.LoadAestheticHead(files, name+".pth")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(head.Layers) != layers || head.Dim() != 12 {
-				t.Errorf("%d layers of embeddings of %d, want %d of 12", len(head.Layers), head.Dim(), layers)
+			if len(head.Layers) != layers || head.Dim() != 12 || head.ReLU != (name == "relu") {
+				t.Errorf("%d layers of embeddings of %d, ReLU %v, want %d of 12", len(head.Layers), head.Dim(), head.ReLU, layers)
 			}
 			g := graph.New()
 			embeds := g.Input("embeds", 4, 12)
@@ -46,12 +46,13 @@ func TestAestheticHeadRefusals(t *testing.T) {
 	}
 	for want, weights := range map[string]model.Weights{
 		"holds 0 layers": {"x": tensor(1)},
-		`tensor "head.weight" is no layer of an aesthetic head`: {"head.weight": tensor(1, 2), "head.bias": tensor(1)},
-		"gives 3 numbers, want 1":                               {"weight": tensor(3, 2), "bias": tensor(3)},
-		"takes 4 numbers, the one before it gives 3":            {"layers.0.weight": tensor(3, 2), "layers.10.weight": tensor(1, 4)},
-		"want that of a linear layer":                           {"weight": tensor(1, 2, 1, 1), "bias": tensor(1)},
-		`tensor "bias" is missing`:                              {"weight": tensor(1, 2)},
-		"has no place for":                                      {"weight": tensor(1, 2), "bias": tensor(1), "x": tensor(1)},
+		`tensor "head.weight" is no layer of an aesthetic head`:                        {"head.weight": tensor(1, 2), "head.bias": tensor(1)},
+		"gives 3 numbers, want 1":                                                      {"weight": tensor(3, 2), "bias": tensor(3)},
+		"takes 4 numbers, the one before it gives 3":                                   {"layers.0.weight": tensor(3, 2), "layers.10.weight": tensor(1, 4)},
+		`"layers.3" follows "layers.0", and what stands in between is not in the file`: {"layers.0.weight": tensor(3, 2), "layers.0.bias": tensor(3), "layers.3.weight": tensor(1, 3), "layers.3.bias": tensor(1)},
+		"want that of a linear layer":                                                  {"weight": tensor(1, 2, 1, 1), "bias": tensor(1)},
+		`tensor "bias" is missing`:                                                     {"weight": tensor(1, 2)},
+		"has no place for":                                                             {"weight": tensor(1, 2), "bias": tensor(1), "x": tensor(1)},
 	} {
 		if err := model.SaveSafetensors(filepath.Join(dir, "head.safetensors"), weights, model.F32, nil); err != nil {
 			t.Fatal(err)

@@ -154,6 +154,9 @@ func (a *app) inspectFile(name string, o inspectOptions) error {
 			widths = append(widths, layer.Weight[0])
 		}
 		c.Class, c.What = "AestheticHead", strings.Join(strings.Fields(join(widths)), " to ")
+		if head.ReLU {
+			c.What += ", ReLUs in between"
+		}
 	}
 	i := &inspection{Folder: name, Class: c.Class, Parameters: c.Parameters, Stored: c.Stored, Components: []*component{c}, Images: o.images}
 	if err := i.list(o); err != nil {

@@ -189,11 +189,12 @@ func TestInspectOfFaults(t *testing.T) {
 func TestInspectOfFiles(t *testing.T) {
 	head := filepath.Join(t.TempDir(), "head.safetensors")
 	if err := model.SaveSafetensors(head, model.Init([]model.Param{{Name: "layers.0.weight", Shape: []int{5, 12}}, {Name: "layers.0.bias", Shape: []int{5}},
-		{Name: "layers.2.weight", Shape: []int{1, 5}}, {Name: "layers.2.bias", Shape: []int{1}}}, 1), model.F32, nil); err != nil {
+		{Name: "layers.1.weight", Shape: []int{1, 5}}, {Name: "layers.1.bias", Shape: []int{1}}}, 1), model.F32, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ path, class, what string }{
 		{head, "AestheticHead", "12 to 5 to 1"},
+		{filepath.Join(testdata, "aesthetic", "relu.pth"), "AestheticHead", "4 to 1, ReLUs in between"},
 		{filepath.Join(testdata, "torch", "state_dict.pth"), "weights", "no adapter"},
 	} {
 		i := inspected(t, tt.path, "--tensors")

@@ -143,6 +143,11 @@ def aesthetic():
     layers = [torch.nn.Linear(12, 16), torch.nn.Dropout(), torch.nn.Linear(16, 8), torch.nn.Dropout(), torch.nn.Linear(8, 6),
               torch.nn.Dropout(), torch.nn.Linear(6, 4), torch.nn.Linear(4, 1)]
     heads["improved"].layers = torch.nn.Sequential(*layers)
+    # The one with activations has them before the dropout.
+    heads["relu"] = torch.nn.Module()
+    layers = [torch.nn.Linear(12, 16), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Dropout(),
+              torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(6, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1)]
+    heads["relu"].layers = torch.nn.Sequential(*layers)
     x = (3 * torch.randn(4, 12)).double().requires_grad_()
     tensors = {"embeds": x}
     for name, head in heads.items():
@@ -150,7 +155,7 @@ def aesthetic():
         torch.save(head.state_dict(), folder / f"{name}.pth")
         head.double()
         normal = x / x.norm(dim=-1, keepdim=True)
-        score = (head.layers.eval()(normal) if name == "improved" else head(normal))[:, 0]
+        score = (head(normal) if name == "linear" else head.layers.eval()(normal))[:, 0]
         (tensors[f"{name}.grad"],) = torch.autograd.grad((score * torch.arange(1, 5)).sum(), x)
         tensors[f"{name}.score"] = score
     save_file({n: numpy.ascontiguousarray(t.detach().numpy().astype(numpy.float32)) for n, t in tensors.items()}, folder / "fixture.safetensors")

@@ -165,24 +165,13 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 	if err := report.Ready(out, 5*int64(plan.Pictures().Size())); err != nil {
 		return usageError{err}
 	}
-	exec, why, err := a.openDevice(ctx, callProbe(plan))
+	session, _, err := a.openSession(ctx, plan)
 	if err != nil {
 		return err
 	}
-	defer exec.Close()
-	if plan, err = plan.For(exec); err != nil {
-		return badInput(err)
-	}
-	memory := plan.Memory(exec)
-	a.sayMemory(plan, exec, why, memory)
-	if err := fits(exec, memory.Total()); err != nil {
-		return err
-	}
-	session, err := engine.NewSession(exec, plan)
-	if err != nil {
-		return err
-	}
+	defer session.Exec.Close()
 	defer session.Close()
+	plan = session.Plan
 
 	bar := a.newDisplay(plan.Inversion()+plan.Calls(), "steps")
 	start := time.Now()
@@ -209,7 +198,7 @@ func (a *app) sampleInto(ctx context.Context, plan *engine.Plan, out string) err
 		return err
 	}
 	if a.json {
-		return json.NewEncoder(a.stdout).Encode(sampled{plan.Recipe.NumImages, seconds, exec.Device().Name, files})
+		return json.NewEncoder(a.stdout).Encode(sampled{plan.Recipe.NumImages, seconds, session.Exec.Device().Name, files})
 	}
 	fmt.Fprintf(a.stdout, "%s in %s: %s\n", noun(plan.Recipe.NumImages, "picture"), duration(seconds), filepath.Join(out, files[0]))
 	return nil

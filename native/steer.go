@@ -136,31 +136,20 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string, rest
 		return usageError{err}
 	}
 	a.say("%s: %s, %d steps, up to %s", r.Name, noun(r.NumImages, "picture"), r.Sampler.NumInferenceSteps, noun(r.Updates, "update"))
-	exec, why, err := a.openDevice(ctx, callProbe(plan))
+	session, why, err := a.openSession(ctx, plan)
 	if err != nil {
 		return err
 	}
+	exec := session.Exec
 	defer exec.Close()
-	if plan, err = plan.For(exec); err != nil {
-		return badInput(err)
-	}
-	memory := plan.Memory(exec)
-	a.sayMemory(plan, exec, why, memory)
-	if err := fits(exec, memory.Total()); err != nil {
-		return err
-	}
-
-	session, err := engine.NewSession(exec, plan)
-	if err != nil {
-		return err
-	}
 	defer session.Close()
+	plan = session.Plan
 	exec.ResetPeak()
 
 	pictures := plan.Pictures()
 	run := &report.Run{
 		Recipe: r, Device: exec.Device(), Why: why, Command: a.args, Program: program().Program, Started: time.Now(),
-		Channels: pictures[1], Width: pictures[3], Height: pictures[2], PlannedBytes: memory.Activations,
+		Channels: pictures[1], Width: pictures[3], Height: pictures[2], PlannedBytes: plan.Memory(exec).Activations,
 	}
 	if plan.Model.Pipeline != nil {
 		run.Latent = plan.Shape[1:]
@@ -221,6 +210,30 @@ func (a *app) steerInto(ctx context.Context, plan *engine.Plan, out string, rest
 		return errors.Join(err, ended)
 	}
 	return keep.remove()
+}
+
+// openSession makes a plan ready on the device that it runs on, and tells what the
+// run takes there. Whoever gets it closes it and its executor.
+func (a *app) openSession(ctx context.Context, plan *engine.Plan) (session *engine.Session, why string, err error) {
+	exec, why, err := a.openDevice(ctx, callProbe(plan))
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() {
+		if err != nil {
+			exec.Close()
+		}
+	}()
+	if plan, err = plan.For(exec); err != nil {
+		return nil, "", badInput(err)
+	}
+	memory := plan.Memory(exec)
+	a.sayMemory(plan, exec, why, memory)
+	if err := fits(exec, memory.Total()); err != nil {
+		return nil, "", err
+	}
+	session, err = engine.NewSession(exec, plan)
+	return session, why, err
 }
 
 // beginFilm puts what the first command of a continued run began with before the

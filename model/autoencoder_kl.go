@@ -90,9 +90,8 @@ func (c AutoencoderKLConfig) Validate() error {
 		return err
 	}
 	levels := len(c.BlockOutChannels)
-	if levels == 0 || levels > maxLevels || len(c.DownBlockTypes) != levels || len(c.UpBlockTypes) != levels {
-		return fmt.Errorf("block_out_channels, down_block_types and up_block_types have %d, %d and %d entries, want equal numbers from 1 to %d",
-			levels, len(c.DownBlockTypes), len(c.UpBlockTypes), maxLevels)
+	if err := checkLevels(levels, len(c.DownBlockTypes), len(c.UpBlockTypes)); err != nil {
+		return err
 	}
 	for i, channels := range c.BlockOutChannels {
 		if channels%c.NormNumGroups != 0 {

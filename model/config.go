@@ -46,6 +46,15 @@ func short(text string) string {
 	return text
 }
 
+// checkLevels bounds the levels of a network, and wants a block of each on the way
+// down and on the way up.
+func checkLevels(levels, down, up int) error {
+	if levels == 0 || levels > maxLevels || down != levels || up != levels {
+		return fmt.Errorf("block_out_channels, down_block_types and up_block_types have %d, %d and %d entries, want equal numbers from 1 to %d", levels, down, up, maxLevels)
+	}
+	return nil
+}
+
 // checkBlocks bounds the residual and transformer blocks of a whole network.
 func checkBlocks(n int) error {
 	if n > maxBlocks {

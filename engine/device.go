@@ -44,16 +44,9 @@ func (r *resident) compile(plan *graph.Plan) (graph.Program, error) {
 			continue
 		}
 		if r.tensors[n.Name] == nil {
-			w, err := r.read(n.Name)
+			tensor, err := model.UploadParam(r.exec, n, r.weights...)
 			if err != nil {
-				return nil, err
-			}
-			if !n.Shape.Equal(w.Shape) {
-				return nil, fmt.Errorf("engine: the weights hold %q of shape %v, want %v", n.Name, graph.Shape(w.Shape), n.Shape)
-			}
-			tensor, err := r.exec.NewParam(w.Data, n.Storage)
-			if err != nil {
-				return nil, fmt.Errorf("engine: upload of %q: %w", n.Name, err)
+				return nil, fmt.Errorf("engine: %w", err)
 			}
 			r.tensors[n.Name] = tensor
 		}
@@ -109,3 +102,5 @@ func (r renamed) Info(name string) (model.TensorInfo, bool) {
 }
 
 func (r renamed) Read(name string) (model.Tensor, error) { return r.Source.Read(r.own[name]) }
+
+func (r renamed) ReadHalves(name string) ([]byte, error) { return r.Source.ReadHalves(r.own[name]) }

@@ -87,6 +87,10 @@ type Executor interface {
 
 	// NewParam uploads a parameter.
 	NewParam(data []float32, storage Storage) (Tensor, error)
+	// NewHalfParam is NewParam with storage F16 of numbers that are in half
+	// precision already, two bytes each, the low one first. The executor may keep
+	// the slice.
+	NewHalfParam(halves []byte) (Tensor, error)
 	// Compile makes a plan ready. params holds a tensor for every parameter
 	// node of the plan; constants are uploaded by Compile itself.
 	Compile(plan *Plan, params map[*Node]Tensor) (Program, error)

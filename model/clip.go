@@ -63,7 +63,7 @@ func LoadCLIP(fsys fs.FS) (*CLIP, error) {
 	if info, ok := c.Text.checkpoint.Info("logit_scale"); ok && graph.Shape(info.Shape).Size() != 1 {
 		return nil, fmt.Errorf("%s: tensor %q has shape %v, want one number", c.Text.checkpoint.File, "logit_scale", graph.Shape(info.Shape))
 	}
-	scale, err := c.Text.checkpoint.readFinite("logit_scale")
+	scale, err := checked{c.Text.checkpoint}.Read("logit_scale")
 	if err != nil {
 		return nil, err
 	}

@@ -350,7 +350,7 @@ func (f *loraFile) readBranch(l *LoRA, m Module, names branchNames) (int, error)
 			return 0, fmt.Errorf("tensor %.200q has shape %v, want %v for rank %d of a %s layer %v; the adapter belongs to another network",
 				t.source, got, t.want.Shape, rank, m.Kind(), m.Weight)
 		}
-		read, err := f.weights.readFinite(t.source)
+		read, err := checked{f.weights}.Read(t.source)
 		if err != nil {
 			return 0, unnamed(err, f.weights.File)
 		}
@@ -371,7 +371,7 @@ func (f *loraFile) readAlpha(tensor string) (float64, error) {
 			}
 			alpha = float64(n[0])
 		} else {
-			t, err := f.weights.readFinite(tensor)
+			t, err := checked{f.weights}.Read(tensor)
 			if err != nil {
 				return 0, unnamed(err, f.weights.File)
 			}

@@ -285,6 +285,22 @@ func (s *Safetensors) Read(name string) (Tensor, error) {
 	return Tensor{info.Shape, data}, nil
 }
 
+// ReadHalves loads the bytes of a tensor of type F16.
+func (s *Safetensors) ReadHalves(name string) ([]byte, error) {
+	info, ok := s.tensors[name]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%s: no tensor %.200q", s.file, name)
+	case info.DType != F16:
+		return nil, fmt.Errorf("%s: tensor %.200q has dtype %s, want F16", s.file, name, info.DType)
+	}
+	halves := make([]byte, info.end-info.begin)
+	if err := readAt(s.r, halves, s.data+info.begin); err != nil {
+		return nil, fmt.Errorf("%s: tensor %.200q: %w", s.file, name, err)
+	}
+	return halves, nil
+}
+
 // ReadInts loads a tensor of a whole-number type.
 func (s *Safetensors) ReadInts(name string) (shape []int, data []int64, err error) {
 	info, raw, err := s.bytes(name)

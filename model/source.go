@@ -16,6 +16,9 @@ type Source interface {
 	Info(name string) (TensorInfo, bool)
 	// Read returns a tensor as float32. The caller must not change the numbers.
 	Read(name string) (Tensor, error)
+	// ReadHalves returns a tensor of which Info says F16 as it is stored, two
+	// bytes a number, the low one first. They are the caller's to keep.
+	ReadHalves(name string) ([]byte, error)
 }
 
 // Names lists the tensors, sorted.
@@ -43,6 +46,11 @@ func (w Weights) Read(name string) (Tensor, error) {
 	return t, nil
 }
 
+// ReadHalves is refused: in memory there are none.
+func (w Weights) ReadHalves(name string) ([]byte, error) {
+	return nil, fmt.Errorf("weights: tensor %q is not stored in half precision", name)
+}
+
 // Collect reads a source whole.
 func Collect(s Source) (Weights, error) {
 	names := s.Names()
@@ -60,7 +68,7 @@ func Collect(s Source) (Weights, error) {
 // Prefixed is a source under longer names, for a network that is built with
 // BuildOptions.Prefix.
 func Prefixed(prefix string, s Source) Source {
-	r := &renamed{Source: s, read: s.Read, names: map[string]string{}}
+	r := &renamed{Source: s, names: map[string]string{}}
 	for _, name := range s.Names() {
 		r.names[prefix+name] = name
 	}
@@ -70,9 +78,8 @@ func Prefixed(prefix string, s Source) Source {
 // renamed gives some of a source's tensors, each under another name.
 type renamed struct {
 	Source
-	read  func(name string) (Tensor, error) // under the source's names
-	names map[string]string                 // the source's by ours
-	shape map[string]graph.Shape            // by our names, where it is not as stored: the same numbers in the same order
+	names map[string]string      // the source's by ours
+	shape map[string]graph.Shape // by our names, where it is not as stored: the same numbers in the same order
 }
 
 func (r *renamed) Names() []string {
@@ -101,7 +108,7 @@ func (r *renamed) Read(name string) (Tensor, error) {
 	if !ok {
 		return Tensor{}, fmt.Errorf("weights: no tensor %q", name)
 	}
-	t, err := r.read(own)
+	t, err := r.Source.Read(own)
 	if err != nil {
 		return Tensor{}, err
 	}
@@ -109,6 +116,14 @@ func (r *renamed) Read(name string) (Tensor, error) {
 		t.Shape = shape
 	}
 	return t, nil
+}
+
+func (r *renamed) ReadHalves(name string) ([]byte, error) {
+	own, ok := r.names[name]
+	if !ok {
+		return nil, fmt.Errorf("weights: no tensor %q", name)
+	}
+	return r.Source.ReadHalves(own)
 }
 
 // Upload puts the parameters of a plan on a device, each from the first source
@@ -121,24 +136,21 @@ func Upload(ex graph.Executor, plan *graph.Plan, sources ...Source) (map[*graph.
 		if n.Op != graph.OpParam {
 			continue
 		}
-		data, err := find(n, sources)
-		if err == nil {
-			if tensors[n], err = ex.NewParam(data, n.Storage); err == nil {
-				continue
+		t, err := UploadParam(ex, n, sources...)
+		if err != nil {
+			for _, t := range tensors {
+				ex.FreeVector(t)
 			}
-			delete(tensors, n)
-			err = fmt.Errorf("upload %q: %w", n.Name, err)
+			return nil, err
 		}
-		for _, t := range tensors {
-			ex.FreeVector(t)
-		}
-		return nil, err
+		tensors[n] = t
 	}
 	return tensors, nil
 }
 
-// find reads the numbers of a parameter's node.
-func find(n *graph.Node, sources []Source) ([]float32, error) {
+// UploadParam puts one parameter on a device, from the first source that has one
+// of its name. Halves that are to stay so go there as they lie in the file.
+func UploadParam(ex graph.Executor, n *graph.Node, sources ...Source) (t graph.Tensor, err error) {
 	for _, s := range sources {
 		info, ok := s.Info(n.Name)
 		if !ok {
@@ -147,11 +159,21 @@ func find(n *graph.Node, sources []Source) ([]float32, error) {
 		if !n.Shape.Equal(info.Shape) {
 			return nil, fmt.Errorf("upload: parameter %q wants shape %v, the weights hold %v", n.Name, n.Shape, graph.Shape(info.Shape))
 		}
-		t, err := s.Read(n.Name)
-		if err != nil {
-			return nil, fmt.Errorf("upload: %w", err)
+		if info.DType == F16 && n.Storage == graph.F16 {
+			var halves []byte
+			if halves, err = s.ReadHalves(n.Name); err == nil {
+				t, err = ex.NewHalfParam(halves)
+			}
+		} else {
+			var read Tensor
+			if read, err = s.Read(n.Name); err == nil {
+				t, err = ex.NewParam(read.Data, n.Storage)
+			}
 		}
-		return t.Data, nil
+		if err != nil {
+			return nil, fmt.Errorf("upload of %q: %w", n.Name, err)
+		}
+		return t, nil
 	}
 	return nil, fmt.Errorf("upload: no weights for parameter %q", n.Name)
 }

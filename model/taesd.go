@@ -44,7 +44,7 @@ func loadTAESD(fsys fs.FS, dir string) (*AutoencoderModel, error) {
 			c.Close()
 			return nil, err
 		}
-		layers := &renamed{Source: part, read: part.Read, names: map[string]string{}}
+		layers := &renamed{Source: part, names: map[string]string{}}
 		for _, tensor := range part.Names() {
 			name := taesdName(side.name, side.before, tensor)
 			layers.names[name] = tensor

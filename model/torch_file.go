@@ -266,20 +266,46 @@ func (f *TorchFile) Read(name string) (Tensor, error) {
 	case !t.DType.floating():
 		return Tensor{}, fmt.Errorf("%s: tensor %.200q has dtype %s, want F32, F16, BF16 or F64; convert the file", f.file, name, t.DType)
 	}
-	data := make([]float32, graph.Shape(t.Shape).Size())
-	if t.contiguous() {
-		if err := readFloats(f.r, t.at, t.DType, data); err != nil {
-			return Tensor{}, fmt.Errorf("%s: tensor %.200q: %w", f.file, name, err)
-		}
-		return Tensor{t.Shape, data}, nil
-	}
-	span := make([]float32, t.span)
+	span := make([]float32, t.length())
 	if err := readFloats(f.r, t.at, t.DType, span); err != nil {
 		return Tensor{}, fmt.Errorf("%s: tensor %.200q: %w", f.file, name, err)
 	}
+	return Tensor{t.Shape, inOrder(t, span, 1)}, nil
+}
+
+// ReadHalves loads the bytes of a tensor of type F16.
+func (f *TorchFile) ReadHalves(name string) ([]byte, error) {
+	t, ok := f.tensors[name]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%s: no tensor %.200q", f.file, name)
+	case t.DType != F16:
+		return nil, fmt.Errorf("%s: tensor %.200q has dtype %s, want F16", f.file, name, t.DType)
+	}
+	span := make([]byte, 2*t.length())
+	if err := readAt(f.r, span, t.at); err != nil {
+		return nil, fmt.Errorf("%s: tensor %.200q: %w", f.file, name, err)
+	}
+	return inOrder(t, span, 2), nil
+}
+
+// length is how many numbers of the file the tensor lies among.
+func (t torchTensor) length() int {
+	if t.contiguous() {
+		return graph.Shape(t.Shape).Size()
+	}
+	return t.span
+}
+
+// inOrder is a tensor's numbers, of width elements each, in the order of the axes.
+func inOrder[E float32 | byte](t torchTensor, span []E, width int) []E {
+	if t.contiguous() {
+		return span
+	}
+	data := make([]E, width*graph.Shape(t.Shape).Size())
 	index, from := make([]int, len(t.Shape)), 0
-	for i := range data {
-		data[i] = span[from]
+	for i := 0; i < len(data); i += width {
+		copy(data[i:i+width], span[from*width:])
 		for axis := len(index) - 1; axis >= 0; axis-- {
 			if index[axis]++; index[axis] < t.Shape[axis] {
 				from += t.strides[axis]
@@ -289,7 +315,7 @@ func (f *TorchFile) Read(name string) (Tensor, error) {
 			index[axis] = 0
 		}
 	}
-	return Tensor{t.Shape, data}, nil
+	return data
 }
 
 // contiguous tells whether the numbers lie in the order of the axes.

@@ -45,8 +45,25 @@ func TestTorchFilesAgainstPyTorch(t *testing.T) {
 				}
 				continue
 			}
-			if wanted, wantErr := want.Read(tensor); err != nil || wantErr != nil || !reflect.DeepEqual(got, wanted) {
+			wanted, wantErr := want.Read(tensor)
+			if err != nil || wantErr != nil || !reflect.DeepEqual(got, wanted) {
 				t.Errorf("%s: %s is %v, %v; want %v, %v", name, tensor, got, err, wanted, wantErr)
+			}
+			for file, s := range map[string]Source{name: c, "tensors.safetensors": want} {
+				switch halves, err := s.ReadHalves(tensor); {
+				case info.DType != F16:
+					if err == nil {
+						t.Errorf("%s: %s of %s was read as halves", file, tensor, info.DType)
+					}
+				case err != nil || len(halves) != 2*len(wanted.Data):
+					t.Errorf("%s: the halves of %s: %d bytes, %v", file, tensor, len(halves), err)
+				default:
+					got := make([]float32, len(wanted.Data))
+					decode(got, F16, halves)
+					if !slices.Equal(got, wanted.Data) {
+						t.Errorf("%s: the halves of %s are %v, want %v", file, tensor, got, wanted.Data)
+					}
+				}
 			}
 		}
 		if err := c.Close(); err != nil {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -263,23 +264,66 @@ func (c *Checkpoint) Read(name string) (Tensor, error) {
 	return part.Read(name)
 }
 
-// readFinite is Read for numbers that a network computes with.
-func (c *Checkpoint) readFinite(name string) (Tensor, error) {
-	t, err := c.Read(name)
+// ReadHalves returns the bytes of a tensor that is stored as F16.
+func (c *Checkpoint) ReadHalves(name string) ([]byte, error) {
+	part, ok := c.parts[name]
+	if !ok {
+		return nil, fmt.Errorf("%s: no tensor %.200q", c.File, name)
+	}
+	return part.ReadHalves(name)
+}
+
+// checked gives the numbers of a checkpoint that a network computes with.
+type checked struct{ *Checkpoint }
+
+func (c checked) Read(name string) (Tensor, error) {
+	t, err := c.Checkpoint.Read(name)
 	if err != nil {
 		return Tensor{}, err
 	}
 	return t, finite(c.File, name, t.Data)
 }
 
+func (c checked) ReadHalves(name string) ([]byte, error) {
+	halves, err := c.Checkpoint.ReadHalves(name)
+	if err != nil {
+		return nil, err
+	}
+	if i := notFiniteHalf(halves); i >= 0 {
+		return nil, notFinite(c.File, name, i, half(binary.LittleEndian.Uint16(halves[2*i:])))
+	}
+	return halves, nil
+}
+
 // finite refuses what no network computes with.
 func finite(file, name string, data []float32) error {
 	for i, v := range data {
 		if v-v != 0 { // infinities and NaNs alone
-			return fmt.Errorf("%s: tensor %.200q holds %g at element %d; the file is damaged, fetch it again", file, name, v, i)
+			return notFinite(file, name, i, v)
 		}
 	}
 	return nil
+}
+
+// notFiniteHalf is the index of the first infinity or NaN among halves, or -1. Four
+// are looked at together: an exponent of ones overflows into the sign's place.
+func notFiniteHalf(halves []byte) int {
+	i := 0
+	for ; i+8 <= len(halves); i += 8 {
+		if four := binary.LittleEndian.Uint64(halves[i:]); (four&0x7c007c007c007c00+0x0400040004000400)&0x8000800080008000 != 0 {
+			break
+		}
+	}
+	for ; i < len(halves); i += 2 {
+		if halves[i+1]&0x7c == 0x7c {
+			return i / 2
+		}
+	}
+	return -1
+}
+
+func notFinite(file, name string, at int, v float32) error {
+	return fmt.Errorf("%s: tensor %.200q holds %g at element %d; the file is damaged, fetch it again", file, name, v, at)
 }
 
 // Stored is the element type that most numbers of the checkpoint have.
@@ -308,7 +352,7 @@ func loadParams(c *Checkpoint, params []Param, rename func(string) string, ignor
 	for _, p := range params {
 		wanted[p.Name] = p.Shape
 	}
-	r := &renamed{Source: c, read: c.readFinite, names: map[string]string{}, shape: map[string]graph.Shape{}}
+	r := &renamed{Source: checked{c}, names: map[string]string{}, shape: map[string]graph.Shape{}}
 	shapes := map[string][]int{}
 	for _, old := range c.Names() {
 		name := old

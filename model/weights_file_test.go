@@ -2,9 +2,11 @@ package model
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -241,8 +243,76 @@ func TestLoadParams(t *testing.T) {
 	}
 }
 
+// Halves that stay halves are handed on as they are stored, under every name, and
+// held to the same checks.
+func TestUploadOfHalves(t *testing.T) {
+	stored := Weights{"w": {Shape: []int{2, 3}, Data: []float32{1, -2, 0x1p-24, 65504, 0, 0.5}}}
+	params := []Param{{Name: "layer", Shape: graph.Shape{2, 3, 1, 1}}}
+	open := func() Source {
+		c, err := OpenWeights(fstest.MapFS{"m.safetensors": packed(t, stored, F16)}, ".", "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := loadParams(c, params, func(string) string { return "layer" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Prefixed("unet/", s)
+	}
+	for _, storage := range []graph.Storage{graph.F32, graph.F16} {
+		seen := &uploads{}
+		node := &graph.Node{Op: graph.OpParam, Name: "unet/layer", Shape: graph.Shape{2, 3, 1, 1}, Storage: storage}
+		if _, err := UploadParam(seen, node, open()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(seen.data, stored["w"].Data) || seen.halves != (storage == graph.F16) {
+			t.Errorf("as %v %v was uploaded, halves %v", storage, seen.data, seen.halves)
+		}
+		stored["w"].Data[4] = float32(math.Inf(1))
+		want := `upload of "unet/layer": m.safetensors: tensor "w" holds +Inf at element 4; the file is damaged, fetch it again`
+		if _, err := UploadParam(seen, node, open()); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+		stored["w"].Data[4] = 0
+	}
+}
+
+// uploads is an executor that looks at parameters only.
+type uploads struct {
+	graph.Executor
+	data   []float32
+	halves bool
+}
+
+func (u *uploads) NewParam(data []float32, _ graph.Storage) (graph.Tensor, error) {
+	u.data, u.halves = data, false
+	return nil, nil
+}
+
+func (u *uploads) NewHalfParam(halves []byte) (graph.Tensor, error) {
+	u.data, u.halves = make([]float32, len(halves)/2), true
+	decode(u.data, F16, halves)
+	return nil, nil
+}
+
 // mapFS holds weights as m.safetensors.
 func mapFS(t testing.TB, weights Weights) fstest.MapFS {
 	t.Helper()
 	return fstest.MapFS{"m.safetensors": packed(t, weights, F32)}
+}
+
+func TestNotFiniteHalf(t *testing.T) {
+	for bits := range 1 << 16 {
+		for at := range 6 {
+			halves := []byte{0xff, 0x7b, 0xff, 0xfb, 0, 0x80, 1, 0, 0, 0x3c, 0xff, 0x83}
+			binary.LittleEndian.PutUint16(halves[2*at:], uint16(bits))
+			want := -1
+			if v := half(uint16(bits)); v-v != 0 {
+				want = at
+			}
+			if got := notFiniteHalf(halves); got != want {
+				t.Fatalf("%#04x at %d: got %d", bits, at, got)
+			}
+		}
+	}
 }

@@ -215,6 +215,25 @@ func (e *Executor[T]) NewParam(data []float32, storage graph.Storage) (graph.Ten
 	return v, nil
 }
 
+// NewHalfParam uploads a parameter that is in half precision already, and holds the
+// slice itself where it holds it packed.
+func (e *Executor[T]) NewHalfParam(halves []byte) (graph.Tensor, error) {
+	bits := halfBits(halves)
+	bytes := heldBytes[T](len(bits), graph.F16)
+	if err := Room(bytes); err != nil {
+		return nil, err
+	}
+	v := &vector[T]{size: len(bits), param: true}
+	if heldPacked(len(bits), graph.F16) {
+		v.half = bits
+	} else {
+		v.data = make([]T, len(bits))
+		unpackHalves(v.data, bits)
+	}
+	e.usage.Params += bytes
+	return v, nil
+}
+
 func lengthError(what string, got, want int) error {
 	return fmt.Errorf("cpu: %s has %d numbers, want %d", what, got, want)
 }

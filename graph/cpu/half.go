@@ -1,6 +1,10 @@
 package cpu
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+)
 
 // roundHalf rounds x to the nearest float16, ties to even, and returns it as a
 // float32. Parameters stored as F16 go through it, so that this executor
@@ -56,4 +60,21 @@ func unpackHalf(h uint16) float32 {
 		bits = math.Float32bits(math.Float32frombits(bits) * (1 << 56) * (1 << 56))
 	}
 	return math.Float32frombits(bits | uint32(h&0x8000)<<16)
+}
+
+// halfBits sees little-endian halves as numbers of sixteen bits, without a copy
+// where the processor has the same order.
+func halfBits(halves []byte) []uint16 {
+	if len(halves) == 0 {
+		return nil
+	}
+	at := unsafe.Pointer(unsafe.SliceData(halves))
+	if uintptr(at)%2 == 0 && binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		return unsafe.Slice((*uint16)(at), len(halves)/2)
+	}
+	bits := make([]uint16, len(halves)/2)
+	for i := range bits {
+		bits[i] = binary.LittleEndian.Uint16(halves[2*i:])
+	}
+	return bits
 }

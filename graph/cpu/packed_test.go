@@ -1,7 +1,9 @@
 package cpu
 
 import (
+	"encoding/binary"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,6 +145,41 @@ func TestNumbersBeyondHalfPrecision(t *testing.T) {
 		}
 		if _, err := e.NewParam(data, graph.F32); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A parameter is the same whether it comes as numbers or as their bits.
+func TestHalvesAreTakenAsTheyAre(t *testing.T) {
+	t.Run("float32", func(t *testing.T) { testHalfParam[float32](t) })
+	t.Run("float64", func(t *testing.T) { testHalfParam[float64](t) })
+}
+
+func testHalfParam[T Float](t *testing.T) {
+	e := New[T](Options{})
+	defer e.Close()
+	for _, size := range []int{5, packedFrom + 1} {
+		numbers, halves := make([]float32, size), make([]byte, 2*size)
+		for i := range numbers {
+			bits := uint16(i*7919) & 0xfbff // finite
+			numbers[i] = unpackHalf(bits)
+			binary.LittleEndian.PutUint16(halves[2*i:], bits)
+		}
+		before := e.Usage().Params
+		a, err := e.NewParam(numbers, graph.F16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := e.Usage().Params - before
+		b, err := e.NewHalfParam(halves)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := e.Usage().Params - before; got != 2*held {
+			t.Errorf("%d numbers: %d bytes, then %d for the same", size, held, got-held)
+		}
+		if va, vb := a.(*vector[T]), b.(*vector[T]); !slices.Equal(va.data, vb.data) || !slices.Equal(va.half, vb.half) {
+			t.Errorf("%d numbers differ", size)
 		}
 	}
 }

@@ -51,6 +51,12 @@ func TestHalfPrecisionParametersArePacked(t *testing.T) {
 	if _, err := e.Read(background, v); err == nil {
 		t.Error("packed halves were read as floats")
 	}
+	same, err := e.NewHalfParam([]byte{0x00, 0x3c, 0x00, 0x40, 0x00, 0x42})
+	must(t, err)
+	if e.Usage().Params != 16 {
+		t.Errorf("%d bytes for three halves twice", e.Usage().Params)
+	}
+	e.FreeVector(same)
 	e.FreeVector(v)
 	if e.Usage().Params != 0 {
 		t.Error("a freed parameter is still counted")

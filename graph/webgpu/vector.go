@@ -128,6 +128,23 @@ func (e *Executor) NewParam(data []float32, storage graph.Storage) (graph.Tensor
 		return nil, err
 	}
 	packed, err := pack(data, storage)
+	return e.fill(v, packed, err)
+}
+
+// NewHalfParam uploads a parameter that is in half precision already.
+func (e *Executor) NewHalfParam(halves []byte) (graph.Tensor, error) {
+	v, err := e.allocate("parameter", len(halves)/2, graph.F16, &e.usage.Params)
+	if err != nil {
+		return nil, err
+	}
+	for len(halves)%4 != 0 { // whole words
+		halves = append(halves, 0)
+	}
+	return e.fill(v, halves, nil)
+}
+
+// fill writes what pack made of a parameter's numbers, unless that failed.
+func (e *Executor) fill(v *vector, packed []byte, err error) (graph.Tensor, error) {
 	if err == nil {
 		err = e.device.Write(v.buffer, 0, packed)
 	}

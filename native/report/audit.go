@@ -172,24 +172,18 @@ func (a *Audit) variables() (all []string) {
 
 // auditRecord is audit.json.
 type auditRecord struct {
-	Format      int             `json:"format"`
-	Program     Program         `json:"program"`
-	Command     []string        `json:"command"`
-	Started     time.Time       `json:"started"`
-	Seconds     float64         `json:"seconds"`
-	Device      device          `json:"device"`
-	Recipe      *recipes.Recipe `json:"recipe"`
-	Batches     int             `json:"batches"`
-	Interrupted bool            `json:"interrupted"`
-	Rows        []AuditRow      `json:"rows"`
-	Advice      []AuditAdvice   `json:"advice"`
+	origin
+	Seconds     float64       `json:"seconds"`
+	Batches     int           `json:"batches"`
+	Interrupted bool          `json:"interrupted"`
+	Rows        []AuditRow    `json:"rows"`
+	Advice      []AuditAdvice `json:"advice"`
 }
 
 func (a *Audit) record() auditRecord {
 	return auditRecord{
-		Format: Format, Program: a.Program, Command: a.Command, Started: a.Started.UTC().Truncate(time.Second), Seconds: a.Seconds,
-		Device: device{a.Device.Kind, a.Device.Name, a.Device.Driver, a.Device.Software, a.Why},
-		Recipe: a.Recipe, Batches: a.Batches, Interrupted: a.Interrupted, Rows: a.Rows, Advice: a.Advice,
+		origin:  originOf(a.Program, a.Command, a.Started, a.Device, a.Why, a.Recipe),
+		Seconds: a.Seconds, Batches: a.Batches, Interrupted: a.Interrupted, Rows: a.Rows, Advice: a.Advice,
 	}
 }
 

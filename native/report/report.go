@@ -157,18 +157,27 @@ func mean(xs []float64) float64 {
 	return sum / math.Max(1, float64(len(xs)))
 }
 
-// record is run.json.
-type record struct {
+// origin is what every record begins with: what was run, by what, where and when.
+type origin struct {
 	Format  int             `json:"format"`
 	Program Program         `json:"program"`
 	Command []string        `json:"command"`
 	Started time.Time       `json:"started"`
 	Device  device          `json:"device"`
 	Recipe  *recipes.Recipe `json:"recipe"`
-	Summary Summary         `json:"summary"`
-	Judge   *verdicts       `json:"judge,omitempty"`
-	Result  *sdo.Result     `json:"result"`
-	Drift   []float64       `json:"drift"`
+}
+
+func originOf(p Program, command []string, started time.Time, d graph.Device, why string, r *recipes.Recipe) origin {
+	return origin{Format, p, command, started.UTC().Truncate(time.Second), device{d.Kind, d.Name, d.Driver, d.Software, why}, r}
+}
+
+// record is run.json.
+type record struct {
+	origin
+	Summary Summary     `json:"summary"`
+	Judge   *verdicts   `json:"judge,omitempty"`
+	Result  *sdo.Result `json:"result"`
+	Drift   []float64   `json:"drift"`
 }
 
 type device struct {
@@ -188,9 +197,8 @@ type verdicts struct {
 
 func (r *Run) record() record {
 	rec := record{
-		Format: Format, Program: r.Program, Command: r.Command, Started: r.Started.UTC().Truncate(time.Second),
-		Device: device{r.Device.Kind, r.Device.Name, r.Device.Driver, r.Device.Software, r.Why},
-		Recipe: r.Recipe, Summary: r.Summary(), Result: r.Result,
+		origin:  originOf(r.Program, r.Command, r.Started, r.Device, r.Why, r.Recipe),
+		Summary: r.Summary(), Result: r.Result,
 		Drift: Drift(r.Result.Before, r.Result.Samples, r.rows()),
 	}
 	if r.Judge != nil {

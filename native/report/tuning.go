@@ -132,9 +132,8 @@ func WriteTuning(dir string, t *Tuning) ([]string, error) {
 			e := json.NewEncoder(w)
 			e.SetIndent("", "  ")
 			return e.Encode(tuningRecord{
-				Format: Format, Program: t.Program, Command: t.Command, Started: t.Started.UTC().Truncate(time.Second),
-				Device: device{t.Device.Kind, t.Device.Name, t.Device.Driver, t.Device.Software, t.Why},
-				Recipe: t.Recipe, Summary: t.Summary(), Before: t.Before, After: t.After,
+				origin:  originOf(t.Program, t.Command, t.Started, t.Device, t.Why, t.Recipe),
+				Summary: t.Summary(), Before: t.Before, After: t.After,
 			})
 		}},
 	})
@@ -142,15 +141,10 @@ func WriteTuning(dir string, t *Tuning) ([]string, error) {
 
 // tuningRecord is run.json of a tuning.
 type tuningRecord struct {
-	Format  int             `json:"format"`
-	Program Program         `json:"program"`
-	Command []string        `json:"command"`
-	Started time.Time       `json:"started"`
-	Device  device          `json:"device"`
-	Recipe  *recipes.Recipe `json:"recipe"`
-	Summary TuningSummary   `json:"summary"`
-	Before  *Look           `json:"before"`
-	After   *Look           `json:"after"`
+	origin
+	Summary TuningSummary `json:"summary"`
+	Before  *Look         `json:"before"`
+	After   *Look         `json:"after"`
 }
 
 // shown is how many held-out pictures the sheet shows at the most.

@@ -3,6 +3,7 @@ package cpu
 import (
 	"encoding/binary"
 	"math"
+	"sync"
 	"unsafe"
 )
 
@@ -44,11 +45,22 @@ func packHalf(x float32) uint16 {
 
 // unpackHalves is the inverse, exactly, for a run of numbers.
 func unpackHalves[T Float](to []T, from []uint16) {
-	to = to[:len(from)]
+	to, meaning := to[:len(from)], meanings()
 	for i, h := range from {
-		to[i] = T(unpackHalf(h))
+		to[i] = T(meaning[h])
 	}
 }
+
+// meanings are the numbers of all halves. Looking one up takes half the time of
+// computing it, for the weights of a network have few exponents: what is looked
+// at of the table stays in a cache.
+var meanings = sync.OnceValue(func() *[1 << 16]float32 {
+	var table [1 << 16]float32
+	for h := range table {
+		table[h] = unpackHalf(uint16(h))
+	}
+	return &table
+})
 
 // unpackHalf moves exponent and fraction to where float32 has them and mends the
 // exponent's bias by a product, which also makes denormals right.

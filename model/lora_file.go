@@ -134,9 +134,9 @@ func (l *LoRA) check() error {
 
 // LoadLoRA reads the adapter of a denoiser: PEFT's folder or diffusers', or a file
 // under PEFT's names (with diffusers' metadata or without), kohya-ss' or those of
-// diffusers before it used PEFT. A branch's alpha is what the file says, or else its rank,
-// as diffusers has it. The targets of what it returns are the modules the file
-// holds. What the file holds for a text encoder is counted in Beside and left
+// diffusers before it used PEFT. A branch's alpha is what the file says, or else its
+// rank, as kohya-ss' trainers have it, and diffusers where a file says none. The
+// targets of what it returns are the modules the file holds. What the file holds for a text encoder is counted in Beside and left
 // alone; see LoadTextLoRA. Modules that the network lacks, shapes that do not fit
 // and whatever would make another sum than LoRAConfig's are refused.
 func LoadLoRA(fsys fs.FS, name string, network Adaptable) (*LoRA, error) {
@@ -190,49 +190,73 @@ func openLoRA(fsys fs.FS, name string) (f *loraFile, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("%s: cannot be opened (%w); name a PEFT folder or a safetensors file", name, err)
 	} else if !stat.IsDir() {
-		if f.weights, err = OpenCheckpoint(fsys, name); err != nil {
-			return nil, err
-		}
-		text := f.weights.Metadata[adapterMetadata]
-		if text == "" {
-			return f, nil
-		}
-		if len(text) > maxAdapterConfigBytes {
-			f.weights.Close()
-			return nil, fmt.Errorf("%s: metadata %s has %d bytes, the limit is %d", name, adapterMetadata, len(text), maxAdapterConfigBytes)
-		}
-		for part, prefix := range map[loraPart]string{anyPart: "", unetPart: "unet.", textPart: "text_encoder."} {
-			if f.configs[part], err = parseAdapterConfig([]byte(text), prefix); err != nil {
-				f.weights.Close()
-				return nil, fmt.Errorf("%s: metadata %s: %w", name, adapterMetadata, err)
-			}
-		}
-		return f, nil
+		return f, f.openFile(fsys, name)
 	}
-	config := path.Join(name, adapterConfigFile)
-	if !exists(fsys, config) {
+	if !exists(fsys, path.Join(name, adapterConfigFile)) {
 		for _, file := range loraWeightsFiles {
 			if file = path.Join(name, file); exists(fsys, file) {
 				return openLoRA(fsys, file)
 			}
 		}
 	}
-	text, err := readLimited(fsys, config, maxAdapterConfigBytes)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: the file is missing; name a folder that PEFT's save_pretrained wrote, or a safetensors file", config)
-	}
-	if err != nil {
+	if err := f.readConfig(fsys, name); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: the file is missing; name a folder that PEFT's save_pretrained wrote, or a safetensors file", path.Join(name, adapterConfigFile))
+	} else if err != nil {
 		return nil, err
-	}
-	if f.configs[anyPart], err = parseAdapterConfig(text, ""); err != nil {
-		return nil, fmt.Errorf("%s: %w", config, err)
-	}
-	if f.configs[anyPart] == nil {
-		return nil, fmt.Errorf("%s: r is not a positive whole number", config)
 	}
 	f.weights, err = OpenWeights(fsys, name, adapterWeightsBase)
 	return f, err
 }
+
+// readConfig reads what PEFT's folder says of its adapter.
+func (f *loraFile) readConfig(fsys fs.FS, folder string) error {
+	config := path.Join(folder, adapterConfigFile)
+	text, err := readLimited(fsys, config, maxAdapterConfigBytes)
+	if err != nil {
+		return err
+	}
+	if f.configs[anyPart], err = parseAdapterConfig(text, ""); err != nil {
+		return fmt.Errorf("%s: %w", config, err)
+	}
+	if f.configs[anyPart] == nil {
+		return fmt.Errorf("%s: r is not a positive whole number", config)
+	}
+	return nil
+}
+
+// openFile opens one file, which may be the weights of PEFT's folder.
+func (f *loraFile) openFile(fsys fs.FS, name string) (err error) {
+	if f.weights, err = OpenCheckpoint(fsys, name); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.weights.Close()
+		}
+	}()
+	if folder, file := path.Split(name); strings.HasPrefix(file, adapterWeightsBase+".") {
+		if err := f.readConfig(fsys, path.Clean(folder)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	text := f.weights.Metadata[adapterMetadata]
+	if text == "" {
+		return nil
+	}
+	if len(text) > maxAdapterConfigBytes {
+		return fmt.Errorf("%s: metadata %s has %d bytes, the limit is %d", name, adapterMetadata, len(text), maxAdapterConfigBytes)
+	}
+	for part, prefix := range map[loraPart]string{anyPart: "", unetPart: "unet.", textPart: "text_encoder."} {
+		if f.configs[part], err = parseAdapterConfig([]byte(text), prefix); err != nil {
+			return fmt.Errorf("%s: metadata %s: %w", name, adapterMetadata, err)
+		}
+	}
+	return nil
+}
+
+// ofFolder reports whether the names are those of PEFT's folder, whose config says
+// the alphas.
+func (f *loraFile) ofFolder() bool { return strings.HasPrefix(f.weights.Names()[0], peftFolderPrefix) }
 
 // branchNames are a module's tensors by their names in a file; empty for none.
 type branchNames struct{ a, b, alpha string }
@@ -250,7 +274,8 @@ func (f *loraFile) names() (parsed map[string]loraName, parts map[loraPart]int, 
 			return nil, nil, err
 		}
 		if n.part == foreignPart {
-			return nil, nil, fmt.Errorf("tensor %.200q adapts a network that the supported pipelines do not have, as adapters of Stable Diffusion XL and of transformers do", tensor)
+			return nil, nil, &ForeignAdapter{tensor, "a network that the supported pipelines do not have, as Stable Diffusion XL's second text encoder and transformers are",
+				"take an adapter that was made for one of them"}
 		}
 		parsed[tensor] = n
 		parts[n.part]++
@@ -320,10 +345,7 @@ func (f *loraFile) read(modules []Module, part loraPart) (*LoRA, error) {
 			alphas[m.Name] = float64(ranks[m.Name])
 		}
 	}
-	if said != 0 && said != len(l.Targets) {
-		return nil, fmt.Errorf("%d of %d modules have an alpha, and what the others have is not said; the file is incomplete, fetch it again", said, len(l.Targets))
-	}
-	if config == nil && said == 0 && strings.HasPrefix(f.weights.Names()[0], peftFolderPrefix) {
+	if config == nil && said == 0 && f.ofFolder() {
 		return nil, fmt.Errorf("does not say its alpha; name the folder with its %s", adapterConfigFile)
 	}
 	l.Rank, l.Ranks = mostly(l.Targets, ranks)

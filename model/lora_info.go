@@ -13,7 +13,8 @@ import (
 type LoRAInfo struct {
 	Naming  string    // PEFTNaming, KohyaNaming or DiffusersNaming
 	Rank    int       // that most modules have
-	Alpha   float64   // that most modules have; 0 where the file does not say
+	Alpha   float64   // that most modules have; 0 where the file does not say, so that it is the rank
+	Alone   bool      // whether it is PEFT's file without its config, which says the alpha
 	Ranks   []int     // of all modules, each once, ascending
 	Alphas  []float64 // of all modules, each once, ascending; empty where the file does not say
 	Modules []string  // under the file's names, those of the text encoder after TextPrefix
@@ -85,6 +86,12 @@ func (f *loraFile) inspect() (*LoRAInfo, error) {
 		return nil, fmt.Errorf("holds no low-rank adapter")
 	}
 	slices.Sort(info.Modules)
+	info.Alone = len(alphas) == 0 && f.ofFolder()
+	for _, module := range info.Modules {
+		if _, said := alphas[module]; !said && len(alphas) > 0 {
+			alphas[module] = float64(ranks[module])
+		}
+	}
 	info.Rank, _ = mostly(info.Modules, ranks)
 	info.Alpha, _ = mostly(info.Modules, alphas)
 	for _, module := range info.Modules {

@@ -64,6 +64,15 @@ var foreignKinds = []struct{ mark, kind string }{
 	{".diff_b$", "a difference of whole biases"},
 	{".w_norm$", "a difference of norms"},
 	{".b_norm$", "a difference of norms"},
+	{":down$", "cloneofsimo's LoRA, whose layers have numbers for names"},
+	{":up$", "cloneofsimo's LoRA, whose layers have numbers for names"},
+}
+
+// ForeignAdapter is the error of an adapter of a kind that is not supported.
+type ForeignAdapter struct{ Tensor, Kind, advice string }
+
+func (e *ForeignAdapter) Error() string {
+	return fmt.Sprintf("tensor %.200q belongs to %s; %s", e.Tensor, e.Kind, e.advice)
 }
 
 // loraPrefixes stand before the module's name.
@@ -117,8 +126,11 @@ func parseLoRAName(name string) (loraName, error) {
 	for _, k := range foreignKinds {
 		end, last := strings.CutSuffix(k.mark, "$")
 		if last && strings.HasSuffix(name, end) || strings.Contains(name, k.mark) {
-			return loraName{}, fmt.Errorf("tensor %.200q belongs to %s; only plain LoRA is supported, merge it into the model with the tool that made it", name, k.kind)
+			return loraName{}, &ForeignAdapter{name, k.kind, "only plain LoRA is supported, merge it into the model with the tool that made it"}
 		}
+	}
+	if strings.HasPrefix(name, "<") || name == "emb_params" {
+		return loraName{}, &ForeignAdapter{name, "textual inversion, the embedding of a new word", "only plain LoRA is supported"}
 	}
 	n, rest := loraName{}, name
 	for _, p := range loraPrefixes {

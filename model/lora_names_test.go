@@ -185,6 +185,56 @@ func TestLoRAOfPointwiseConvolutions(t *testing.T) {
 	}
 }
 
+// A module whose alpha a file leaves out has its rank for one, whatever others
+// have.
+func TestLoRAOfSomeAlphas(t *testing.T) {
+	network := fixed{{"proj_in", graph.Shape{4, 6}}, {"to_q", graph.Shape{5, 4}}, {"to_k", graph.Shape{5, 4}}}
+	files := mapFS(t, Weights{
+		"lora_unet_proj_in.lora_down.weight": ones(2, 6), "lora_unet_proj_in.lora_up.weight": ones(4, 2), "lora_unet_proj_in.alpha": ones(),
+		"lora_unet_to_k.lora_down.weight": ones(2, 4), "lora_unet_to_k.lora_up.weight": ones(5, 2), "lora_unet_to_k.alpha": ones(),
+		"lora_unet_to_q.lora_down.weight": ones(3, 4), "lora_unet_to_q.lora_up.weight": ones(5, 3),
+	})
+	l, err := LoadLoRA(files, "m.safetensors", network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Scale("proj_in") != 0.5 || l.Scale("to_k") != 0.5 || l.Scale("to_q") != 1 {
+		t.Errorf("scales %g, %g and %g, want 0.5 twice and 1", l.Scale("proj_in"), l.Scale("to_k"), l.Scale("to_q"))
+	}
+	info, err := InspectLoRA(files, "m.safetensors")
+	if err != nil || info.Alpha != 1 || !slices.Equal(info.Alphas, []float64{1, 3}) {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+// The weights of PEFT's folder may be named instead of the folder. Without the
+// config nobody knows their alpha.
+func TestWeightsOfPEFTsFolder(t *testing.T) {
+	network := fixed{{"to_q", graph.Shape{5, 4}}}
+	weights := Weights{"base_model.model.to_q.lora_A.weight": ones(2, 4), "base_model.model.to_q.lora_B.weight": ones(5, 2)}
+	files := fstest.MapFS{
+		"a/adapter_config.json":       {Data: []byte(`{"r": 2, "lora_alpha": 16}`)},
+		"a/adapter_model.safetensors": packed(t, weights, F32),
+		"b/adapter_model.safetensors": packed(t, weights, F32),
+		"c/adapter_config.json":       {Data: []byte(`{"r": 2, "lora_alpha": 16, "use_dora": true}`)},
+		"c/adapter_model.safetensors": packed(t, weights, F32),
+	}
+	for _, name := range []string{"a", "a/adapter_model.safetensors"} {
+		if l, err := LoadLoRA(files, name, network); err != nil || l.Scale("to_q") != 8 {
+			t.Errorf("%s: %+v, %v", name, l, err)
+		}
+	}
+	if _, err := LoadLoRA(files, "b/adapter_model.safetensors", network); err == nil || !strings.Contains(err.Error(), "does not say its alpha") {
+		t.Error(err)
+	}
+	if info, err := InspectLoRA(files, "b/adapter_model.safetensors"); err != nil || !info.Alone || info.Alpha != 0 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if _, err := LoadLoRA(files, "c/adapter_model.safetensors", network); err == nil || !strings.Contains(err.Error(), `c/adapter_config.json: "use_dora": true is not supported`) {
+		t.Error(err)
+	}
+}
+
 // fixed is a network of some layers.
 type fixed []Module
 

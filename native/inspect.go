@@ -147,6 +147,10 @@ func (a *app) inspectFile(name string, o inspectOptions) error {
 	if slices.ContainsFunc(weights.Names(), func(name string) bool { return strings.HasPrefix(name, "model.diffusion_model.") }) {
 		c.What = "a whole model in one file: make it a folder with diffusers' from_single_file and save_pretrained"
 	}
+	var foreign *model.ForeignAdapter
+	if errors.As(err, &foreign) {
+		c.What = "an adapter that is not supported, of " + foreign.Kind
+	}
 	c.weigh(weights)
 	if head, err := model.LoadAestheticHead(folder, file); err == nil {
 		widths := []int{head.Dim()}
@@ -172,6 +176,9 @@ func (a *app) inspectFile(name string, o inspectOptions) error {
 func (a *app) printLoRA(name string, folder fs.FS, file string, info *model.LoRAInfo, o inspectOptions) error {
 	i := loraInspection{name, "LoRA", info.Naming, info.Rank, nil, info.Numbers, string(info.Stored), info.Modules}
 	alpha := "not said, so its rank"
+	if info.Alone {
+		alpha = "in adapter_config.json, which is missing beside it"
+	}
 	if info.Alpha != 0 {
 		i.Alpha, alpha = &info.Alpha, fmt.Sprintf("%.4g", info.Alpha)
 	}

@@ -32,10 +32,11 @@ var rooms = map[string]struct{ own, foreign string }{
 	"spelling":           {"", ""},
 	"sdo":                {"sampler", ""},
 	"sdo/mixture":        {"sampler sdo", ""},
-	"model":              {"graph model/tokenizer spelling", "github.com/x448/float16"},
+	"model":              {"graph model/placeholder model/tokenizer spelling", "github.com/x448/float16"},
 	"model/modeltest":    {"graph model", ""},
 	"model/builtin":      {"", ""},
-	"model/tokenizer":    {"", "golang.org/x/text"},
+	"model/placeholder":  {"", ""},
+	"model/tokenizer":    {"model/placeholder", "golang.org/x/text"},
 	"train":              {"graph model sampler train/avatars train/fashion", ""},
 	"train/avatars":      {"graph model", ""},
 	"train/fashion":      {"graph model", ""},
@@ -59,7 +60,7 @@ var rooms = map[string]struct{ own, foreign string }{
 // portable are the packages that must build for the browser and the worker.
 // Nothing they reach may import the host tensor, which would add 20 MB. Only the
 // edge is a server, and there is no GPU.
-var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/cpu/wide", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "model/tokenizer", "train", "train/avatars", "train/fashion", "spelling", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
+var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/cpu/wide", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "model/placeholder", "model/tokenizer", "train", "train/avatars", "train/fashion", "spelling", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
 
 type pkg struct {
 	ImportPath string

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/sdo-go/sdo/graph"
+	"github.com/sdo-go/sdo/model/placeholder"
 )
 
 // Limits of an index of shards.
@@ -142,6 +143,13 @@ func (c *Checkpoint) open(fsys fs.FS, name string) (Source, error) {
 		return nil, err
 	}
 	c.closes = append(c.closes, f)
+	head := make([]byte, min(f.size, placeholder.Bytes))
+	if err = readAt(f, head, 0); err == nil {
+		err = placeholder.Check(head)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	torch := slices.Contains([]string{".bin", ".pth", ".pt", ".ckpt"}, path.Ext(name))
 	if !torch {
 		if torch, err = looksPickled(f, f.size); err != nil {
@@ -222,6 +230,11 @@ func readLimited(fsys fs.FS, name string, limit int64) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(text)) > limit {
 		err = fmt.Errorf("%s: has more than %d bytes, which is no file of this kind", name, limit)
+	}
+	if err == nil {
+		if err = placeholder.Check(text[:min(len(text), placeholder.Bytes)]); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	return text, err
 }

@@ -190,6 +190,31 @@ func thousand() map[string]string {
 
 // Names are mapped and shapes checked before a number is read; a linear layer's
 // weight may be a 1x1 convolution's.
+// Git without its large files leaves pointers, a browser the page about a file.
+func TestPlaceholders(t *testing.T) {
+	pointer := []byte("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n")
+	page := []byte("<!doctype html>\n<html class=\"\">")
+	for name, c := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"model.safetensors":            {pointer, "a pointer of Git LFS stands in the file's place; run git lfs pull in its folder, or download the file itself"},
+		"model.bin":                    {pointer, "a pointer of Git LFS"},
+		"model.safetensors.index.json": {pointer, "a pointer of Git LFS"},
+		"model.fp16.safetensors":       {page, "a web page stands in the file's place; download the file itself"},
+	} {
+		_, err := OpenWeights(fstest.MapFS{name: {Data: c.text}}, ".", "model")
+		if err == nil || !strings.HasPrefix(err.Error(), name+": "+c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	for _, text := range [][]byte{pointer, page} {
+		if _, err := LoadPipeline(fstest.MapFS{pipelineFile: {Data: text}}); err == nil || !strings.Contains(err.Error(), pipelineFile+": a ") {
+			t.Errorf("%.20q: %v", text, err)
+		}
+	}
+}
+
 func TestLoadParams(t *testing.T) {
 	params := []Param{{Name: "x.attentions.0.to_q.weight", Shape: graph.Shape{3, 2}}, {Name: "y.weight", Shape: graph.Shape{2, 3, 1, 1}}, {Name: "z", Shape: graph.Shape{2}}}
 	weights := Weights{"x.attentions.0.query.weight": ones(3, 2, 1, 1), "y.weight": ones(2, 3), "z": ones(2), "e.position_ids": ones(1, 4), "vision.a.b": ones(1)}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/sdo-go/sdo/model/placeholder"
 )
 
 // Names of the files of a folder. Those that transformers wrote before 2026 are
@@ -81,6 +83,11 @@ func (l *loader) read(name string) ([]byte, error) {
 	if err == nil && len(text) > maxFile {
 		err = fmt.Errorf("%s: has more than %d bytes, which is no file of a tokenizer", path.Join(l.dir, name), maxFile)
 	}
+	if err == nil {
+		if err = placeholder.Check(text[:min(len(text), placeholder.Bytes)]); err != nil {
+			err = fmt.Errorf("%s: %w", path.Join(l.dir, name), err)
+		}
+	}
 	return text, err
 }
 
@@ -108,7 +115,7 @@ type wholeJSON struct {
 		Type                    *string           `json:"type"`
 		ContinuingSubwordPrefix string            `json:"continuing_subword_prefix"`
 		EndOfWordSuffix         *string           `json:"end_of_word_suffix"`
-		Vocab                   map[string]int    `json:"vocab"`
+		Vocab                   json.RawMessage   `json:"vocab"` // a list where Type is Unigram
 		Merges                  []json.RawMessage `json:"merges"`
 	} `json:"model"`
 }
@@ -144,7 +151,11 @@ func (l *loader) model() (whole *wholeJSON, err error) {
 		}
 		return nil, wrong("model.end_of_word_suffix", got, wordEnd)
 	}
-	l.vocab = m.Vocab
+	if m.Vocab != nil {
+		if err := l.unmarshal(wholeFile, m.Vocab, &l.vocab); err != nil {
+			return nil, err
+		}
+	}
 	for i, raw := range m.Merges { // "a b" or ["a", "b"]
 		var parts []string
 		var line string

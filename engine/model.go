@@ -271,7 +271,13 @@ func (n *Networks) model(r *recipes.Recipe) (*Model, error) {
 	if config.TimeCondProjDim != nil {
 		m.guidance = r.GuidanceScale
 	}
-	return m, m.schedule(n.Pipeline.Scheduler, config.InChannels, config.OutChannels, r)
+	if err := m.schedule(n.Pipeline.Scheduler, config.InChannels, config.OutChannels, r); err != nil {
+		return nil, err
+	}
+	if n.Pipeline.Class == "StableDiffusionPipeline" {
+		m.Scheduler.StepsOffset = 1 // as diffusers' class does whatever the file says, which before 2023 often said nothing
+	}
+	return m, nil
 }
 
 // adapt merges an adapter into the pipeline's unet and, where it has a part for

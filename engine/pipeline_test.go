@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -388,4 +389,36 @@ func TestPipelineSDOIsTheSurrogate(t *testing.T) {
 		t.Fatal(err)
 	}
 	slopes(t, s, network, directions, grads)
+}
+
+// diffusers' StableDiffusionPipeline moves the leading timesteps by one whether the
+// folder's scheduler says so or not; other classes take it at its word.
+func TestStepsOffset(t *testing.T) {
+	for class, want := range map[string]float64{"StableDiffusionPipeline": 667, "LatentConsistencyModelPipeline": 666} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(tinyPipeline)); err != nil {
+			t.Fatal(err)
+		}
+		for name, change := range map[string][2]string{
+			"model_index.json":                {"StableDiffusionPipeline", class},
+			"scheduler/scheduler_config.json": {`"steps_offset": 1`, `"steps_offset": 0`},
+		} {
+			file := filepath.Join(dir, name)
+			text, err := os.ReadFile(file)
+			if err != nil || !strings.Contains(string(text), change[0]) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if err := os.WriteFile(file, []byte(strings.Replace(string(text), change[0], change[1], 1)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, err := LoadModel(fox(t, "model="+dir), openDisk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := sampler.DDIM(m.Scheduler, 3, 0)
+		if err != nil || table.Steps[0].Timestep != want {
+			t.Errorf("%s begins at timestep %v, %v; want %v", class, table.Steps[0].Timestep, err, want)
+		}
+	}
 }

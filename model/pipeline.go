@@ -79,6 +79,38 @@ var (
 		{"PixArt", "PixArt"},
 		{"DiT", "DiT"},
 	}
+
+	// otherPipelines say of other families, by a part of their classes' names, what
+	// they need that is not here, or what helps.
+	otherPipelines = []struct{ part, why string }{
+		{"Onnx", "it holds ONNX files; bring the folder with PyTorch's weights that they were exported from"},
+		{"Flax", "it holds weights of Flax; bring the folder with PyTorch's weights"},
+		{"ControlNet", "a second network steers its UNet by a picture; without it the model that the ControlNet was trained for may do"},
+		{"Inpaint", "its UNet is also shown a mask and the picture under it; use the text-to-image model that it was trained from"},
+		{"Pix2Pix", "its UNet is also shown the picture to edit; use the text-to-image model that it was trained from"},
+		{"Depth2Img", "its UNet is also shown a depth map; use the text-to-image model that it was trained from"},
+		{"Upscale", "its UNet is also shown a small picture, and enlarges it"},
+		{"SuperResolution", "its UNet is also shown a small picture, and enlarges it"},
+		{"Img2Img", "its networks are a StableDiffusionPipeline's; write that name in its place"},
+		{"ImageVariation", "it is told a picture in place of words"},
+		{"Zero123", "it is told a picture in place of words"},
+		{"UnCLIP", "it makes pictures in several stages with a network for each"},
+		{"Kandinsky", "it makes pictures in several stages with a network for each"},
+		{"Wuerstchen", "it makes pictures in several stages with a network for each"},
+		{"Cascade", "it makes pictures in several stages with a network for each"},
+		{"IFPipeline", "it is told words by T5 and makes pictures in several stages with a network for each"},
+		{"Video", "it makes videos"},
+		{"AnimateDiff", "it makes videos"},
+		{"Hotshot", "it makes videos"},
+		{"Mochi", "it makes videos"},
+		{"Audio", "it makes sounds"},
+		{"Music", "it makes sounds"},
+		{"AltDiffusion", "it is told words by XLM-RoBERTa, not CLIP"},
+		{"LDM", "its autoencoder rounds latents to a code book (VQModel)"},
+		{"PNDMPipeline", "its network is a DDIMPipeline's; write that name in its place"},
+		{"ScoreSde", "its sampler has no schedule of betas"},
+		{"KarrasVe", "its sampler has no schedule of betas"},
+	}
 )
 
 // IsPipeline tells whether a folder is a pipeline's.
@@ -135,6 +167,9 @@ func LoadPipeline(fsys fs.FS, without ...string) (*Pipeline, error) {
 		return nil, err
 	}
 	p.UNet.Config.Tokens = p.Tokenizer.MaxLength()
+	if p.Class == latentPipelines[0] && p.UNet.Config.mistakesItsSize() {
+		p.UNet.Config.SampleSize = SampleSize{stableDiffusionSize, stableDiffusionSize}
+	}
 	return p, p.fits()
 }
 
@@ -170,7 +205,13 @@ func (p *Pipeline) parseIndex(text []byte) (map[string]component, error) {
 	if err := json.Unmarshal(text, &keys); err != nil {
 		return nil, plain(err)
 	}
-	_ = json.Unmarshal(keys["_class_name"], &p.Class) // what is no string names no class
+	if err := json.Unmarshal(keys["_class_name"], &p.Class); err != nil || p.Class == "" {
+		known := "want one of " + strings.Join(knownPipelines(), ", ")
+		if class := keys["_class_name"]; strings.HasPrefix(string(class), "[") {
+			return nil, fmt.Errorf("_class_name %s is a pipeline of its own code, which is not run here; %s", onOneLine(class), known)
+		}
+		return nil, fmt.Errorf("_class_name is missing or no name; %s", known)
+	}
 	if err := judgePipeline(p.Class); err != nil {
 		return nil, err
 	}
@@ -190,18 +231,26 @@ func (p *Pipeline) parseIndex(text []byte) (map[string]component, error) {
 	return parts, nil
 }
 
+func knownPipelines() []string { return slices.Concat(latentPipelines, pixelPipelines) }
+
 // judgePipeline refuses what is no pipeline that LoadPipeline can read.
 func judgePipeline(class string) error {
-	known := append(latentPipelines[:len(latentPipelines):len(latentPipelines)], pixelPipelines...)
+	known := knownPipelines()
 	if slices.Contains(known, class) {
 		return nil
 	}
+	list := "want one of " + strings.Join(known, ", ")
 	for _, later := range laterPipelines {
 		if strings.Contains(class, later.part) {
-			return fmt.Errorf("_class_name %.100q: %s is not supported yet, want one of %s", class, later.family, strings.Join(known, ", "))
+			return fmt.Errorf("_class_name %.100q: %s is not supported yet, %s", class, later.family, list)
 		}
 	}
-	return fmt.Errorf("_class_name %.100q is not supported, want one of %s", class, strings.Join(known, ", "))
+	for _, other := range otherPipelines {
+		if strings.Contains(class, other.part) {
+			return fmt.Errorf("_class_name %.100q is not supported: %s; %s", class, other.why, list)
+		}
+	}
+	return fmt.Errorf("_class_name %.100q is not supported, %s", class, list)
 }
 
 // judgeParts holds a latent pipeline's components against what is understood.
@@ -224,9 +273,37 @@ func judgeParts(parts map[string]component, without []string) error {
 	return nil
 }
 
+// stableDiffusionSize is the side of the latents that Stable Diffusion 1 was
+// trained at.
+const stableDiffusionSize = 64
+
+// mistakesItsSize tells a config as diffusers' first scripts converted models of
+// Stable Diffusion: they wrote the side of latents of smaller pictures, which
+// StableDiffusionPipeline corrects in files of before version 0.9.
+func (c UNet2DConditionConfig) mistakesItsSize() bool {
+	var major, minor int
+	n, _ := fmt.Sscanf(c.DiffusersVersion, "%d.%d", &major, &minor)
+	side := c.SampleSize[0]
+	return n == 2 && major == 0 && minor < 9 && side == c.SampleSize[1] && side > 0 && side < stableDiffusionSize
+}
+
+// shownBeside is what networks are shown beside the latents, by the channels that
+// they take when they give four.
+var shownBeside = map[int]string{
+	5: "a depth map", 7: "a small picture that it enlarges",
+	8: "a picture that it edits", 9: "a mask and the picture under it, to inpaint",
+}
+
 // fits holds the components against each other.
 func (p *Pipeline) fits() error {
 	text, unet := p.Text.Config, p.UNet.Config
+	if in, out := unet.InChannels, unet.OutChannels; in != out {
+		beside, known := shownBeside[in]
+		if !known || out != 4 {
+			beside = "something"
+		}
+		return fmt.Errorf("unet: takes %d channels and gives %d: it is also shown %s, which is not supported; use the text-to-image model that it was trained from", in, out, beside)
+	}
 	if n := p.Tokenizer.VocabSize(); n > text.VocabSize {
 		return fmt.Errorf("tokenizer: token ids reach %d, the text encoder knows %d; the folder is of several models, fetch it again", n-1, text.VocabSize)
 	}

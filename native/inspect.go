@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -188,7 +185,7 @@ func (a *app) printLoRA(name string, folder fs.FS, file string, info *model.LoRA
 	line := func(key, format string, args ...any) {
 		fmt.Fprintf(plainly{a.stdout}, "  %-13s%s\n", key, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(a.stdout, "%s, LoRA under %s names\n", name, map[string]string{"peft": "PEFT's", "kohya": "kohya-ss'", "diffusers": "diffusers' earlier"}[info.Naming])
+	fmt.Fprintf(plainly{a.stdout}, "%s, LoRA under %s names\n", name, map[string]string{"peft": "PEFT's", "kohya": "kohya-ss'", "diffusers": "diffusers' earlier"}[info.Naming])
 	line("rank", "%d%s, alpha %s%s", info.Rank, others(info.Ranks, "%d"), alpha, others(info.Alphas, "%.4g"))
 	text := ""
 	if info.Text > 0 {
@@ -346,19 +343,6 @@ func planBytes(config model.Denoiser, images int) (scratch, tape int64, err erro
 		return 0, 0, err
 	}
 	return plan.ScratchBytes, plan.TapeBytes, nil
-}
-
-// plainly writes what a stranger's file says without what a terminal would obey.
-type plainly struct{ io.Writer }
-
-func (p plainly) Write(text []byte) (int, error) {
-	_, err := p.Writer.Write(bytes.Map(func(r rune) rune {
-		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text))
-	return len(text), err
 }
 
 func (i *inspection) print(a *app) {

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -141,7 +143,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		}
 	} else if err != nil {
 		for line := range strings.SplitSeq(advise(err), "\n") {
-			fmt.Fprintf(stderr, "sdo: %s\n", strings.TrimPrefix(line, "sdo: "))
+			fmt.Fprintf(plainly{stderr}, "sdo: %s\n", strings.TrimPrefix(line, "sdo: "))
 		}
 		if !a.started {
 			fmt.Fprintf(stderr, "Run %s --help for what there is.\n", cmd.CommandPath())
@@ -184,6 +186,19 @@ func (s *sink) Write(p []byte) (int, error) {
 		s.err = err
 	}
 	return n, err
+}
+
+// plainly writes what a stranger's file or recipe says without what a terminal would obey.
+type plainly struct{ io.Writer }
+
+func (p plainly) Write(text []byte) (int, error) {
+	_, err := p.Writer.Write(bytes.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text))
+	return len(text), err
 }
 
 // one demands a single argument and names it.
@@ -253,6 +268,17 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 no device or out of its memory,
 	flags.StringVar(&a.device, "device", "auto", "auto, webgpu or cpu; auto takes a real GPU, or else whichever a short probe finds faster")
 	flags.BoolVar(&a.json, "json", false, "print results as JSON on standard output")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress")
+	root.SetHelpCommand(&cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("there is no command %q; sdo --help lists what there is", strings.Join(args, " "))}
+			}
+			return about.Help()
+		},
+	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(a.steer(), a.sample(), a.tune(), a.train(), a.audit(), a.bench(), a.demo(), a.doctor(), a.model(), a.recipes())
 	return root
@@ -261,6 +287,6 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 no device or out of its memory,
 // say prints one line for a person; nothing with --quiet.
 func (a *app) say(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.stderr, format+"\n", args...)
+		fmt.Fprintf(plainly{a.stderr}, format+"\n", args...)
 	}
 }

@@ -147,6 +147,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"unknown command", []string{"stir"}, exitUsage, `unknown command "stir" for "sdo"; did you mean steer?`},
 		{"unknown flag", []string{"steer", "x", "--fast"}, exitUsage, "unknown flag: --fast\nRun sdo steer --help for what there is.\n"},
+		{"help about nothing", []string{"help", "stir"}, exitUsage, `there is no command "stir"; sdo --help lists what there is`},
 		{"misspelt flag", []string{"steer", "x", "--updatess", "3"}, exitUsage, "unknown flag: --updatess; did you mean --updates?"},
 		{"unknown part of a command", []string{"model", "inspekt"}, exitUsage, "unknown command \"inspekt\" for \"sdo model\"\nRun sdo model --help"},
 		{"flag that is no number", []string{"model", "inspect", "x", "--num-images", "many"}, exitUsage, `--num-images is "many", want a whole number`},
@@ -537,5 +538,14 @@ func TestLabelsFitTheTerminal(t *testing.T) {
 		if got := shortened(label, columns); got != want {
 			t.Errorf("of %d columns: %q, want %q", columns, got, want)
 		}
+	}
+}
+
+// A recipe's words are a stranger's: nothing that a terminal would obey is written
+// to it.
+func TestRecipesDoNotCommandTheTerminal(t *testing.T) {
+	code, stdout, stderr := invoke(t, append([]string{"steer", "dark-glasses", "--out", t.TempDir(), "--set", `name="\u001b[31mred\u0007"`}, small...)...)
+	if code != exitOK || !strings.Contains(stdout, "\ufffd[31mred\ufffd\n") || !strings.Contains(stderr, "\ufffd[31mred\ufffd: ") || strings.ContainsAny(stdout+stderr, "\x1b\x07") {
+		t.Errorf("exit code %d, standard output %q, standard error %q", code, stdout, stderr)
 	}
 }

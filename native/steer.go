@@ -318,9 +318,9 @@ func (a *app) finish(run *report.Run, out, goesOn string) error {
 
 func tell(a *app, run *report.Run, s report.Summary, out string) {
 	line := func(key, format string, args ...any) {
-		fmt.Fprintf(a.stdout, "  %-10s%s\n", key, fmt.Sprintf(format, args...))
+		fmt.Fprintf(plainly{a.stdout}, "  %-10s%s\n", key, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(a.stdout, "%s\n", s.Name)
+	fmt.Fprintf(plainly{a.stdout}, "%s\n", s.Name)
 	if s.JudgeAfter != nil {
 		stopped := ""
 		if run.Judge.Stopped {

@@ -338,10 +338,10 @@ func (t *tuneRun) finish(ctx context.Context) error {
 
 func (t *tuneRun) tellTuned(run *report.Tuning) {
 	line := func(key, format string, args ...any) {
-		fmt.Fprintf(t.stdout, "  %-10s%s\n", key, fmt.Sprintf(format, args...))
+		fmt.Fprintf(plainly{t.stdout}, "  %-10s%s\n", key, fmt.Sprintf(format, args...))
 	}
 	s := run.Summary()
-	fmt.Fprintf(t.stdout, "%s\n", s.Name)
+	fmt.Fprintf(plainly{t.stdout}, "%s\n", s.Name)
 	if s.JudgeAfter != nil {
 		line("judge", "sees %s in %.0f %% of %d held-out pictures, before in %.0f %%", s.JudgeLabel, 100**s.JudgeAfter, t.recipe.Tune.EvalImages, 100**s.JudgeBefore)
 	}

@@ -149,21 +149,25 @@ func (a *app) pullInto(ctx context.Context, client *hub.Client, name, revision, 
 
 	// One display for what is there, another for what comes: they keep their own
 	// pace.
-	checking := true
+	checking, shift, unit := true, 0, ""
 	came, err := client.Pull(ctx, listing, files, dir, func(p hub.Progress) {
 		if bar != nil && checking && !p.Checking {
 			bar.end()
 			bar = nil
 		}
 		if bar == nil {
-			bar, checking = a.newDisplay(max(1, int(p.Total>>20)), "MiB"), p.Checking
-			bar.begin(int(p.Done >> 20))
+			shift, unit = 20, "MiB"
+			if p.Total < 100<<20 {
+				shift, unit = 10, "KiB"
+			}
+			bar, checking = a.newDisplay(max(1, int(p.Total>>shift)), unit), p.Checking
+			bar.begin(int(p.Done >> shift))
 		}
 		label := path.Base(p.File)
 		if p.Checking {
 			label = "checking " + label
 		}
-		bar.set(int(p.Done>>20), label)
+		bar.set(int(p.Done>>shift), label)
 	})
 	if bar != nil {
 		bar.end()

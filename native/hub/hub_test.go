@@ -799,7 +799,7 @@ func TestReplacedAreOnlyItsOwnFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := pullAll(t.Context(), c, dir)
-	if refusal := (Refusal{}); !errors.As(err, &refusal) || !strings.Contains(err.Error(), config+" is there and is not what the hub has") {
+	if refusal := (Refusal{}); !errors.As(err, &refusal) || !strings.Contains(err.Error(), config+" is there and is not what the hub has; it was changed after it was downloaded") {
 		t.Errorf("error %v", err)
 	}
 	files["unet/config.json"] = []byte(`{"mine": true}`)
@@ -810,7 +810,7 @@ func TestReplacedAreOnlyItsOwnFiles(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "model_index.json"), []byte("mine"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pullAll(t.Context(), c, dir); err == nil || !strings.Contains(err.Error(), "so it is not replaced") {
+	if _, err := pullAll(t.Context(), c, dir); err == nil || !strings.Contains(err.Error(), "no download put it there, so it is not replaced") {
 		t.Errorf("error %v", err)
 	}
 	// A folder where a file should be.

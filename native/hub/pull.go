@@ -177,7 +177,11 @@ func (p *pull) check(ctx context.Context, files []File) (missing map[string]bool
 				return nil, err
 			}
 			if !ours || had != was { // nobody's, or somebody has changed it since
-				return nil, Refusal{fmt.Errorf("%s is there and is not what the hub has; no download put it there, so it is not replaced: move it away, or give another folder with --to", filepath.Join(p.root.Name(), filepath.FromSlash(f.Path)))}
+				why := "no download put it there"
+				if ours {
+					why = "it was changed after it was downloaded"
+				}
+				return nil, Refusal{fmt.Errorf("%s is there and is not what the hub has; %s, so it is not replaced: move it away, or give another folder with --to", filepath.Join(p.root.Name(), filepath.FromSlash(f.Path)), why)}
 			}
 			missing[f.Path] = true
 		}

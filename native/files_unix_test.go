@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -79,5 +80,55 @@ func TestNoFileIsWaitedFor(t *testing.T) {
 				t.Fatal("it waits")
 			}
 		})
+	}
+}
+
+// The first Ctrl-C is told what it waits for where that takes long, a second one
+// waits for nothing. Here it is a recipe that somebody has yet to write.
+func TestSecondInterruptEndsAtOnce(t *testing.T) {
+	if path := os.Getenv("SDO_TEST_INTERRUPT"); path != "" {
+		os.Args = []string{"sdo", "steer", path}
+		main()
+	}
+	path := filepath.Join(t.TempDir(), "recipe.yaml")
+	if err := syscall.Mkfifo(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSecondInterruptEndsAtOnce$")
+	cmd.Env = append(os.Environ(), "SDO_TEST_INTERRUPT="+path)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() }).Stop()
+	// Who waits for the recipe listens for signals. A pipe takes no writer before.
+	writer, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		writer, err = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	told := make(chan string)
+	go func() {
+		text := make([]byte, 1000)
+		n, _ := stderr.Read(text)
+		told <- string(text[:n])
+	}()
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if says := <-told; !strings.Contains(says, "Ctrl-C again ends at once") {
+		t.Errorf("after the first it says %q", says)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "interrupt") {
+		t.Errorf("after the second it ends with %v", err)
 	}
 }

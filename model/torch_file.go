@@ -132,6 +132,9 @@ func stateDict(value any) (map[string]*pickleTensor, error) {
 			return nil, errors.New("the file's dictionary has a key that is no text; save model.state_dict() alone, as safetensors or with torch.save")
 		}
 		tensor, ok := dict.values[i].(*pickleTensor)
+		if !ok && strings.HasPrefix(name, "string_to_") {
+			return nil, errors.New("the file is of textual inversion, the embedding of a new word, which is not supported")
+		}
 		if !ok {
 			return nil, fmt.Errorf("the entry %.200q is no tensor; save model.state_dict() alone, as safetensors or with torch.save", name)
 		}

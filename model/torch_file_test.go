@@ -217,6 +217,7 @@ func TestTorchFileRefusesDamage(t *testing.T) {
 		"no mark":             {pickled("\x80\x02t"), "lacks a mark"},
 		"mark for a value":    {pickled("\x80\x02]((e"), "a mark for a value"},
 		"append to a tuple":   {pickled("\x80\x02)Na"), "appends to what is no list"},
+		"a new word":          {pickled("\x80\x02}X\x0f\x00\x00\x00string_to_token}s."), "of textual inversion, the embedding of a new word, which is not supported"},
 		"item of a list":      {pickled("\x80\x02]NNs"), "sets items of what is no dictionary"},
 		"odd items":           {pickled("\x80\x02}(Nu"), "sets items of what is no dictionary"},
 		"no such value":       {pickled("\x80\x02h\x07."), "asks for value 7"},

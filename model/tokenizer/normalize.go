@@ -35,15 +35,16 @@ func normalize(text string) string {
 	return b.String()
 }
 
-// compose is Unicode's normalisation form C. norm.NFC is not: it breaks runs of
-// more than 30 marks by a joiner, which would be another text.
+// compose is normalisation form C of Unicode 9. norm.NFC is not: it is of a later
+// version, and it breaks runs of more than 30 marks by a joiner, which would be
+// another text.
 func compose(text string) string {
 	if ascii(text) {
 		return text
 	}
 	runes := make([]rune, 0, len(text))
 	for i, r := range text {
-		if d := norm.NFC.PropertiesString(text[i:]).Decomposition(); d != nil {
+		if d := norm.NFC.PropertiesString(text[i:]).Decomposition(); d != nil && !unicode.Is(later, r) {
 			runes = append(runes, []rune(string(d))...)
 			continue
 		}
@@ -110,7 +111,7 @@ func composite(a, b rune) rune {
 	n := utf8.EncodeRune(text[:], a)
 	n += utf8.EncodeRune(text[n:], b)
 	composed := norm.NFC.Bytes(text[:n])
-	if r, size := utf8.DecodeRune(composed); size == len(composed) {
+	if r, size := utf8.DecodeRune(composed); size == len(composed) && !unicode.Is(later, r) {
 		return r
 	}
 	return 0
@@ -132,7 +133,7 @@ func order(runes []rune) {
 }
 
 func combiningClass(r rune) int {
-	if r < 0x300 {
+	if r < 0x300 || unicode.Is(later, r) {
 		return 0
 	}
 	var text [utf8.UTFMax]byte

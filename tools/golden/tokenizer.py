@@ -43,6 +43,7 @@ I\u0307 İ ı Iı İI DİYARBAKIR ǅ ǆ ß ﬀ ﬃ ŉ ΐ ΣΑΣ ὈΔΥΣΣΕΎ�
 가각갂 \u1100\u1161 \u1100\u1161\u11a8 \u1100\u11a8 \uac00\u11a8 \uac01\u11a8 \u1161\u1100 ㄱㅏ
 \u09c7\u09be \u09c7\u09d7 \u0b47\u0b3e \u0bc6\u0bbe \u0d46\u0d3e \u0dd9\u0dcf \u1025\u102e \U00011131\U00011127
 日本語テキスト カタカナ ｶﾀｶﾅ が か\u3099 中文字符 繁體字 한국어 텍스트
+x\u0345\u07fd\u0334 x\u0345\u08d3\u0334 x\u0345\u09fe\u0334 x\u0345\u0d3b\u0334 x\u0345\u1dfa\u0334 x\u0345\U00010f49\u0334 x\u0345\U0001e136\u0334 \U00011935\U00011930 \U00011938
 ภาษาไทย ที่นี่ น้ำ กำ ๑๒๓ ພາສາລາວ ျမန္မာ
 العربية مُحَمَّد שָׁלוֹם हिन्दी क्षत्रिय தமிழ் తెలుగు
 привет МИР Ёлка й и\u0306 ελληνικά ᾳ Ἀθῆναι
@@ -89,7 +90,8 @@ PADDED = ["", "a photo of a cat!", "the cat " * 40, "<|endoftext|> " * 80, "a re
 
 
 def folders():
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    for name in ("new", "old", "added", "legacy"):
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
     vocabulary.save_old(FOLDER / "old", pad="!")
     vocabulary.save_new(FOLDER / "new")
     tokens = [AddedToken("<cat-toy>"), AddedToken("wörd", single_word=True, normalized=True), AddedToken("two  words", normalized=True),

@@ -188,6 +188,9 @@ func (n *Networks) load(files fs.FS, r *recipes.Recipe, open Open) error {
 		}
 	} else {
 		class, err := model.ClassName(files)
+		if err != nil && model.IsLoRAFolder(files, ".") {
+			return fmt.Errorf("model %s: is an adapter; name the model that it belongs to, and the adapter as lora", r.Model)
+		}
 		if err == nil && class != "" && class != "UNet2DModel" {
 			return fmt.Errorf("model %s: its network is of class %.100q; name the folder of a UNet2DModel, or of a whole pipeline, with model_index.json", r.Model, class)
 		}

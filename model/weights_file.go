@@ -178,7 +178,7 @@ func (c *Checkpoint) addShards(fsys fs.FS, name string) error {
 		return fmt.Errorf("%s: %w", name, plain(err))
 	}
 	if len(index.WeightMap) == 0 {
-		return fmt.Errorf("%s: names no tensors in weight_map; the file is damaged, fetch it again", name)
+		return fmt.Errorf("%s: names no tensors in weight_map, so it is no index of weights; another file was meant, or it is damaged: fetch it again", name)
 	}
 	held := map[string][]string{} // tensors by shard
 	for tensor, shard := range index.WeightMap {

@@ -169,6 +169,7 @@ func TestBadInput(t *testing.T) {
 		{"unknown model", steer("dark-glasses", "--model", "nowhere"), exitUsage, `model "nowhere" does not exist: it is neither a folder nor one of the built-in ones (avatars-16-s, fashion-28)` + "\n"},
 		{"unknown model of a hub", []string{"sample", "--model", "some-one/fox"}, exitUsage, `; if a hub has it, sdo model pull some-one/fox brings it`},
 		{"a file as model", []string{"sample", "--model", file("model.ckpt", "")}, exitUsage, "model.ckpt: is a file; give the folder that holds config.json"},
+		{"an adapter as model", []string{"sample", "--model", tuned}, exitUsage, "model " + tuned + ": is an adapter; name the model that it belongs to, and the adapter as lora"},
 		{"a cache as model", []string{"sample", "--model", filepath.Dir(filepath.Dir(filepath.Dir(file("models--a--b/snapshots/0123/model_index.json", "{}"))))}, exitUsage, "models--a--b: is a hub's cache; the model in it is " + filepath.Join(dir, "models--a--b", "snapshots", "0123")},
 		{"a text encoder as model", []string{"sample", "--model", "../model/testdata/stable-diffusion/text_encoder"}, exitUsage, `its network is of class "CLIPTextModel"; name the folder`},
 		{"region outside", steer("red-shirt-blue-background", "--set", "objective.0.region=[10, 10, 10, 10]"), exitUsage, "inside 16x16 pixels"},

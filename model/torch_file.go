@@ -21,11 +21,11 @@ const maxShared = 8
 const zipMagic = "PK\x03\x04"
 
 // TorchFile is an opened file of torch.save that holds a state dict, or a
-// dictionary with one under "state_dict": a zip archive of a pickle that
-// describes tensors and of their numbers, uncompressed. Of the pickle only what
-// makes tensors is understood (see unpickle); nothing in it is ever run. Tensors
-// are read on demand, strided ones made contiguous. Safe for concurrent use if
-// the reader is.
+// dictionary with one under "state_dict" or "model_state_dict": a zip archive of a
+// pickle that describes tensors and of their numbers, uncompressed. Of the pickle
+// only what makes tensors is understood (see unpickle); nothing in it is ever run.
+// Tensors are read on demand, strided ones made contiguous. Safe for concurrent use
+// if the reader is.
 type TorchFile struct {
 	file    string
 	r       io.ReaderAt
@@ -120,7 +120,7 @@ func stateDict(value any) (map[string]*pickleTensor, error) {
 		return nil, errors.New("the file holds no dictionary of tensors; save model.state_dict() alone, as safetensors or with torch.save")
 	}
 	for i, key := range dict.keys {
-		if inner, ok := dict.values[i].(*pickleDict); ok && key == any("state_dict") {
+		if inner, ok := dict.values[i].(*pickleDict); ok && (key == any("state_dict") || key == any("model_state_dict")) {
 			dict = inner
 			break
 		}

@@ -166,6 +166,14 @@ func TestTorchFileRefusesDamage(t *testing.T) {
 		return archive(t, members, nil)
 	}
 	pickled := func(text string) []byte { return with("a/data.pkl", text) }
+	// Trainers keep more than the state dict, which has one of two names.
+	for _, name := range []string{"state_dict", "model_state_dict"} {
+		key := "U" + string(byte(len(name))) + name
+		f, err := ParseTorch("w.pth", pickled("\x80\x02}(U\x05epochK\x03"+key+"}U\x01a"+tensorProgram(floats4, "K\x00", "K\x04\x85", "K\x01\x85")+"su."))
+		if err != nil || !slices.Equal(f.Names(), []string{"a"}) {
+			t.Errorf("%s: %v, %v", name, f, err)
+		}
+	}
 	long := func(n uint32) string { return "J" + string(binary.LittleEndian.AppendUint32(nil, n)) }
 	for name, c := range map[string]struct {
 		contents []byte

@@ -99,6 +99,11 @@ func OpenWeights(fsys fs.FS, dir, base string) (*Checkpoint, error) {
 		}
 	}
 	if len(there) == 0 {
+		for form, whose := range map[string]string{"*.msgpack": "Flax", "*.onnx": "ONNX", "*.h5": "TensorFlow"} {
+			if others, _ := fs.Glob(fsys, path.Join(dir, form)); len(others) > 0 { // a dir that is no pattern has none
+				return nil, fmt.Errorf("%s: the file is missing; %s is there, but %s's files are not read; bring the same model with PyTorch's weights", path.Join(dir, base+".safetensors"), short(others[0]), whose)
+			}
+		}
 		return nil, fmt.Errorf("%s: the file is missing, and so is every other form of it; the folder is incomplete, fetch it again", path.Join(dir, base+".safetensors"))
 	}
 	c, err := OpenCheckpoint(fsys, there[0])

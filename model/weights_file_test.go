@@ -208,6 +208,10 @@ func TestPlaceholders(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
+	if _, err := OpenWeights(fstest.MapFS{"unet/diffusion_flax_model.msgpack": {}}, "unet", weightsBase); err == nil ||
+		err.Error() != "unet/diffusion_pytorch_model.safetensors: the file is missing; unet/diffusion_flax_model.msgpack is there, but Flax's files are not read; bring the same model with PyTorch's weights" {
+		t.Errorf("weights of Flax: %v", err)
+	}
 	for _, text := range [][]byte{pointer, page} {
 		if _, err := LoadPipeline(fstest.MapFS{pipelineFile: {Data: text}}); err == nil || !strings.Contains(err.Error(), pipelineFile+": a ") {
 			t.Errorf("%.20q: %v", text, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,7 +68,6 @@ func componentsOf(folder fs.FS) (class string, all []*component, err error) {
 		if err != nil {
 			c = &component{Name: name, Class: listed[name], Fault: err.Error()}
 		}
-		c.Unused = slices.Contains(unusedComponents, name)
 		all = append(all, c)
 	}
 	return class, all, nil
@@ -98,11 +98,14 @@ func listedComponents(folder fs.FS) (listed map[string]string, class string, err
 	}
 	for name, text := range index {
 		var entry []*string // [library, class], of nulls where the pipeline has none
-		if json.Unmarshal(text, &entry) == nil && len(entry) == 2 && entry[1] != nil && fs.ValidPath(name) {
+		if json.Unmarshal(text, &entry) == nil && len(entry) == 2 && entry[1] != nil && fs.ValidPath(name) && !strings.HasPrefix(name, "_") {
 			listed[name] = *entry[1]
 		}
 	}
 	if len(listed) == 0 {
+		if err := model.JudgePipeline(text); err != nil {
+			return nil, "", err
+		}
 		return nil, "", fmt.Errorf("%s: lists no components; the file is damaged, fetch it again", hub.IndexFile)
 	}
 	json.Unmarshal(index["_class_name"], &class) // what is no string names no class
@@ -118,7 +121,7 @@ func there(folder fs.FS, name string) bool {
 // model_index.json gives it. What is wrong with a part that is there is its
 // Fault; an error is that there is none.
 func componentOf(folder fs.FS, name, dir, listed string) (*component, error) {
-	c := &component{Name: name, Class: listed, dir: dir}
+	c := &component{Name: name, Class: listed, Unused: slices.Contains(unusedComponents, name), dir: dir}
 	switch {
 	case strings.HasSuffix(listed, "Scheduler"):
 		return c, c.readScheduler(folder)
@@ -128,7 +131,7 @@ func componentOf(folder fs.FS, name, dir, listed string) (*component, error) {
 	file := path.Join(dir, "config.json")
 	text, err := model.ReadConfig(folder, file)
 	if errors.Is(err, fs.ErrNotExist) {
-		if slices.Contains(unusedComponents, name) {
+		if c.Unused {
 			return c, nil
 		}
 		return nil, fmt.Errorf("%s: the file is missing; name a folder that holds a model in diffusers' or transformers' layout", file)
@@ -159,98 +162,110 @@ func componentOf(folder fs.FS, name, dir, listed string) (*component, error) {
 	if c.Class == "AttributeClassifier" {
 		base = "model"
 	}
+	if !c.Unused {
+		if err := c.judge(text); err != nil {
+			c.Fault = fmt.Sprintf("%s: %s", file, strings.TrimPrefix(err.Error(), "config.json: "))
+			return c, nil
+		}
+	}
 	weights, err := model.OpenWeights(folder, dir, base)
 	if err != nil {
 		c.Fault = err.Error()
 		return c, nil
 	}
 	c.weigh(weights)
-	if err := c.describe(folder, text); err != nil {
+	if c.Unused {
+		return c, nil
+	}
+	if err := c.load(folder); err != nil {
 		c.Fault = err.Error()
 	}
 	return c, nil
 }
 
-// weigh counts what is stored.
+// weigh counts what is stored. The parameters of a network whose config is
+// understood are counted by that, for a file may hold others besides.
 func (c *component) weigh(weights *model.Checkpoint) {
+	parameters := 0
 	c.weights, c.File, c.Beside, c.Stored = weights, weights.File, weights.Beside, string(weights.Stored())
 	for _, name := range weights.Names() {
 		info, _ := weights.Info(name)
 		size := graph.Shape(info.Shape).Size()
 		c.Bytes += int64(size) * elementBytes(info.DType)
 		if isFloat(info.DType) {
-			c.Parameters += size
+			parameters += size
 		}
 	}
+	c.Parameters = cmp.Or(c.Parameters, parameters)
 }
 
-// describe says in a few words what a network is, and fails where it is of no
-// use here.
-func (c *component) describe(folder fs.FS, config []byte) error {
+// judge says in a few words what a network is, by its config alone, and fails
+// where it is of no use here.
+func (c *component) judge(config []byte) error {
 	switch c.Class {
 	case "UNet2DModel":
-		unet, err := model.LoadUNet2D(folder)
+		unet, err := model.ParseUNet2DConfig(config)
 		if err != nil {
 			return err
 		}
-		c.denoiser = unet.Config
-		c.What = fmt.Sprintf("pixels %s, channels %s", times(unet.Config.SampleShape(1)[1:]), join(unet.Config.BlockOutChannels))
-		switch classes := unet.Config.NumClassEmbeds; {
-		case unet.Embedder != nil:
-			c.attributes = unet.Embedder.Attributes
-			c.What += fmt.Sprintf(", %d attributes", len(c.attributes))
-		case classes != nil:
+		c.denoiser = unet
+		c.What = fmt.Sprintf("pixels %s, channels %s", times(unet.SampleShape(1)[1:]), join(unet.BlockOutChannels))
+		if classes := unet.NumClassEmbeds; classes != nil {
 			c.What += fmt.Sprintf(", %d classes", *classes)
 		}
-		return c.count(unet.Config.Params())
+		return c.count(unet.Params())
 	case "UNet2DConditionModel":
-		unet, err := model.LoadUNet2DCondition(folder, c.dir)
+		unet, err := model.ParseUNet2DConditionConfig(config)
 		if err != nil {
 			return err
 		}
-		c.denoiser = unet.Config
-		c.What = fmt.Sprintf("latents %s, channels %s, prompts of %d", times(unet.Config.SampleShape(1)[1:]), join(unet.Config.BlockOutChannels), unet.Config.ConditionDim())
-		if unet.Config.TimeCondProjDim != nil {
+		c.denoiser = unet
+		c.What = fmt.Sprintf("latents %s, channels %s, prompts of %d", times(unet.SampleShape(1)[1:]), join(unet.BlockOutChannels), unet.ConditionDim())
+		if unet.TimeCondProjDim != nil {
 			c.What += ", told the guidance scale"
 		}
-		return c.count(unet.Config.Params())
+		return c.count(unet.Params())
 	case "AutoencoderKL", "AutoencoderTiny":
-		m, err := model.LoadAutoencoder(folder, c.dir)
+		m, err := model.ParseAutoencoderConfig(config)
 		if err != nil {
 			return err
 		}
-		latents, err := m.Config.LatentShape(1, m.Config.ScaleFactor(), m.Config.ScaleFactor())
+		latents, err := m.LatentShape(1, m.ScaleFactor(), m.ScaleFactor())
 		if err != nil {
 			return err
 		}
-		c.What = fmt.Sprintf("%d x %d pixels to %d numbers", m.Config.ScaleFactor(), m.Config.ScaleFactor(), latents[1])
-		switch config := m.Config.(type) {
+		c.What = fmt.Sprintf("%d x %d pixels to %d numbers", m.ScaleFactor(), m.ScaleFactor(), latents[1])
+		switch config := m.(type) {
 		case model.AutoencoderKLConfig:
 			c.What += fmt.Sprintf(", channels %s, scale %g", join(config.BlockOutChannels), config.ScalingFactor)
 		case model.AutoencoderTinyConfig:
 			c.What += fmt.Sprintf(", channels %s", join(config.DecoderBlockOutChannels))
 		}
-		return c.count(m.Config.Params())
+		return c.count(m.Params())
 	case "CLIPTextModel", "CLIPTextModelWithProjection":
-		m, err := model.LoadCLIPText(folder, c.dir)
+		m, err := model.ParseCLIPTextConfig(config)
 		if err != nil {
 			return err
 		}
-		c.What = describeText(m.Config)
-		return c.count(m.Config.Params())
+		c.What = describeText(m)
+		return c.count(m.Params())
 	case "CLIPVisionModel", "CLIPVisionModelWithProjection":
-		m, err := model.LoadCLIPVision(folder, c.dir)
+		m, err := model.ParseCLIPVisionConfig(config)
 		if err != nil {
 			return err
 		}
-		c.What = describeVision(m.Config)
-		return c.count(m.Config.Params())
+		c.What = describeVision(m)
+		return c.count(m.Params())
 	case "CLIPModel":
-		m, err := model.LoadCLIP(folder)
+		text, err := model.ParseCLIPTextConfig(config)
 		if err != nil {
 			return err
 		}
-		c.What = describeText(m.Text.Config) + "; " + describeVision(m.Vision.Config)
+		vision, err := model.ParseCLIPVisionConfig(config)
+		if err != nil {
+			return err
+		}
+		c.What = describeText(text) + "; " + describeVision(vision)
 		return nil
 	case "AttributeClassifier":
 		m, err := model.ParseClassifierConfig(config)
@@ -264,8 +279,31 @@ func (c *component) describe(folder fs.FS, config []byte) error {
 	return fmt.Errorf("class %q is not supported", c.Class)
 }
 
-// count takes the number of parameters from the architecture, which leaves out
-// what a file holds besides.
+// load opens a network as a run does, which holds every tensor against the config.
+func (c *component) load(folder fs.FS) (err error) {
+	switch c.Class {
+	case "UNet2DModel":
+		unet, err := model.LoadUNet2D(folder)
+		if err == nil && unet.Embedder != nil {
+			c.attributes = unet.Embedder.Attributes
+			c.What += fmt.Sprintf(", %d attributes", len(c.attributes))
+		}
+		return err
+	case "UNet2DConditionModel":
+		_, err = model.LoadUNet2DCondition(folder, c.dir)
+	case "AutoencoderKL", "AutoencoderTiny":
+		_, err = model.LoadAutoencoder(folder, c.dir)
+	case "CLIPTextModel", "CLIPTextModelWithProjection":
+		_, err = model.LoadCLIPText(folder, c.dir)
+	case "CLIPVisionModel", "CLIPVisionModelWithProjection":
+		_, err = model.LoadCLIPVision(folder, c.dir)
+	case "CLIPModel":
+		_, err = model.LoadCLIP(folder)
+	}
+	return err
+}
+
+// count takes the number of parameters from the architecture.
 func (c *component) count(params []model.Param, err error) error {
 	c.Parameters = model.ParamCount(params)
 	return err

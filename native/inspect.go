@@ -359,11 +359,14 @@ func (i *inspection) print(a *app) {
 		case c.Unused:
 			what = "not read here"
 		case c.Fault != "":
-			what = "cannot be used, see below"
+			what = strings.TrimPrefix(what+"; cannot be used, see below", "; ")
 		}
 		parameters, size := "", ""
 		if c.Parameters > 0 {
-			parameters, size = fmt.Sprint(c.Parameters), engine.Bytes(c.Bytes)
+			parameters = fmt.Sprint(c.Parameters)
+		}
+		if c.Bytes > 0 {
+			size = engine.Bytes(c.Bytes)
 		}
 		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(c.Name, "model"), c.Class, parameters, c.Stored, size, what)
 	}
@@ -371,6 +374,12 @@ func (i *inspection) print(a *app) {
 	for _, c := range i.Components {
 		if c.File != "" {
 			fmt.Fprintf(out, "  %s reads %s\n", cmp.Or(c.Name, "model"), c.File)
+		}
+	}
+	last := i.fault() // ends the command
+	for _, c := range i.Components {
+		if c.Fault != "" && !c.Unused && !strings.HasSuffix(last.Error(), c.Fault) {
+			fmt.Fprintf(out, "  %s cannot be used: %s\n", cmp.Or(c.Name, "model"), c.Fault)
 		}
 	}
 	for _, at := range i.Attributes {

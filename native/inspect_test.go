@@ -116,7 +116,7 @@ func TestInspectOfFaults(t *testing.T) {
 			edit(t, filepath.Join(dir, "unet"), "config.json", func(b []byte) []byte {
 				return bytes.Replace(b, []byte("UNet2DConditionModel"), []byte("FluxTransformer2DModel"), 1)
 			})
-		}, "cannot be used, see below", `unet: class "FluxTransformer2DModel" is not supported`},
+		}, "cannot be used, see below", `unet: unet/config.json: class "FluxTransformer2DModel" is not supported`},
 		{"pipeline", func(t *testing.T, dir string) {
 			edit(t, dir, "model_index.json", func(b []byte) []byte {
 				return bytes.Replace(b, []byte("StableDiffusionPipeline"), []byte("StableDiffusionXLPipeline"), 1)
@@ -129,7 +129,7 @@ func TestInspectOfFaults(t *testing.T) {
 		}, "latents 4 x 8 x 8", "the text encoder has room for 77"},
 		{"missing weights", func(t *testing.T, dir string) {
 			remove(t, filepath.Join(dir, "unet"), "diffusion_pytorch_model.safetensors")
-		}, "cannot be used, see below", "unet/diffusion_pytorch_model.safetensors: the file is missing"},
+		}, "prompts of 16; cannot be used, see below", "unet/diffusion_pytorch_model.safetensors: the file is missing"},
 		{"missing component", func(t *testing.T, dir string) {
 			if err := os.RemoveAll(filepath.Join(dir, "vae")); err != nil {
 				t.Fatal(err)
@@ -162,6 +162,32 @@ func TestInspectOfFaults(t *testing.T) {
 				t.Errorf("exit code %d, standard error %q, want %q; row %q, want %q", code, stderr, tt.want, row, tt.unet)
 			}
 		})
+	}
+	// A folder without any weights is told by its configs, and everything that is
+	// missing is listed.
+	bare := filepath.Join(t.TempDir(), "sd")
+	if err := os.CopyFS(bare, os.DirFS(filepath.Join(testdata, "stable-diffusion"))); err != nil {
+		t.Fatal(err)
+	}
+	for part, file := range map[string]string{"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"} {
+		remove(t, filepath.Join(bare, part), file+".safetensors")
+	}
+	code, stdout, stderr := invoke(t, "model", "inspect", bare)
+	for _, want := range []string{"prompts of 16; cannot", "pixels to 4 numbers", "  unet cannot be used: unet/diffusion_pytorch_model.safetensors: the file is missing", "  vae cannot be used: vae/diffusion_pytorch_model.safetensors: the file is missing"} {
+		if code != exitUsage || !strings.Contains(stdout, want) || !strings.Contains(stderr, "text_encoder/model.safetensors: the file is missing") || strings.Contains(stdout, "text_encoder/model.safetensors: ") {
+			t.Errorf("exit code %d, %s%s, want %q", code, stdout, stderr, want)
+		}
+	}
+	// A list of nothing, as of modular pipelines, and a class that is a file's and a
+	// name are refused by the class.
+	for index, want := range map[string]string{
+		`{"_class_name": "SomeModularPipeline", "_blocks_class_name": "SomeBlocks"}`:                  `_class_name "SomeModularPipeline" is not supported`,
+		`{"_class_name": ["pipeline", "OwnPipeline"], "unet": ["diffusers", "UNet2DConditionModel"]}`: `_class_name ["pipeline","OwnPipeline"] is a pipeline of its own code`,
+	} {
+		edit(t, bare, "model_index.json", func([]byte) []byte { return []byte(index) })
+		if code, stdout, stderr := invoke(t, "model", "inspect", bare); code != exitUsage || !strings.Contains(stderr, want) || strings.Contains(stdout, "_class_name") {
+			t.Errorf("exit code %d, %s%s, want %q", code, stdout, stderr, want)
+		}
 	}
 	// What nothing reads may be missing or of any kind.
 	dir := filepath.Join(t.TempDir(), "sd")

@@ -57,9 +57,6 @@ var runKinds = []runKind{
 	{"tune_pictures", "tune a LoRA of rank 4 by pictures", false, true},
 }
 
-// tuningRecipe is a recipe that trains an adapter of the size that is counted.
-const tuningRecipe = "version: 1\nname: tune\nvariables: {parameters: {lora: {rank: 4, alpha: 4}}}\nguards: {latent_norm: none, early_stop: false}\n"
-
 // memoryOf plans runs of a model for the device that they would take; nil where
 // the model has no denoiser. An error is about what was asked, not about a run.
 func (a *app) memoryOf(ctx context.Context, i *inspection, o inspectOptions) (*memory, error) {
@@ -150,7 +147,7 @@ func (o inspectOptions) recipe(name, kind string, latents, prompted bool) (*reci
 	text, defaults := bareRecipe, (&app{}).promptDefaults(list)
 	switch {
 	case strings.HasPrefix(kind, "tune"):
-		text = tuningRecipe
+		text = bareTuning
 		set("tune.batch_size", fmt.Sprint(o.images), "--num-images")
 		// Of the sampler a tuning takes what its recipe says.
 		defaults = slices.DeleteFunc(defaults, func(d recipes.Override) bool { return d.Path != "guidance_scale" })

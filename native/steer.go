@@ -55,7 +55,7 @@ Terms: ` + strings.Join(recipes.Terms, ", "),
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "output `FOLDER` (default out/NAME)")
-	cmd.Flags().StringArray("objective", nil, "`TERM` to steer by, in place of the recipe's; may be given several times")
+	addObjective(cmd.Flags(), "steer")
 	addRecipeFlags(cmd.Flags())
 	addBudget(cmd.Flags())
 	addRestart(cmd.Flags(), &restart)
@@ -65,21 +65,26 @@ Terms: ` + strings.Join(recipes.Terms, ", "),
 // bareRecipe is a recipe of which flags say everything.
 const bareRecipe = "version: 1\nname: steer\n"
 
-// steeringRecipe reads the named recipe or, without a name, makes one of the
-// flags.
-func (a *app) steeringRecipe(args []string, flags *pflag.FlagSet) (*recipes.Recipe, fs.FS, error) {
+// recipeOf reads the named recipe or, without a name, makes one of the flags on top
+// of a bare one, for a command that is to do something by it.
+func (a *app) recipeOf(args []string, flags *pflag.FlagSet, bare, do string) (*recipes.Recipe, fs.FS, error) {
 	if len(args) == 1 {
 		return findRecipe(args[0], flags)
 	}
 	if !flags.Changed("objective") {
-		return nil, nil, usageError{errors.New("there is nothing to steer by; name a recipe, or give a term with --objective")}
+		return nil, nil, usageError{fmt.Errorf("there is nothing to %s by; name a recipe, or give a term with --objective", do)}
 	}
 	list, err := overrides(flags)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := recipes.Parse([]byte(bareRecipe), "the command line", append(a.promptDefaults(list), list...)...)
+	r, err := recipes.Parse([]byte(bare), "the command line", append(a.promptDefaults(list), list...)...)
 	return r, disk{}, badInput(err)
+}
+
+// addObjective registers the flag that says what a command does something by.
+func addObjective(flags *pflag.FlagSet, do string) {
+	flags.StringArray("objective", nil, fmt.Sprintf("`TERM` to %s by, in place of the recipe's; may be given several times", do))
 }
 
 // objective turns the terms of --objective into a recipe's list, under the prompt
@@ -104,7 +109,7 @@ func objective(flags *pflag.FlagSet, prompt string) (string, error) {
 // planFor reads a recipe with the command's flags on top and plans it for its
 // model; everything wrong with the input is found here.
 func (a *app) planFor(args []string, cmd *cobra.Command) (*engine.Plan, error) {
-	r, files, err := a.steeringRecipe(args, cmd.Flags())
+	r, files, err := a.recipeOf(args, cmd.Flags(), bareRecipe, "steer")
 	if err != nil {
 		return nil, err
 	}

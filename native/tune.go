@@ -33,25 +33,38 @@ const (
 	tunedModel = "model" // a diffusers folder, where the network's own parameters were trained
 )
 
+// bareTuning is a recipe of which flags say everything but the adapter that is
+// trained. Pictures are few, for who brings a model of a billion numbers.
+const bareTuning = `version: 1
+name: tune
+variables: {parameters: {lora: {rank: 4, alpha: 4}}}
+optimizer: {lr: 0.0005, max_grad_norm: 1}
+guards: {latent_norm: none, early_stop: false}
+tune: {batch_size: 1, accumulate: 4, eval_images: 4}
+`
+
 func (a *app) tune() *cobra.Command {
 	out, restart := "", false
 	cmd := &cobra.Command{
-		Use:   "tune RECIPE",
+		Use:   "tune [RECIPE]",
 		Short: "Train a model's parameters towards a recipe's objective, as a LoRA or its own",
 		Long: `Train a model's parameters so that all its pictures do what the objective of a recipe
-asks for, a YAML or JSON file or one of the built-in ones. Every update is made on
-fresh noise. The run logs and checkpoints into its folder; after Ctrl-C, or anything
-worse, the same command continues it; --restart begins it anew. What it leaves is
-used with sdo sample --lora FOLDER.
+asks for, a YAML or JSON file or one of the built-in ones. Without a recipe, what is
+asked for is given with --objective, as to sdo steer, and a LoRA of rank 4 is trained
+on four pictures an update, one at a time. Every update is made on fresh noise. The
+run logs and checkpoints into its folder; after Ctrl-C, or anything worse, the same
+command continues it; --restart begins it anew. What it leaves is used with
+sdo sample --lora FOLDER.
 
 Recipes: ` + strings.Join(recipes.Tunings(), ", "),
 		Example: `  sdo tune everyone-wears-glasses
   sdo sample --lora out/everyone-wears-glasses --lora-scale 0.7
   sdo tune blue-palette --updates 80 --set tune.batch_size=16
-  sdo tune my-tuning.yaml --model sd15 --decoder taesd --memory-budget 8GiB`,
-		Args: one("RECIPE"),
+  sdo tune my-tuning.yaml --model sd15 --decoder taesd --memory-budget 8GiB
+  sdo tune --model sd15 --prompt "a red fox" --clip clip-vit-base --objective aesthetic`,
+		Args: optional("RECIPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, files, err := findRecipe(args[0], cmd.Flags())
+			r, files, err := a.recipeOf(args, cmd.Flags(), bareTuning, "tune")
 			if err != nil {
 				return err
 			}
@@ -78,6 +91,7 @@ Recipes: ` + strings.Join(recipes.Tunings(), ", "),
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "`FOLDER` of the run (default out/NAME)")
+	addObjective(cmd.Flags(), "tune")
 	addRecipeFlags(cmd.Flags(), "updates", "steps", "seed", "model", "guidance-scale", "lr", "method", "freeze", "active", "bridge",
 		"prompt", "negative-prompt", "height", "width", "decoder", "dtype", "clip")
 	addBudget(cmd.Flags())

@@ -102,7 +102,7 @@ func TestPipelineTuning(t *testing.T) {
 			exec := cpu.New[float32](cpu.Options{})
 			defer exec.Close()
 			want := p.Memory(exec)
-			tuning, err := NewTuning(t.Context(), exec, p)
+			tuning, err := NewTuning(t.Context(), exec, p, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

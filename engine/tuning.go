@@ -68,6 +68,26 @@ func (p *TuningPlan) Trained() (n int) {
 	return n
 }
 
+// UpdateSteps are the sampler steps of an update, at most.
+func (p *TuningPlan) UpdateSteps() int {
+	steps := p.options.Accumulate * p.Calls()
+	if p.options.Keep > 0 {
+		steps *= 2 // of the untuned network, too
+	}
+	return steps
+}
+
+// LookSteps are the sampler steps of a look at the held-out latents.
+func (p *TuningPlan) LookSteps() int {
+	rows := p.Shape[0]
+	return (p.recipe.Tune.EvalImages + rows - 1) / rows * p.Calls()
+}
+
+// Looked reports whether a look follows an update.
+func (p *TuningPlan) Looked(update int) bool {
+	return update%p.recipe.Tune.EvalEvery == 0 || update == p.recipe.Updates
+}
+
 // Memory is Plan's for a tuning: exact in every part, on a device that stores
 // vectors in single precision.
 func (p *TuningPlan) Memory(exec graph.Executor) Memory {
@@ -119,8 +139,9 @@ const (
 const enough = 0.95
 
 // NewTuning allocates a plan and looks at what the network makes of the held-out
-// latents before any update.
-func NewTuning(ctx context.Context, exec graph.Executor, p *TuningPlan) (*Tuning, error) {
+// latents before any update. The observer, which may be nil, is told of that look's
+// network calls and of all that Observe tells.
+func NewTuning(ctx context.Context, exec graph.Executor, p *TuningPlan, observe sdo.Observer) (*Tuning, error) {
 	if err := p.within(p.Memory(exec), exec); err != nil {
 		return nil, err
 	}
@@ -134,6 +155,7 @@ func NewTuning(ctx context.Context, exec graph.Executor, p *TuningPlan) (*Tuning
 		return exec.Write(ctx, dst, noiseFrom(p.Recipe.Seed, first, p.Shape))
 	}
 	if t.tuner, err = sdo.NewTuner(session.Problem(), options); err == nil {
+		t.tuner.Observe(observe)
 		t.before, err = t.look(ctx)
 	}
 	if err != nil {
@@ -173,7 +195,7 @@ func (t *Tuning) Observe(observe sdo.Observer) { t.tuner.Observe(observe) }
 // the look comes with it and may stop the tuning; else it is nil.
 func (t *Tuning) Step(ctx context.Context) (sdo.Event, *Evaluation, error) {
 	e, err := t.tuner.Step(ctx)
-	if err != nil || e.Update%t.Recipe.Tune.EvalEvery != 0 && !t.tuner.Done() {
+	if err != nil || !t.plan.Looked(e.Update) {
 		return e, nil, err
 	}
 	// The update is made, so its look is too: a resumed run would not come back

@@ -51,7 +51,7 @@ func tuningPlan(t *testing.T, r *recipes.Recipe) *TuningPlan {
 func newTuning(t *testing.T, r *recipes.Recipe) *Tuning {
 	t.Helper()
 	exec := cpu.New[float32](cpu.Options{})
-	tuning, err := NewTuning(t.Context(), exec, tuningPlan(t, r))
+	tuning, err := NewTuning(t.Context(), exec, tuningPlan(t, r), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestTuningMemory(t *testing.T) {
 			exec := cpu.New[float32](cpu.Options{})
 			defer exec.Close()
 			want := plan.Memory(exec)
-			tuning, err := NewTuning(t.Context(), exec, plan)
+			tuning, err := NewTuning(t.Context(), exec, plan, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func TestTheJudgeTakesNoPartInTuning(t *testing.T) {
 		}
 		exec := cpu.New[float32](cpu.Options{})
 		defer exec.Close()
-		tuning, err := NewTuning(t.Context(), exec, p)
+		tuning, err := NewTuning(t.Context(), exec, p, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -430,5 +430,41 @@ func TestTuningPlanRefuses(t *testing.T) {
 	}
 	if _, err = NewTuningPlan(r, m, nil, PlanOptions{Storage: graph.F16}); err == nil || !strings.Contains(err.Error(), "variables: latents") {
 		t.Errorf("a steering recipe: got %v", err)
+	}
+}
+
+// A plan tells how many steps of the sampler come, for a display of what is left.
+func TestTuningTellsItsSteps(t *testing.T) {
+	for _, overrides := range [][]string{nil, {"tune.keep=0.5", "tune.accumulate=2", "updates=3"}} {
+		r := glassesTuning(t, overrides...)
+		exec := cpu.New[float32](cpu.Options{})
+		defer exec.Close()
+		p, steps := tuningPlan(t, r), 0
+		tuning, err := NewTuning(t.Context(), exec, p, func(e sdo.Event) {
+			if e.Kind == sdo.EventStep {
+				steps++
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tuning.Close()
+		if steps != p.LookSteps() {
+			t.Errorf("%v: a first look of %d steps, planned %d", overrides, steps, p.LookSteps())
+		}
+		for !tuning.Done() {
+			steps = 0
+			e, look, err := tuning.Step(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := p.UpdateSteps()
+			if p.Looked(e.Update) {
+				want += p.LookSteps()
+			}
+			if steps != want || (look != nil) != p.Looked(e.Update) {
+				t.Errorf("%v: update %d of %d steps, planned %d, look %v", overrides, e.Update, steps, want, look != nil)
+			}
+		}
 	}
 }

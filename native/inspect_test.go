@@ -404,12 +404,7 @@ func TestInspectCountsWhatRunsSay(t *testing.T) {
 			case "sample":
 				args = []string{"sample"}
 			case "tune", "tune_pictures":
-				file := filepath.Join(t.TempDir(), "tuning.yaml")
-				text := fmt.Sprintf("{version: 1, name: tuning, guidance_scale: %g, variables: {parameters: {lora: {rank: 4, alpha: 4}}}, guards: {latent_norm: none, early_stop: false}, objective: [%s], tune: {batch_size: %d, eval_images: 1}}", m.GuidanceScale, objective, m.Images)
-				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				args = []string{"tune", file, "--updates", "1"}
+				args = []string{"tune", "--updates", "1", "--objective", objective, "--set", fmt.Sprintf("tune.batch_size=%d", m.Images), "--set", "tune.eval_images=1"}
 			default:
 				args = append(args, "--objective", objective)
 			}

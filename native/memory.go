@@ -149,8 +149,6 @@ func (o inspectOptions) recipe(name, kind string, latents, prompted bool) (*reci
 	case strings.HasPrefix(kind, "tune"):
 		text = bareTuning
 		set("tune.batch_size", fmt.Sprint(o.images), "--num-images")
-		// Of the sampler a tuning takes what its recipe says.
-		defaults = slices.DeleteFunc(defaults, func(d recipes.Override) bool { return d.Path != "guidance_scale" })
 	case kind == "sample":
 		text = sampleRecipe
 		fallthrough

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sdo-go/sdo/model"
+	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
 )
 
@@ -83,6 +84,33 @@ func TestSteerAPipelineWithoutARecipe(t *testing.T) {
 	}
 	if got := tensors["samples"].Shape; !slices.Equal(got, []int{1, 3, 32, 32}) {
 		t.Errorf("samples are %v", got)
+	}
+}
+
+// An adapter, too, is trained by a term alone, and then used.
+func TestTuneAPipelineWithoutARecipe(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	flags := []string{"--height", "16", "--width", "16", "--steps", "2"}
+	code, stdout, stderr := invoke(t, slices.Concat([]string{"tune", "--json"}, tinyPipeline, flags,
+		[]string{"--updates", "1", "--clip", "../model/testdata/clip", "--objective", "clip_similarity", "--out", dir})...)
+	var s report.TuningSummary
+	if code != exitOK || json.Unmarshal([]byte(stdout), &s) != nil {
+		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	if s.Update != 1 || s.Trained == 0 || s.PlannedBytes != s.PeakBytes {
+		t.Errorf("summary %s", stdout)
+	}
+	written, err := os.ReadFile(filepath.Join(dir, tuneRecipe))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"name: tune\n", "prompt: a red apple\n", "rank: 4\n", "accumulate: 4\n"} {
+		if !strings.Contains(string(written), want) {
+			t.Errorf("the recipe lacks %q:\n%s", want, written)
+		}
+	}
+	if code, _, stderr := invoke(t, slices.Concat([]string{"sample", "-q", "--lora", dir, "--out", t.TempDir()}, tinyPipeline, flags)...); code != exitOK {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }
 
@@ -213,6 +241,7 @@ func TestPromptsOfOddLength(t *testing.T) {
 func TestBadPipelineInput(t *testing.T) {
 	for want, args := range map[string][]string{
 		"there is nothing to steer by":                                      {"steer", "--prompt", "x"},
+		"there is nothing to tune by; name a recipe, or give a term with":   {"tune", "--prompt", "x"},
 		"takes one RECIPE at most, got 2":                                   {"steer", "a", "b"},
 		`its network is of class "UNet2DConditionModel"`:                    {"sample", "--model", "../model/testdata/stable-diffusion/unet"},
 		`decoder "nowhere" does not exist; give the folder that holds it`:   slices.Concat([]string{"sample"}, tinyPipeline, []string{"--decoder", "nowhere"}),

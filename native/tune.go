@@ -21,6 +21,7 @@ import (
 	"github.com/sdo-go/sdo/model"
 	"github.com/sdo-go/sdo/native/report"
 	"github.com/sdo-go/sdo/recipes"
+	"github.com/sdo-go/sdo/sdo"
 )
 
 // Names of the files in the folder of a tuning, beside what report.WriteTuning
@@ -141,7 +142,10 @@ func (t *tuneRun) run(ctx context.Context) error {
 	if err := fits(t.exec, memory.Total()); err != nil {
 		return err
 	}
-	if t.tuning, err = engine.NewTuning(ctx, t.exec, t.plan); err != nil {
+	bar, observe := t.lookDisplay("first look")
+	t.tuning, err = engine.NewTuning(ctx, t.exec, t.plan, observe)
+	bar.end()
+	if err != nil {
 		if interrupted(ctx, err) {
 			t.say("interrupted before the first update; there is nothing to save")
 			return errInterrupted
@@ -184,10 +188,28 @@ func (t *tuneRun) run(ctx context.Context) error {
 // train makes the updates that are left. A cancelled context saves a checkpoint.
 func (t *tuneRun) train(ctx context.Context) error {
 	r := t.recipe
-	bar := t.newDisplay(r.Updates, "updates")
+	work := func(from, to int) (steps int) { // of the updates from, from+1, ... up to to
+		for u := from + 1; u <= to; u++ {
+			if steps += t.plan.UpdateSteps(); t.plan.Looked(u) {
+				steps += t.plan.LookSteps()
+			}
+		}
+		return steps
+	}
+	begun := t.tuning.Update()
+	bar := t.newDisplay(max(1, work(begun, r.Updates)), "steps")
 	defer bar.end()
-	bar.begin(t.tuning.Update())
+	looking := false
+	t.tuning.Observe(func(e sdo.Event) {
+		switch e.Kind {
+		case sdo.EventUpdate:
+			looking = true
+		case sdo.EventStep:
+			bar.set(min(bar.done+1, bar.total), t.label(e, looking))
+		}
+	})
 	for !t.tuning.Done() {
+		looking = false
 		e, look, err := t.tuning.Step(ctx)
 		if interrupted(ctx, err) {
 			if err := t.save(ctx); err != nil {
@@ -207,7 +229,7 @@ func (t *tuneRun) train(ctx context.Context) error {
 		if err := t.write(line); err != nil {
 			return err
 		}
-		bar.set(e.Update, t.label(line))
+		bar.set(work(begun, e.Update), t.label(e, false))
 		if e.Update%r.Tune.CheckpointEvery == 0 || t.tuning.Done() {
 			if err := t.save(ctx); err != nil {
 				return err
@@ -217,14 +239,38 @@ func (t *tuneRun) train(ctx context.Context) error {
 	return nil
 }
 
+// lookDisplay shows a look at the held-out pictures by itself.
+func (t *tuneRun) lookDisplay(name string) (*display, sdo.Observer) {
+	bar := t.newDisplay(t.plan.LookSteps(), "steps")
+	return bar, func(e sdo.Event) {
+		if e.Kind == sdo.EventStep {
+			bar.set(min(bar.done+1, bar.total), fmt.Sprintf("%s, step %*d/%d", name, len(fmt.Sprint(e.Steps)), e.Step, e.Steps))
+		}
+	}
+}
+
 // interrupted reports whether an error is no more than the end of the context.
 func interrupted(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
 
-// label says where the tuning stands: the loss of the update and the latest look.
-func (t *tuneRun) label(line report.TuningLine) string {
-	s := fmt.Sprintf("update %*d/%d, loss %.4f", len(fmt.Sprint(t.recipe.Updates)), line.Update, t.recipe.Updates, line.Loss)
+// label says where the tuning stands: what is made, the loss of the latest update
+// and what the latest look saw.
+func (t *tuneRun) label(e sdo.Event, looking bool) string {
+	update := e.Update
+	if e.Kind == sdo.EventStep && !looking {
+		update++ // the one that is being made
+	}
+	s := fmt.Sprintf("update %*d/%d", len(fmt.Sprint(t.recipe.Updates)), update, t.recipe.Updates)
+	if looking {
+		s = "look after " + s
+	}
+	if e.Kind == sdo.EventStep {
+		s += fmt.Sprintf(", step %*d/%d", len(fmt.Sprint(e.Steps)), e.Step, e.Steps)
+	}
+	if latest := t.lines[len(t.lines)-1]; latest.Update > 0 {
+		s += fmt.Sprintf(", loss %.4f", latest.Loss)
+	}
 	for _, line := range slices.Backward(t.lines) {
 		if look := line.HeldOut; look != nil {
 			if look.Judge != nil {
@@ -309,7 +355,10 @@ func (t *tuneRun) finish(ctx context.Context) error {
 	if !lora {
 		dtype = t.plan.Model.Stored
 	}
+	bar, observe := t.lookDisplay("last look")
+	t.tuning.Observe(observe)
 	tuned, err := t.tuning.Finish(ctx, dtype)
+	bar.end()
 	if err != nil {
 		return err
 	}

@@ -141,7 +141,7 @@ func tune(r *request, p tuneParams) (any, error) {
 		return nil, err
 	}
 	defer s.end(j)
-	tuning, err := engine.NewTuning(r, j.exec, plan)
+	tuning, err := engine.NewTuning(r, j.exec, plan, nil)
 	if err != nil {
 		return nil, err
 	}

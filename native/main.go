@@ -188,7 +188,8 @@ func (s *sink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// plainly writes what a stranger's file or recipe says without what a terminal would obey.
+// plainly writes what a stranger's file or recipe says without what a terminal
+// would obey.
 type plainly struct{ io.Writer }
 
 func (p plainly) Write(text []byte) (int, error) {

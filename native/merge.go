@@ -84,7 +84,10 @@ func (a *app) mergeInto(ctx context.Context, name, lora string, scale float64, t
 		unfinished, err = os.MkdirTemp(parent, ".merge-*")
 	}
 	if of := (*fs.PathError)(nil); errors.As(err, &of) {
-		return usageError{fmt.Errorf("%s cannot be made: %w; give another folder with --to", to, of.Err)}
+		err = of.Err
+	}
+	if err != nil {
+		return usageError{fmt.Errorf("%s cannot be made: %w; give another folder with --to", to, err)}
 	}
 	defer os.RemoveAll(unfinished)
 	if err := os.Chmod(unfinished, 0o755); err != nil {

@@ -223,6 +223,7 @@ func TestMergesThatCannotBe(t *testing.T) {
 		{"no adapter", []string{folder, "--to", "x"}, "needs an adapter, --lora"},
 		{"no folder to write", []string{folder, "--lora", lora}, "a folder to write, --to"},
 		{"a folder that is there", []string{folder, "--lora", lora, "--to", t.TempDir()}, "is there already"},
+		{"a folder that cannot be made", []string{folder, "--lora", lora, "--to", filepath.Join("merge_test.go", "x")}, "x cannot be made: not a directory; give another folder with --to"},
 		{"no model", []string{"nowhere", "--lora", lora, "--to", "x"}, `model "nowhere" does not exist`},
 		{"adapter of another network", []string{"avatars-16-s", "--lora", lora, "--to", "x"}, "lora " + lora},
 		{"model without a denoiser", []string{filepath.Join(testdata, "taesd"), "--lora", lora, "--to", "x"}, "holds no denoiser"},

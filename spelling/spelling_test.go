@@ -17,7 +17,7 @@ func TestDistance(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	words := []string{"sdo", "stale-r", "draft-lv", "draft-K", "ddim"}
-	for written, want := range map[string]string{"sdo": "sdo", "sod": "sdo", "stale-4": "stale-r", "draft-k": "draft-K", "euler": "", "": "", "x": "", "dd": "ddim"} {
+	for written, want := range map[string]string{"sdo": "sdo", "sod": "sdo", "stale-4": "stale-r", "draft-k": "draft-K", "euler": "", "": "", "x": "", "dim": "ddim"} {
 		if got := Nearest(written, words); got != want {
 			t.Errorf("%q is taken for %q, want %q", written, got, want)
 		}

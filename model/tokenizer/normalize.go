@@ -30,7 +30,7 @@ func normalize(text string) string {
 			b.WriteString("i\u0307")
 			continue
 		}
-		b.WriteRune(unicode.ToLower(r))
+		b.WriteRune(lower(r))
 	}
 	return b.String()
 }

@@ -21,3 +21,41 @@ var later = &unicode.RangeTable{
 		{0x1E2EC, 0x1E2EF, 1}, {0x1E4EC, 0x1E4EF, 1}, {0x1E5EE, 0x1E5EF, 1}, {0x1E6E3, 0x1E6E6, 3}, {0x1E6EE, 0x1E6EF, 1}, {0x1E6F5, 0x1E6F5, 1},
 	},
 }
+
+// newerLetters and newerNumbers are those of Unicode 15.1 and 16, which the same
+// library knows and package unicode does not.
+var (
+	newerLetters = &unicode.RangeTable{
+		R16: []unicode.Range16{{0x1C89, 0x1C8A, 1}, {0xA7CB, 0xA7CD, 1}, {0xA7DA, 0xA7DC, 1}},
+		R32: []unicode.Range32{
+			{0x105C0, 0x105F3, 1}, {0x10D4A, 0x10D65, 1}, {0x10D6F, 0x10D85, 1}, {0x10EC2, 0x10EC4, 1}, {0x11380, 0x11389, 1}, {0x1138B, 0x1138E, 3},
+			{0x11390, 0x113B5, 1}, {0x113B7, 0x113D1, 0x1A}, {0x113D3, 0x113D3, 1}, {0x11BC0, 0x11BE0, 1}, {0x13460, 0x143FA, 1}, {0x16100, 0x1611D, 1},
+			{0x16D40, 0x16D6C, 1}, {0x18CFF, 0x18CFF, 1}, {0x1E5D0, 0x1E5ED, 1}, {0x1E5F0, 0x1E5F0, 1}, {0x2EBF0, 0x2EE5D, 1},
+		},
+	}
+	newerNumbers = &unicode.RangeTable{R32: []unicode.Range32{
+		{0x10D40, 0x10D49, 1}, {0x116D0, 0x116E3, 1}, {0x11BF0, 0x11BF9, 1}, {0x16130, 0x16139, 1}, {0x16D70, 0x16D79, 1}, {0x1CCF0, 0x1CCF9, 1},
+		{0x1E5F1, 0x1E5FA, 1},
+	}}
+)
+
+func isLetter(r rune) bool { return unicode.IsLetter(r) || unicode.Is(newerLetters, r) }
+
+func isNumber(r rune) bool { return unicode.IsNumber(r) || unicode.Is(newerNumbers, r) }
+
+// lower is unicode.ToLower for letters of Unicode 16 and 17, too.
+func lower(r rune) rune {
+	switch {
+	case r == 0x1C89 || r == 0xA7CC || r == 0xA7CE || r == 0xA7D2 || r == 0xA7D4 || r == 0xA7DA:
+		return r + 1
+	case r == 0xA7CB:
+		return 0x0264
+	case r == 0xA7DC:
+		return 0x019B
+	case 0x10D50 <= r && r <= 0x10D65:
+		return r + 0x20
+	case 0x16EA0 <= r && r <= 0x16EB8:
+		return r + 0x1B
+	}
+	return unicode.ToLower(r)
+}

@@ -33,10 +33,10 @@ func words(text string, word func(string)) {
 			case unicode.IsSpace(r):
 				text = text[n:]
 				continue
-			case unicode.IsLetter(r):
-				n += run(text[n:], unicode.IsLetter)
-			case !unicode.IsNumber(r):
-				n += run(text[n:], func(r rune) bool { return !unicode.IsSpace(r) && !unicode.IsLetter(r) && !unicode.IsNumber(r) })
+			case isLetter(r):
+				n += run(text[n:], isLetter)
+			case !isNumber(r):
+				n += run(text[n:], func(r rune) bool { return !unicode.IsSpace(r) && !isLetter(r) && !isNumber(r) })
 			}
 		}
 		word(text[:n])

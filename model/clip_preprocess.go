@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 
 	"github.com/sdo-go/sdo/graph"
@@ -54,6 +55,9 @@ func LoadCLIPPreprocess(fsys fs.FS, dir string) (CLIPPreprocess, error) {
 	return p, nil
 }
 
+// byteScale is what transformers scales pictures of bytes by.
+const byteScale = 1. / 255
+
 // edges is a size in a preprocessor_config.json: a number, or an object of
 // height and width or of shortest_edge.
 type edges struct{ height, width, shortest int }
@@ -79,25 +83,54 @@ func (e *edges) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
+// channelValues are a number for each channel in a preprocessor_config.json, or one
+// for all of them.
+type channelValues [3]float64
+
+func (c *channelValues) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		return nil
+	}
+	var all float64
+	if json.Unmarshal(text, &all) == nil {
+		*c = channelValues{all, all, all}
+		return nil
+	}
+	var each []float64
+	if json.Unmarshal(text, &each) != nil || len(each) != len(c) {
+		return fmt.Errorf("image_mean or image_std is %s, want a number or three", onOneLine(text))
+	}
+	*c = channelValues(each)
+	return nil
+}
+
 // ParseCLIPPreprocess reads a preprocessor_config.json: what a graph cannot
 // compute is refused by name.
 func ParseCLIPPreprocess(text []byte) (CLIPPreprocess, error) {
 	p := DefaultCLIPPreprocess(224)
 	c := struct {
-		DoResize     bool       `json:"do_resize"`
-		Size         edges      `json:"size"`
-		Resample     int        `json:"resample"`
-		DoCenterCrop bool       `json:"do_center_crop"`
-		CropSize     edges      `json:"crop_size"`
-		DoNormalize  bool       `json:"do_normalize"`
-		ImageMean    [3]float64 `json:"image_mean"`
-		ImageStd     [3]float64 `json:"image_std"`
-	}{true, edges{shortest: 224}, 3, true, edges{height: 224, width: 224}, true, p.Mean, p.Std}
+		DoResize     bool          `json:"do_resize"`
+		Size         edges         `json:"size"`
+		Resample     int           `json:"resample"`
+		DoCenterCrop bool          `json:"do_center_crop"`
+		CropSize     edges         `json:"crop_size"`
+		DoRescale    bool          `json:"do_rescale"`
+		Rescale      float64       `json:"rescale_factor"`
+		DoNormalize  bool          `json:"do_normalize"`
+		ImageMean    channelValues `json:"image_mean"`
+		ImageStd     channelValues `json:"image_std"`
+	}{true, edges{shortest: 224}, 3, true, edges{height: 224, width: 224}, true, byteScale, true, p.Mean, p.Std}
 	if err := json.Unmarshal(text, &c); err != nil { // null is the default, as in transformers
 		return p, plain(err)
 	}
 	if !c.DoResize {
 		return p, unsupported("do_resize", false, "true")
+	}
+	if !c.DoRescale {
+		return p, unsupported("do_rescale", false, "true")
+	}
+	if math.Abs(c.Rescale/byteScale-1) > 1e-3 {
+		return p, unsupported("rescale_factor", c.Rescale, "1/255, which takes bytes to numbers up to 1")
 	}
 	if !c.DoNormalize {
 		return p, unsupported("do_normalize", false, "true")

@@ -56,8 +56,11 @@ func preprocessOf(t *testing.T, numbers []float32) model.CLIPPreprocess {
 
 func TestParseCLIPPreprocess(t *testing.T) {
 	defaults := model.DefaultCLIPPreprocess(224)
+	even := defaults
+	even.Mean, even.Std = [3]float64{0.5, 0.5, 0.5}, [3]float64{0.8, 0.8, 0.8}
 	for text, want := range map[string]model.CLIPPreprocess{
 		`{}`: defaults,
+		`{"image_mean": 0.5, "image_std": 0.8, "do_rescale": true, "rescale_factor": 0.00392156862745098}`:                         even,
 		`{"size": null, "do_resize": null, "image_std": null}`:                                                                     defaults,
 		`{"crop_size": 224, "size": 224, "resample": 3, "do_center_crop": true, "feature_extractor_type": "CLIPFeatureExtractor"}`: defaults,
 	} {
@@ -66,6 +69,9 @@ func TestParseCLIPPreprocess(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
+		`{"do_rescale": false}`:                    "do_rescale false is not supported, want true",
+		`{"rescale_factor": 0.0078}`:               "rescale_factor 0.0078 is not supported, want 1/255",
+		`{"image_mean": [0.5, 0.5]}`:               "image_mean or image_std is [0.5,0.5], want a number or three",
 		`{"resample": 1}`:                          "resample 1 is not supported, want 2 (bilinear) or 3 (bicubic)",
 		`{"do_normalize": false}`:                  "do_normalize false is not supported",
 		`{"do_resize": false}`:                     "do_resize false is not supported",
@@ -74,7 +80,7 @@ func TestParseCLIPPreprocess(t *testing.T) {
 		`{"size": {"longest_edge": 5}}`:            `unknown key "longest_edge"`,
 		`{"do_center_crop": false}`:                "do_center_crop false is not supported",
 		`{"image_std": [0, 1, 1]}`:                 "image_std",
-		`{"image_mean": "x"}`:                      "image_mean is a string",
+		`{"image_mean": "x"}`:                      `image_mean or image_std is "x", want a number or three`,
 		`{"size": 5000, "crop_size": 5000}`:        "want a square of at most 4096",
 		`[]`:                                       "a JSON array stands where an object should",
 	} {

@@ -73,7 +73,7 @@ func TestStandIn(t *testing.T) {
 		`{"_class_name": "DPMSolverSDEScheduler", "noise_sampler_seed": null}`:                                                               {"heun", "DPMSolverSDEScheduler"},
 		`{"_class_name": "DDIMParallelScheduler"}`:                                                                                           {"ddim", ""},
 		`{"_class_name": "DDPMParallelScheduler"}`:                                                                                           {"ddim", "DDPMParallelScheduler"},
-		`{"_class_name": "DDIMScheduler", "timesteps": 1000, "predict_epsilon": true}`:                                                       {"ddim", ""},
+		`{"_class_name": "DDIMScheduler", "timesteps": 1000, "tensor_format": "pt", "timestep_values": null, "predict_epsilon": true}`:       {"ddim", ""},
 	} {
 		data := []byte(text)
 		if solver, standIn := SolverOf(data), StandIn(data); string(solver) != want.solver || standIn != want.standIn {

@@ -71,7 +71,7 @@ func DefaultAutoencoderKLConfig() AutoencoderKLConfig {
 func ParseAutoencoderKLConfig(text []byte) (AutoencoderKLConfig, error) {
 	c := DefaultAutoencoderKLConfig()
 	c.ClassName = ""
-	if err := decodeDiffusers(text, &c); err != nil {
+	if err := decodeDiffusers(text, autoencoderKLClass, &c); err != nil {
 		return c, err
 	}
 	return c, c.Validate()

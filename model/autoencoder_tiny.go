@@ -62,7 +62,7 @@ func DefaultAutoencoderTinyConfig() AutoencoderTinyConfig {
 func ParseAutoencoderTinyConfig(text []byte) (AutoencoderTinyConfig, error) {
 	c := DefaultAutoencoderTinyConfig()
 	c.ClassName = ""
-	if err := decodeDiffusers(text, &c); err != nil {
+	if err := decodeDiffusers(text, autoencoderTinyClass, &c); err != nil {
 		return c, err
 	}
 	return c, c.Validate()

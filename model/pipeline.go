@@ -100,7 +100,7 @@ var (
 		{"Cascade", "it makes pictures in several stages with a network for each"},
 		{"IFPipeline", "it is told words by T5 and makes pictures in several stages with a network for each"},
 		{"Video", "it makes videos"},
-		{"AnimateDiff", "it makes videos"},
+		{"Animate", "it makes videos"},
 		{"Hotshot", "it makes videos"},
 		{"Mochi", "it makes videos"},
 		{"Audio", "it makes sounds"},

@@ -62,22 +62,29 @@ func jsonFields(of any) map[string]reflect.Type {
 // it computes.
 var averageKeys = []string{"decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"}
 
-// decodeDiffusers is DecodeStrict for a config.json of diffusers, where keys that
-// begin with an underscore are notes, and a null that stands for a truth is false,
-// as it is in Python.
-func decodeDiffusers(text []byte, into any) error {
+// decodeDiffusers is DecodeStrict for a config.json of a class of diffusers, where
+// keys that begin with an underscore are notes, and a null that stands for a truth
+// is false, as it is in Python.
+func decodeDiffusers(text []byte, class string, into any) error {
 	var keys map[string]json.RawMessage
 	if json.Unmarshal(text, &keys) != nil || keys == nil {
 		return DecodeStrict(text, into) // which says what is wrong
 	}
+	var said string
+	if json.Unmarshal(keys["_class_name"], &said) == nil && said != class {
+		return unsupported("_class_name", said, strconv.Quote(class))
+	}
 	fields := jsonFields(into)
-	for key, value := range keys {
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		value := keys[key]
 		field, known := fields[key]
 		switch {
 		case strings.HasPrefix(key, "_") && (!known || string(value) == "null"), !known && slices.Contains(averageKeys, key):
 			delete(keys, key)
 		case known && field.Kind() == reflect.Bool && string(value) == "null":
 			keys[key] = json.RawMessage("false")
+		case !known:
+			return fmt.Errorf("unknown key %s; take it out if it is a note and no argument of the network", short(strconv.Quote(key)))
 		}
 	}
 	text, err := json.Marshal(keys)

@@ -117,7 +117,7 @@ func DefaultUNet2DConditionConfig() UNet2DConditionConfig {
 func ParseUNet2DConditionConfig(text []byte) (UNet2DConditionConfig, error) {
 	c := DefaultUNet2DConditionConfig()
 	c.ClassName = ""
-	if err := decodeDiffusers(text, &c); err != nil {
+	if err := decodeDiffusers(text, unet2DConditionClass, &c); err != nil {
 		return c, fmt.Errorf("config.json: %w", err)
 	}
 	if err := c.Validate(); err != nil {

@@ -36,6 +36,7 @@ func TestUNet2DConditionConfigRefusals(t *testing.T) {
 	}{
 		{map[string]any{"_class_name": "UNet2DModel"}, `_class_name "UNet2DModel" is not supported`},
 		{map[string]any{"sample_sise": 8}, `unknown key "sample_sise"`},
+		{map[string]any{"_class_name": "UNet3DConditionModel", "temporal": 8}, `_class_name "UNet3DConditionModel" is not supported, want "UNet2DConditionModel"`},
 		{map[string]any{"addition_embed_type": "text_time"}, "SDXL"},
 		{map[string]any{"addition_embed_type": "image"}, `addition_embed_type "image" is not supported`},
 		{map[string]any{"addition_embed_type": "text"}, "addition_embed_type_num_heads 64 does not divide the condition's width 6"},

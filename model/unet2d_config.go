@@ -123,7 +123,7 @@ func DefaultUNet2DConfig() UNet2DConfig {
 func ParseUNet2DConfig(text []byte) (UNet2DConfig, error) {
 	c := DefaultUNet2DConfig()
 	c.ClassName = ""
-	if err := decodeDiffusers(text, &c); err != nil {
+	if err := decodeDiffusers(text, unet2DClass, &c); err != nil {
 		return c, fmt.Errorf("config.json: %w", err)
 	}
 	if err := c.Validate(); err != nil {

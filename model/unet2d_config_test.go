@@ -35,7 +35,7 @@ func TestUNet2DConfigRefusals(t *testing.T) {
 	}{
 		{"_class_name", "UNet2DConditionModel", `_class_name "UNet2DConditionModel" is not supported`},
 		{"_class_name", nil, `_class_name "" is not supported`},
-		{"cross_attention_dim", 768, `unknown key "cross_attention_dim"`},
+		{"cross_attention_dim", 768, `unknown key "cross_attention_dim"; take it out if it is a note and no argument of the network`},
 		{"Sample_Size", 16, `unknown key "Sample_Size"`}, // which encoding/json takes for sample_size
 		{"in_channels", "three", "in_channels is a string, want int"},
 		{"layers_per_block", 1000, "layers_per_block 1000 is not supported"},

@@ -29,10 +29,10 @@ var rooms = map[string]struct{ own, foreign string }{
 	"graph/cpu":          {"graph graph/cpu/wide", "gonum.org/v1/gonum gonum.org/v1/netlib"},
 	"graph/cpu/wide":     {"", "golang.org/x/sys"},
 	"graph/webgpu":       {"graph gpu shaders", "github.com/x448/float16"},
-	"spelling":           {"", ""},
+	"recipes/spelling":   {"", ""},
 	"sdo":                {"sampler", ""},
 	"sdo/mixture":        {"sampler sdo", ""},
-	"model":              {"graph model/placeholder model/tokenizer spelling", "github.com/x448/float16"},
+	"model":              {"graph model/placeholder model/tokenizer recipes/spelling", "github.com/x448/float16"},
 	"model/modeltest":    {"graph model", ""},
 	"model/builtin":      {"", ""},
 	"model/placeholder":  {"", ""},
@@ -40,7 +40,7 @@ var rooms = map[string]struct{ own, foreign string }{
 	"train":              {"graph model sampler train/avatars train/fashion", ""},
 	"train/avatars":      {"graph model", ""},
 	"train/fashion":      {"graph model", ""},
-	"recipes":            {"spelling", "github.com/goccy/go-yaml"},
+	"recipes":            {"recipes/spelling", "github.com/goccy/go-yaml"},
 	"engine":             {"graph model model/builtin recipes sampler sdo train/avatars", "gonum.org/v1/gonum"},
 	"engine/enginetest":  {"engine graph/cpu recipes sdo", ""},
 	"demo":               {"", ""},
@@ -60,7 +60,7 @@ var rooms = map[string]struct{ own, foreign string }{
 // portable are the packages that must build for the browser and the worker.
 // Nothing they reach may import the host tensor, which would add 20 MB. Only the
 // edge is a server, and there is no GPU.
-var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/cpu/wide", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "model/placeholder", "model/tokenizer", "train", "train/avatars", "train/fashion", "spelling", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
+var portable = []string{"sampler", "shaders", "graph", "gpu", "graph/cpu", "graph/cpu/wide", "graph/webgpu", "sdo", "sdo/mixture", "model", "model/builtin", "model/placeholder", "model/tokenizer", "train", "train/avatars", "train/fashion", "recipes/spelling", "recipes", "engine", "demo/studio", "wasm/browser", "wasm/edge", "wasm/worker"}
 
 type pkg struct {
 	ImportPath string

@@ -12,7 +12,7 @@ import (
 	"github.com/x448/float16"
 
 	"github.com/sdo-go/sdo/graph"
-	"github.com/sdo-go/sdo/spelling"
+	"github.com/sdo-go/sdo/recipes/spelling"
 )
 
 // maxLoRARank bounds the rank a file or a recipe can ask for.

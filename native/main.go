@@ -29,7 +29,7 @@ import (
 	"github.com/sdo-go/sdo/graph/cpu"
 	"github.com/sdo-go/sdo/native/hub"
 	"github.com/sdo-go/sdo/recipes"
-	"github.com/sdo-go/sdo/spelling"
+	"github.com/sdo-go/sdo/recipes/spelling"
 )
 
 // Exit codes. They are part of the interface; README lists them.

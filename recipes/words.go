@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sdo-go/sdo/spelling"
+	"github.com/sdo-go/sdo/recipes/spelling"
 )
 
 func contains(words []string, w string) bool { return slices.Contains(words, w) }

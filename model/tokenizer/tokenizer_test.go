@@ -90,8 +90,15 @@ func TestTimeGrowsWithTheText(t *testing.T) {
 			}
 			return best
 		}
-		if short, long := took(5_000), took(80_000); long > 100*short+100*time.Millisecond {
-			t.Errorf("%+q: %v for 5 kB and %v for 80 kB", text, short, long)
+		for attempt := 1; ; attempt++ { // a busy machine may stop any one of them for a while
+			short, long := took(5_000), took(80_000)
+			if long <= 100*short+100*time.Millisecond {
+				break
+			}
+			if attempt == 5 {
+				t.Errorf("%+q: %v for 5 kB and %v for 80 kB", text, short, long)
+				break
+			}
 		}
 	}
 }

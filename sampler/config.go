@@ -167,7 +167,7 @@ var classDefaults = map[string]func(*Config){
 // classSolvers are the solvers of diffusers' scheduler classes; of those without
 // one here, the deterministic solver nearest to them.
 var classSolvers = map[string]string{
-	"DDIMScheduler": "ddim", "DDIMParallelScheduler": "ddim", "DDPMScheduler": "ddim", "DDPMParallelScheduler": "ddim",
+	"DDIMScheduler": "ddim", "DDIMParallelScheduler": "ddim", "DDIMInverseScheduler": "ddim", "DDPMScheduler": "ddim", "DDPMParallelScheduler": "ddim",
 	"PNDMScheduler": "ddim", "LMSDiscreteScheduler": "euler",
 	"EulerDiscreteScheduler": "euler", "EulerAncestralDiscreteScheduler": "euler", "EDMEulerScheduler": "euler",
 	"HeunDiscreteScheduler": "heun", "KDPM2DiscreteScheduler": "heun", "KDPM2AncestralDiscreteScheduler": "heun", "DPMSolverSDEScheduler": "heun",
@@ -185,7 +185,7 @@ func SolverOf(data []byte) Solver {
 // standIns are the classes whose solver is not here, so that SolverOf gives one
 // near to it.
 var standIns = []string{
-	"DDPMScheduler", "DDPMParallelScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerAncestralDiscreteScheduler",
+	"DDIMInverseScheduler", "DDPMScheduler", "DDPMParallelScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerAncestralDiscreteScheduler",
 	"KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler",
 	"DPMSolverSinglestepScheduler", "DEISMultistepScheduler", "TCDScheduler",
 }

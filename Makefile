@@ -15,7 +15,7 @@ TAGS = $(if $(OPENBLAS),-tags openblas)
 
 # Packages that also run in a browser or at the edge; architecture_test.go holds
 # what they may reach.
-PORTABLE := ./sampler ./shaders ./graph ./gpu ./graph/cpu ./graph/cpu/wide ./graph/webgpu ./sdo ./sdo/mixture ./model ./model/builtin ./model/tokenizer ./train ./train/avatars ./train/fashion ./recipes/spelling ./recipes ./engine ./demo/studio ./wasm/browser ./wasm/edge ./wasm/worker
+PORTABLE := ./sampler ./shaders ./graph ./gpu ./graph/cpu ./graph/cpu/wide ./graph/webgpu ./sdo ./sdo/mixture ./model ./model/builtin ./model/placeholder ./model/tokenizer ./train ./train/avatars ./train/fashion ./recipes/spelling ./recipes ./engine ./demo/studio ./wasm/browser ./wasm/edge ./wasm/worker
 
 # Setup puts a newer Node here where the system's is too old.
 export PATH := $(CURDIR)/bin/node/node_modules/.bin:$(PATH)

@@ -79,7 +79,7 @@ def theirs(pipeline):
 
 def fresh():
     pipeline = StableDiffusionPipeline.from_pretrained(MODEL, dtype=torch.float64)
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing", clip_sample=False)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)  # what stands in for PNDM
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

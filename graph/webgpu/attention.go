@@ -16,10 +16,6 @@ func newHeads(x graph.Shape, attrs any) heads {
 	return heads{x[0], a.Heads, x[2] / width, x[2] / a.Heads / width, width, a.Scale, a.Causal}
 }
 
-// maxTurns bounds the turns of an invocation's loops. Mesa's llvmpipe ends them
-// after 65535 and says nothing; drivers of GPUs end a dispatch that takes too long.
-const maxTurns = 1 << 15
-
 // part is how many rows of the other side one launch visits.
 func (h heads) part(p *preset) int {
 	const besides = 64 // turns of the small loops, where they are not unrolled

@@ -36,9 +36,6 @@ type reduction struct {
 	serial           bool // one invocation per sum rather than a workgroup
 }
 
-// shortSum is the length up to which one invocation adds alone.
-const shortSum = 32
-
 func newReduction(n *graph.Node, p *preset) reduction {
 	a := n.Attrs.(*graph.BroadcastAttrs)
 	r := reduction{r: a.R, p: a.P, q: a.Q, splitR: a.R, splitQ: a.Q, splitsR: 1, splitsQ: 1}

@@ -70,19 +70,6 @@ type gather struct {
 	tapsY, tapsX, stride, top, left               int
 }
 
-// shortProduct is the number of terms from which on a sum of products is worth
-// being taken apart.
-const shortProduct = 256
-
-// parts cuts terms of repeats multiply-adds each, which threads invocations would
-// add up, into parts: so many that the adapter is busy, and no invocation turns
-// too often.
-func (p *preset) parts(threads, terms, repeats int) (part, parts int) {
-	parts = max(1, min(p.crew/threads, terms*repeats/shortProduct, terms))
-	part = min(ceil(terms, parts), max(1, maxTurns/repeats))
-	return part, ceil(terms, part)
-}
-
 // splits cuts the channels of x.
 func (g gather) splits(p *preset) (part, splits int) {
 	return p.parts(ceil(g.pixels, tile)*ceil(g.outs, tile), g.channels, g.tapsY*g.tapsX)
@@ -116,7 +103,7 @@ func (g gather) launch(p *preset, grad bool, x, y *graph.Node) []launch {
 	return []launch{l, addSplits(p, splits, g.pixels*g.outs, temp(1), tensor(y))}
 }
 
-// forward gathers x, backward dy.
+// gathered reads x, or dy for the gradient of the input.
 func (g convolution) gathered() gather {
 	if g.grad {
 		return g.gather(g.y, g.x)

@@ -18,19 +18,6 @@ func newNormalisation(x graph.Shape, attrs any) normalisation {
 
 func (g normalisation) runs() int { return g.images * g.Groups }
 
-// parts cuts a reduction over lines of so many elements, many times over, into
-// parts of each line: as many as keep the adapter busy where workgroups are few,
-// and at least so many that no invocation turns too often.
-func (p *preset) partsOfLines(sums, lines, length int) (part, parts int) {
-	rows := teamRows(p.team, length)
-	lines = ceil(lines, rows)
-	columns := p.team / rows
-	parts = min(p.crew/(p.team*sums), lines*length/(columns*shortSum))
-	part = ceil(length, max(1, min(parts, length)))
-	part = min(part, max(1, maxTurns/(2*lines))*columns)
-	return part, ceil(length, part)
-}
-
 // statsParts cuts a group, a contiguous run, for its statistics.
 func (g normalisation) statsParts(p *preset) (part, parts int) {
 	return p.partsOfLines(g.runs(), 1, g.perGroup*g.pixels)
